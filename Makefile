@@ -1,0 +1,49 @@
+# Everything a developer or CI runs. `make help` lists the targets.
+SHELL := /bin/sh
+BIN := .venv/bin
+RUNTIME := .venv/.installed
+DEV := .venv/.installed-dev
+CHECKED := engine tasks broker_connector models tests celeryconfig.py
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test test-slow check format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(RUNTIME) ## install into .venv what the engine needs to run
+
+install-dev: $(DEV) ## install what the checks and tests need, too
+
+$(RUNTIME): requirements.lock pyproject.toml scripts/install
+	@scripts/install requirements.lock $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	@scripts/install requirements-dev.lock $@
+
+demo: $(RUNTIME) ## run a whole trading day on the paper broker
+	@$(BIN)/engine demo
+
+test: $(DEV) ## run the tests except the slow ones
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(DEV) ## run the slow tests
+	@$(BIN)/python -m pytest -m slow
+
+check: $(DEV) ## lint, format check, types, layers, compose file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+format: $(DEV) ## format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## write the two lock files anew, with uv in a throw-away environment
+	@scripts/lock
+
+clean: ## remove .venv and what the tools leave behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

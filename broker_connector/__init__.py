@@ -1,0 +1,1 @@
+"""Connectors to trading brokers, and the paper broker."""

@@ -1,0 +1,204 @@
+"""One account's HTTP line to its broker: kept-alive connections, no retries, and proof of what was sent.
+
+Knows nothing of any broker's paths, words or errors.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import requests
+from requests import exceptions as wire
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from engine.domain.broker import Outcome
+
+#: Seconds to wait for a TCP and TLS connection.
+CONNECT_TIMEOUT = 1.0
+#: Seconds without a byte of the answer until a sent request is in doubt.
+READ_TIMEOUT = 3.0
+#: Seconds after which an idle connection is replaced before use: middleboxes drop idle flows without a word,
+#: and a write into one ends in doubt.
+IDLE_LIMIT = 30.0
+#: Kept-alive connections; more are opened when more threads call at once, and closed after use.
+POOL_SIZE = 32
+
+#: What each exception of `requests` proves, once a request was begun: SERVER_DOWN only where its class
+#: alone says that nothing was sent. Beside it the connection's own mark decides, see `outcome_of`.
+OUTCOMES: dict[type[Exception], Outcome] = {
+    # Raised while the request or its URL is built, or before the connection stands.
+    wire.ConnectTimeout: Outcome.SERVER_DOWN,
+    wire.URLRequired: Outcome.SERVER_DOWN,
+    wire.MissingSchema: Outcome.SERVER_DOWN,
+    wire.InvalidSchema: Outcome.SERVER_DOWN,
+    wire.InvalidURL: Outcome.SERVER_DOWN,
+    wire.InvalidProxyURL: Outcome.SERVER_DOWN,
+    wire.InvalidHeader: Outcome.SERVER_DOWN,
+    wire.InvalidJSONError: Outcome.SERVER_DOWN,
+    # A refused connection and a reset one share these classes.
+    wire.RequestException: Outcome.TIMEOUT,
+    wire.ConnectionError: Outcome.TIMEOUT,
+    wire.ProxyError: Outcome.TIMEOUT,
+    wire.SSLError: Outcome.TIMEOUT,
+    wire.Timeout: Outcome.TIMEOUT,
+    wire.ReadTimeout: Outcome.TIMEOUT,
+    wire.HTTPError: Outcome.TIMEOUT,
+    wire.TooManyRedirects: Outcome.TIMEOUT,
+    wire.ChunkedEncodingError: Outcome.TIMEOUT,
+    wire.ContentDecodingError: Outcome.TIMEOUT,
+    wire.StreamConsumedError: Outcome.TIMEOUT,
+    wire.RetryError: Outcome.TIMEOUT,
+    wire.UnrewindableBodyError: Outcome.TIMEOUT,
+    wire.JSONDecodeError: Outcome.TIMEOUT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer: SERVER_DOWN when nothing was sent, else TIMEOUT."""
+
+    outcome: Outcome
+    message: str
+
+
+class NotPermitted(Exception):
+    """Raised inside a connection when the sender may no longer send; nothing was written."""
+
+
+def outcome_of(error: Exception, written: bool) -> Outcome:
+    """What `error` proves. `written`: the connection stood and the write was begun."""
+    if not written:
+        return Outcome.SERVER_DOWN
+    for kind in type(error).__mro__:
+        if kind in OUTCOMES:
+            return OUTCOMES[kind]
+    return Outcome.TIMEOUT
+
+
+class _Sending(threading.local):
+    """What the calling thread sends now: the permission to ask, and whether the write was begun."""
+
+    may_send: Callable[[], bool] | None = None
+    written: bool = False
+
+
+_sending = _Sending()
+
+
+def _begin_write() -> None:
+    """Ask for permission; from here on bytes may have left."""
+    if _sending.may_send is not None and not _sending.may_send():
+        raise NotPermitted
+    _sending.written = True
+
+
+# urllib3 connects lazily inside `request`, and asks `is_connected` of a pooled connection before it hands it
+# out: these two are the only places where "the line is good" and "now we write" can be told apart.
+class _Connection(HTTPConnection):
+    used_at = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and time.monotonic() - self.used_at < IDLE_LIMIT
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _begin_write()
+        self.used_at = time.monotonic()
+        super().request(*args, **kwargs)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        manager: PoolManager = self.poolmanager
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+
+class Line:
+    """Kept-alive connections of one account to `base_url`; safe to use from many threads.
+
+    A pooled connection the peer has closed is replaced before anything is written. Nothing is retried, no
+    redirect is followed, and proxies and netrc of the environment are ignored.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = dict(headers)
+        self._timeout = (connect_timeout, read_timeout)
+        self._session = requests.Session()
+        adapter = _Adapter(pool_connections=1, pool_maxsize=POOL_SIZE, max_retries=0, pool_block=False)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, adapter)
+        self._adapter = adapter
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Answer | Failure:
+        """One request, once. `may_send` is asked when the connection stands, right before the write."""
+        _sending.may_send, _sending.written = may_send, False
+        try:
+            # The adapter itself: Session.send adds cookies, redirects and netrc, half the cost of an order.
+            response = self._adapter.send(self._prepare(method, path, form), timeout=self._timeout)
+            return Answer(response.status_code, response.content, response.headers)
+        except NotPermitted:
+            return Failure(Outcome.SERVER_DOWN, "not sent: the permission to send had ended")
+        # A connection can fail in ways `requests` does not wrap (an OSError while the body is read).
+        except Exception as error:  # noqa: BLE001
+            return Failure(outcome_of(error, _sending.written), f"{type(error).__name__}: {error}")
+        finally:
+            _sending.may_send = None
+
+    def close(self) -> None:
+        """Close idle connections; busy ones close when they come back."""
+        self._session.close()
+
+    def _prepare(self, method: str, path: str, form: Mapping[str, str] | None) -> requests.PreparedRequest:
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(method)
+        prepared.prepare_url(self._base_url + path, None)
+        prepared.headers = CaseInsensitiveDict(self._headers)
+        body = urlencode(form) if form is not None else None
+        if body is not None:
+            prepared.headers["Content-Type"] = "application/x-www-form-urlencoded"
+        prepared.body = body
+        prepared.prepare_content_length(body)
+        return prepared

@@ -1,0 +1,202 @@
+"""The connector to Kite Connect v3, for one account: the `Broker` port over the broker's HTTP interface.
+
+Orders are posted once; only reads are retried. Knows nothing of runs or strategies.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from broker_connector import kite_words as words
+from broker_connector.http import CONNECT_TIMEOUT, READ_TIMEOUT, Answer, Failure, Line
+from engine.domain.broker import (
+    BookEntry,
+    BrokerProfile,
+    BrokerUnreachable,
+    Instrument,
+    NetPosition,
+    OrderRequest,
+    Outcome,
+    Quote,
+    RejectCause,
+    Reply,
+    TokenInvalid,
+)
+
+#: Tries of a read, and the bounds of the random pause between them, seconds.
+READ_ATTEMPTS, READ_PAUSE, READ_PAUSE_MAX = 4, 0.2, 1.0
+#: Symbols one quote request may name.
+QUOTE_BATCH = 500
+
+#: Orders a calendar second, minute and day for one account.
+KITE_RATES: Mapping[str, int] = {"second": 10, "minute": 400, "day": 5000}
+KITE_PROFILE = BrokerProfile(name="kite", idempotent=False, grace=10.0, tag_length=20, rates=KITE_RATES)
+
+
+T = TypeVar("T")
+
+
+class _Unanswered(Exception):
+    """Raised when one try of a read gave nothing; another may."""
+
+
+class KiteConnector:
+    """One account at Kite Connect v3, or at anything that speaks it. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        access_token: str,
+        profile: BrokerProfile = KITE_PROFILE,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
+        headers = {"X-Kite-Version": "3", "Authorization": f"token {api_key}:{access_token}"}
+        self._line = Line(base_url, headers, connect_timeout, read_timeout)
+        self._profile = profile
+
+    @staticmethod
+    def login(base_url: str, api_key: str, api_secret: str, request_token: str) -> str:
+        """The day's access token for a request token; raises TokenInvalid or BrokerUnreachable."""
+        checksum = hashlib.sha256((api_key + request_token + api_secret).encode()).hexdigest()
+        form = {"api_key": api_key, "request_token": request_token, "checksum": checksum}
+        line = Line(base_url, {"X-Kite-Version": "3"})
+        try:
+            # Once: a request token is spent by its first use.
+            answer = line.send("POST", "/session/token", form)
+        finally:
+            line.close()
+        try:
+            return str(_data_of(answer)["access_token"])
+        except (_Unanswered, KeyError, TypeError) as error:
+            raise BrokerUnreachable(f"login: {error}") from error
+
+    @property
+    def profile(self) -> BrokerProfile:
+        """What this broker promises."""
+        return self._profile
+
+    def place(self, request: OrderRequest, may_send: Callable[[], bool]) -> Reply:
+        """Place an order; `may_send` is asked right before the write, False answers SERVER_DOWN."""
+        return _reply_of(self._line.send("POST", "/orders/regular", words.order_form(request), may_send))
+
+    def cancel(self, broker_order_id: str) -> Reply:
+        """Ask for an order's cancellation; ACCEPTED means asked, not canceled."""
+        return _reply_of(self._line.send("DELETE", f"/orders/regular/{quote(broker_order_id, safe='')}"))
+
+    def orders(self) -> Sequence[BookEntry]:
+        """The account's whole order book of the day."""
+        # One unreadable order fails the read: an order left out would look absent and be sent again.
+        return _translated(lambda: [words.book_entry(order) for order in self._read("/orders")])
+
+    def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
+        """Every order of the book under this client order id; two are a double."""
+        return [entry for entry in self.orders() if entry.tag == client_order_id]
+
+    def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:
+        """Every state one order went through, oldest first."""
+        path = f"/orders/{quote(broker_order_id, safe='')}"
+        return _translated(lambda: [words.book_entry(state) for state in self._read(path)])
+
+    def positions(self) -> Sequence[NetPosition]:
+        """The account's net positions."""
+        return _translated(lambda: words.net_positions(self._read("/portfolio/positions")))
+
+    def instruments(self, exchange: str) -> Iterable[Instrument]:
+        """What can be traded at `exchange`."""
+        path = f"/instruments/{quote(exchange, safe='')}"
+        dump = self._retrying(lambda: _bytes_of(self._line.send("GET", path)))
+        return _translated(lambda: list(words.instruments_of(dump.decode().splitlines())))
+
+    def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
+        """Quotes of `symbols`; unknown ones are left out."""
+        quotes: list[Quote] = []
+        for start in range(0, len(symbols), QUOTE_BATCH):
+            query = urlencode([("i", symbol) for symbol in symbols[start : start + QUOTE_BATCH]])
+            rows = self._read(f"/quote?{query}")
+            quotes += _translated(partial(words.quotes_of, rows))
+        return quotes
+
+    def account_id(self) -> str:
+        """The broker's own name of the account: the cheapest proof that token and line work."""
+        return _translated(lambda: str(self._read("/user/profile")["user_id"]))
+
+    def close(self) -> None:
+        """Close kept-alive connections."""
+        self._line.close()
+
+    def _read(self, path: str) -> Any:
+        return self._retrying(lambda: _data_of(self._line.send("GET", path)))
+
+    def _retrying(self, read: Callable[[], T]) -> T:
+        retrying = Retrying(
+            retry=retry_if_exception_type(_Unanswered),
+            stop=stop_after_attempt(READ_ATTEMPTS),
+            wait=wait_random_exponential(READ_PAUSE, READ_PAUSE_MAX),
+            reraise=True,
+        )
+        try:
+            return retrying(read)
+        except _Unanswered as error:
+            raise BrokerUnreachable(str(error)) from error
+
+
+def _reply_of(answer: Answer | Failure) -> Reply:
+    """The reply to a request that changes something; whatever is not clearly yes or no is TIMEOUT."""
+    if isinstance(answer, Failure):
+        return Reply(answer.outcome, message=answer.message)
+    body = _json_of(answer)
+    if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+        return words.error_reply(answer.status, body, answer.headers.get("Retry-After"))
+    data = body.get("data") if body and body.get("status") == "success" else None
+    order_id = data.get("order_id") if isinstance(data, dict) else None
+    if not isinstance(order_id, str) or not order_id:
+        return Reply(Outcome.TIMEOUT, message=f"HTTP {answer.status} without an order id")
+    return Reply(Outcome.ACCEPTED, broker_order_id=order_id)
+
+
+def _data_of(answer: Answer | Failure) -> Any:
+    """The `data` of a read's JSON answer; raises _Unanswered, TokenInvalid or BrokerUnreachable."""
+    try:
+        return json.loads(_bytes_of(answer), parse_float=Decimal)["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _Unanswered(f"unreadable answer: {type(error).__name__}") from error
+
+
+def _bytes_of(answer: Answer | Failure) -> bytes:
+    """The body of a read's good answer; raises _Unanswered, TokenInvalid or BrokerUnreachable."""
+    if isinstance(answer, Failure):
+        raise _Unanswered(answer.message)
+    if answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        return answer.body
+    reply = words.error_reply(answer.status, _json_of(answer), None)
+    if reply.outcome is Outcome.TOKEN_INVALID:
+        raise TokenInvalid(reply.message)
+    if reply.outcome is Outcome.REJECTED and reply.cause is not RejectCause.RATE_LIMITED:
+        raise BrokerUnreachable(reply.message)
+    raise _Unanswered(reply.message)
+
+
+def _json_of(answer: Answer) -> Mapping[str, Any] | None:
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _translated(translate: Callable[[], T]) -> T:
+    """What `translate` makes of the broker's data; raises BrokerUnreachable where it cannot be read."""
+    try:
+        return translate()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokerUnreachable(f"unreadable data: {error}") from error

@@ -1,0 +1,123 @@
+"""The paper broker's control interface, under /paper/: accounts, clock, prices, faults, ledger, health.
+
+Only from loopback, and with the control token where one is set. No part of the broker's own interface.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import datetime, time
+from decimal import Decimal, InvalidOperation
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from broker_connector.paper.clock import MarketClock, utc_now
+from broker_connector.paper.exchange import Exchange
+from broker_connector.paper.faults import Script
+from broker_connector.paper.hub import Hub
+from broker_connector.paper.ledger import ledger
+from broker_connector.paper.symbols import SCALE
+
+Action = Callable[[dict[str, Any]], Any]
+
+
+class Control:
+    """The routes; each takes a JSON object and answers one."""
+
+    def __init__(self, exchange: Exchange, hub: Hub, script: Script, wake: Callable[[], None], token: str) -> None:
+        """`wake`: tell the runner that something is due sooner. `token`: "" for none."""
+        self._exchange, self._hub, self._script, self._wake = exchange, hub, script, wake
+        self._token = token
+
+    def routes(self) -> list[Route]:
+        """The route table."""
+        return [
+            self._route("/paper/health", "GET", self._health),
+            self._route("/paper/ledger", "GET", self._ledger),
+            self._route("/paper/accounts", "POST", self._add_account),
+            self._route("/paper/clock", "POST", self._set_clock),
+            self._route("/paper/book", "POST", self._change_settings),
+            self._route("/paper/price", "POST", self._price),
+            self._route("/paper/faults", "POST", self._add_fault),
+            self._route("/paper/disconnect", "POST", self._disconnect),
+            self._route("/paper/reset", "POST", self._reset),
+        ]
+
+    def _route(self, path: str, method: str, action: Action) -> Route:
+        async def endpoint(request: Request) -> Response:
+            if not self._is_allowed(request):
+                return JSONResponse({"error": "forbidden"}, HTTPStatus.FORBIDDEN)
+            try:
+                body = await request.json() if method == "POST" and await request.body() else {}
+                answer = action(body)
+            except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+                message = f"{type(error).__name__}: {error}"
+                return JSONResponse({"error": message}, HTTPStatus.BAD_REQUEST)
+            self._wake()
+            return JSONResponse(answer)
+
+        handler: Callable[[Request], Awaitable[Response]] = endpoint
+        return Route(path, handler, methods=[method])
+
+    def _is_allowed(self, request: Request) -> bool:
+        if request.client is None or not ip_address(request.client.host).is_loopback:
+            return False
+        given = request.headers.get("X-Paper-Token", "")
+        return not self._token or secrets.compare_digest(given, self._token)
+
+    def _health(self, _body: dict[str, Any]) -> Any:
+        return {"ready": True, "listeners": len(self._hub.listeners), **self._exchange.progress(utc_now())}
+
+    def _ledger(self, _body: dict[str, Any]) -> Any:
+        return ledger(self._exchange.accounts.by_id.values())
+
+    def _add_account(self, body: dict[str, Any]) -> Any:
+        account = self._exchange.add_account(
+            body["account_id"], body["api_key"], body["access_token"], body.get("api_secret", ""), body.get("limits")
+        )
+        return {"account_id": account.account_id}
+
+    def _set_clock(self, body: dict[str, Any]) -> Any:
+        real, market = (_aware(body[name]) for name in ("real_anchor", "market_anchor"))
+        speed = float(body.get("speed", 1.0))
+        if speed <= 0:
+            raise ValueError("speed must be positive")
+        self._exchange.set_clock(MarketClock(real, market, speed))
+        return self._exchange.progress(utc_now())
+
+    def _change_settings(self, body: dict[str, Any]) -> Any:
+        times = {name: time.fromisoformat(body[name]) for name in ("opens", "closes") if name in body}
+        settings = asdict(self._exchange.change_settings(body | times))
+        return {name: str(value) if isinstance(value, time) else value for name, value in settings.items()}
+
+    def _price(self, body: dict[str, Any]) -> Any:
+        listing = self._exchange.by_name[body["symbol"].rpartition(":")[2]]
+        units = int(Decimal(str(body["price"])) * SCALE)
+        if units <= 0:
+            raise ValueError("price must be positive")
+        self._hub.ticks([self._exchange.price(listing, units, utc_now())])
+        return {"symbol": listing.key, "token": listing.token}
+
+    def _add_fault(self, body: dict[str, Any]) -> Any:
+        return asdict(self._script.add(body))
+
+    def _disconnect(self, body: dict[str, Any]) -> Any:
+        self._hub.cut(body.get("account", ""))
+        return {}
+
+    def _reset(self, _body: dict[str, Any]) -> Any:
+        self._script.faults.clear()
+        self._exchange.reset()
+        return {}
+
+
+def _aware(text: str) -> datetime:
+    instant = datetime.fromisoformat(text)
+    if instant.tzinfo is None:
+        raise ValueError(f"a time needs its zone: {text}")
+    return instant

@@ -1,0 +1,187 @@
+"""The paper broker's state without its wire: clock, tape, last prices, accounts and their books.
+
+Everything moves through `advance`; `real` is real time and the only time it is given.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from broker_connector.paper.accounts import KITE_LIMITS, Account, Accounts, Limiter
+from broker_connector.paper.book import Book, BookOrder, BookSettings
+from broker_connector.paper.clock import IST, MarketClock
+from broker_connector.paper.symbols import Listing, money
+from broker_connector.paper.tape import Encoder, Market, Tape
+
+#: Ticks one step takes at most, so that a long catch-up leaves room for orders between its parts.
+BATCH = 5000
+
+
+class TickOut(NamedTuple):
+    """One tick to send: the full packet's body."""
+
+    token: int
+    body: bytes
+
+
+class Exchange:
+    """Prices move by the tape, orders by the prices; `order_changed` hears of every change of an order."""
+
+    def __init__(
+        self,
+        market: Market,
+        settings: BookSettings,
+        clock: MarketClock,
+        first_id: int,
+        order_changed: Callable[[str, BookOrder], None] = lambda _account, _order: None,
+    ) -> None:
+        self.market, self.settings, self.clock = market, settings, clock
+        self.accounts = Accounts()
+        self.order_changed = order_changed
+        self.by_token: dict[int, Listing] = {listing.token: listing for listing in market.listed}
+        self.by_name: dict[str, Listing] = {listing.name: listing for listing in market.listed}
+        self.ticks_sent = 0
+        #: Money; told to the books by token.
+        self.last: dict[int, Decimal] = {}
+        self._bodies: dict[int, bytes] = {}
+        self._position = 0
+        self._ids = itertools.count(first_id)
+        self._open_tape(clock.market_anchor)
+
+    def add_account(
+        self,
+        account_id: str,
+        api_key: str,
+        access_token: str,
+        api_secret: str = "",
+        limits: Mapping[str, int] | None = None,
+    ) -> Account:
+        """Open an account with an empty book; one of the same id is replaced."""
+
+        def changed(order: BookOrder) -> None:
+            self.order_changed(account_id, order)
+
+        book = Book(self.settings, self._next_id, self.last.get, changed)
+        limiter = Limiter(KITE_LIMITS if limits is None else limits)
+        account = Account(account_id, api_key, api_secret, book, limiter, {access_token})
+        self.accounts.add(account)
+        return account
+
+    def change_settings(self, changes: Mapping[str, Any]) -> BookSettings:
+        """Replace some settings, for orders still to come; raises TypeError at an unknown name."""
+        self.settings = replace(self.settings, **changes)
+        for account in self.accounts.by_id.values():
+            account.book.settings = self.settings
+        return self.settings
+
+    def reset(self) -> None:
+        """Empty every book; accounts, tokens, clock and prices stay."""
+        for old in list(self.accounts.by_id.values()):
+            account = self.add_account(old.account_id, old.api_key, "", old.api_secret, old.limiter.limits)
+            account.tokens = old.tokens
+
+    def set_clock(self, clock: MarketClock) -> None:
+        """Wind the market to another time; books stay as they are."""
+        self.clock = clock
+        self._open_tape(clock.market_anchor)
+
+    def now(self, real: datetime) -> datetime:
+        """Market time."""
+        return self.clock.now(real)
+
+    def snapshot(self, token: int) -> bytes | None:
+        """The packet of a symbol's last good tick; None before its first."""
+        return self._bodies.get(token)
+
+    def encoder(self, token: int) -> Encoder:
+        """What full packets of a symbol tell besides its price."""
+        return self._encoders[self._index[token]]
+
+    def price(self, listing: Listing, units: int, real: datetime) -> TickOut:
+        """A tick from outside the tape, believed by the book."""
+        now = self.now(real)
+        return self._tick(self._index[listing.token], units, int(now.timestamp()), 0, good=True, now=now)
+
+    def advance(self, real: datetime) -> list[TickOut]:
+        """Everything due by `real`, at most BATCH ticks: prices, then the fills they and the time allow."""
+        now = self.now(real)
+        if now.astimezone(IST).date() != self._day and self._position == len(self.tape):
+            self._open_tape(now)
+        tape = self.tape
+        end = bisect_left(tape.due, now.timestamp(), self._position, min(len(tape), self._position + BATCH))
+        sent = [
+            self._tick(
+                tape.symbol[at], tape.price[at], tape.stamp[at], tape.volume[at], good=bool(tape.good[at]), now=now
+            )
+            for at in range(self._position, end)
+        ]
+        self._position = end
+        for account in self.accounts.by_id.values():
+            account.book.advance(now)
+        return sent
+
+    def next_due(self, real: datetime) -> datetime | None:
+        """The real instant at which something happens next by itself; None for never."""
+        moments = [due for book in self._books() if (due := book.next_due(self.now(real))) is not None]
+        if self._position < len(self.tape):
+            moments.append(datetime.fromtimestamp(self.tape.due[self._position], IST))
+        return self.clock.real_at(min(moments)) if moments else None
+
+    def progress(self, real: datetime) -> dict[str, Any]:
+        """How far the day is."""
+        return {
+            "market_time": self.now(real).isoformat(timespec="milliseconds"),
+            "started": real >= self.clock.real_anchor,
+            "speed": self.clock.speed,
+            "ticks_sent": self.ticks_sent,
+            "ticks_done": self._position,
+            "ticks_total": len(self.tape),
+            "finished": self._position == len(self.tape),
+        }
+
+    def _open_tape(self, now: datetime) -> None:
+        """Put the day's tape in, at `now`; what is before only seeds the prices."""
+        self._day = now.astimezone(IST).date()
+        self.tape: Tape = self.market.tape(self._day)
+        self._encoders = [
+            Encoder(listing, close) for listing, close in zip(self.tape.listed, self.tape.closes, strict=True)
+        ]
+        self._index = {listing.token: index for index, listing in enumerate(self.tape.listed)}
+        # Emptied, not replaced: the books look prices up in this very dictionary.
+        self.last.clear()
+        self._bodies.clear()
+        self._position = self.tape.until(now.timestamp())
+        self._seed(range(self._position))
+
+    def _seed(self, ticks: Iterable[int]) -> None:
+        tape, latest = self.tape, {}
+        for at in ticks:
+            if tape.good[at]:
+                latest[tape.symbol[at]] = at
+                self._encoders[tape.symbol[at]].day.see(tape.price[at])
+        for index, at in latest.items():
+            token = tape.listed[index].token
+            self.last[token] = money(tape.price[at])
+            self._bodies[token] = self._encoders[index].encode(tape.price[at], tape.stamp[at], tape.volume[at])
+
+    def _tick(self, index: int, units: int, stamp: int, volume: int, *, good: bool, now: datetime) -> TickOut:
+        encoder, token = self._encoders[index], self.tape.listed[index].token
+        if good:
+            encoder.day.see(units)
+        body = encoder.encode(units, stamp, volume)
+        if good:
+            self.last[token], self._bodies[token] = money(units), body
+            for book in self._books():
+                book.on_price(token, now)
+        self.ticks_sent += 1
+        return TickOut(token, body)
+
+    def _books(self) -> Iterable[Book]:
+        return (account.book for account in self.accounts.by_id.values())
+
+    def _next_id(self) -> str:
+        return str(next(self._ids))

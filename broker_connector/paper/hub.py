@@ -1,0 +1,159 @@
+"""The WebSocket side of the paper broker: who listens to what, and the frames they get.
+
+Each connection has a queue and a sender of its own, so a slow listener delays nobody. Knows no books.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from broker_connector.paper.exchange import TickOut
+from broker_connector.ticker import FULL_SIZE, LTP_SIZE, QUOTE_SIZE, Mode, pack_frame
+
+#: Seconds between heartbeats.
+HEARTBEAT = 1.0
+HEARTBEAT_FRAME = b"\x00"
+#: Frames a listener may be behind before it is cut off.
+QUEUE_LIMIT = 20_000
+
+# A full body begins with the quote body, which begins with the ltp body.
+_SIZES = {Mode.LTP: LTP_SIZE, Mode.QUOTE: QUOTE_SIZE, Mode.FULL: FULL_SIZE}
+
+
+class Listener:
+    """One connection of one account."""
+
+    def __init__(self, socket: WebSocket, account_id: str) -> None:
+        self.account_id = account_id
+        self.modes: dict[int, Mode] = {}
+        self.signature: frozenset[tuple[int, Mode]] = frozenset()
+        self._socket = socket
+        self._queue: asyncio.Queue[bytes | str] = asyncio.Queue(QUEUE_LIMIT)
+
+    def want(self, tokens: Iterable[int], mode: Mode) -> None:
+        """Send ticks of `tokens` in `mode` from now on."""
+        self.modes |= dict.fromkeys(tokens, mode)
+        self.signature = frozenset(self.modes.items())
+
+    def drop(self, tokens: Iterable[int]) -> None:
+        """Send no more ticks of `tokens`."""
+        for token in tokens:
+            self.modes.pop(token, None)
+        self.signature = frozenset(self.modes.items())
+
+    def send(self, message: bytes | str) -> None:
+        """Queue a frame; a listener too far behind loses its connection instead of frames."""
+        try:
+            self._queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self.modes.clear()
+            raise
+
+    async def pump(self) -> None:
+        """Send what is queued, until the connection ends."""
+        while True:
+            message = await self._queue.get()
+            if isinstance(message, bytes):
+                await self._socket.send_bytes(message)
+            else:
+                await self._socket.send_text(message)
+
+
+class Hub:
+    """Every listener."""
+
+    def __init__(self, snapshot: Callable[[int], bytes | None]) -> None:
+        """`snapshot`: the full body of a symbol's last good tick."""
+        self.listeners: dict[Listener, asyncio.Task[None]] = {}
+        self._snapshot = snapshot
+
+    def ticks(self, ticks: Sequence[TickOut]) -> None:
+        """Send `ticks`, in order and none left out, to all who want them; equal wishes share a frame."""
+        frames: dict[frozenset[tuple[int, Mode]], bytes | None] = {}
+        for listener in list(self.listeners):
+            if listener.signature not in frames:
+                frames[listener.signature] = _frame(ticks, listener.modes)
+            frame = frames[listener.signature]
+            if frame is not None:
+                self._send(listener, frame)
+
+    def update(self, account_id: str, message: dict[str, Any]) -> None:
+        """Send an order update to every connection of the account."""
+        text = json.dumps(message)
+        for listener in list(self.listeners):
+            if listener.account_id == account_id:
+                self._send(listener, text)
+
+    async def heartbeat(self) -> None:
+        """Tell every listener once a second that the line lives."""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            for listener in list(self.listeners):
+                self._send(listener, HEARTBEAT_FRAME)
+
+    def cut(self, account_id: str = "") -> None:
+        """End the connections of an account, or all."""
+        for listener, sender in self.listeners.items():
+            if account_id in {"", listener.account_id}:
+                sender.cancel()
+
+    async def serve(self, socket: WebSocket, account_id: str) -> None:
+        """Speak with one connection until it ends."""
+        await socket.accept()
+        listener = Listener(socket, account_id)
+        sender = asyncio.create_task(listener.pump())
+        self.listeners[listener] = sender
+        reader = asyncio.create_task(self._read(socket, listener))
+        try:
+            await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            del self.listeners[listener]
+            for task in (sender, reader):
+                task.cancel()
+            await asyncio.gather(sender, reader, return_exceptions=True)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+                await socket.close()
+
+    async def _read(self, socket: WebSocket, listener: Listener) -> None:
+        while True:
+            text = await socket.receive_text()
+            try:
+                self._obey(listener, json.loads(text))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                listener.send(json.dumps({"type": "error", "data": "Invalid message."}))
+
+    def _obey(self, listener: Listener, message: dict[str, Any]) -> None:
+        match message["a"], message["v"]:
+            case "subscribe", tokens:
+                # Like the real one: a plain subscription is in quote mode until it is told otherwise.
+                listener.want([token for token in tokens if token not in listener.modes], Mode.QUOTE)
+            case "mode", [mode, tokens]:
+                listener.want(tokens, Mode(mode))
+            case "unsubscribe", tokens:
+                listener.drop(tokens)
+                return
+            case _:
+                raise ValueError("unknown message")
+        bodies = ((token, self._snapshot(token)) for token in tokens)
+        frame = _frame([TickOut(token, body) for token, body in bodies if body is not None], listener.modes)
+        if frame is not None:
+            listener.send(frame)
+
+    def _send(self, listener: Listener, message: bytes | str) -> None:
+        try:
+            listener.send(message)
+        except asyncio.QueueFull:
+            self.listeners[listener].cancel()
+
+
+def _frame(ticks: Iterable[TickOut], modes: dict[int, Mode]) -> bytes | None:
+    bodies = [
+        tick.body if mode is Mode.FULL else tick.body[: _SIZES[mode]]
+        for tick in ticks
+        if (mode := modes.get(tick.token)) is not None
+    ]
+    return pack_frame(bodies) if bodies else None

@@ -1,0 +1,70 @@
+"""Which brokers there are: a table from a broker's name to what makes its connector and its feed.
+
+Knows no broker's words; a new broker is a new row.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from broker_connector.feed import KiteFeed
+from broker_connector.kite import KITE_PROFILE, KiteConnector
+from engine.domain.broker import BrokerProfile
+from engine.ports import Broker
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves an account to its broker today; never logged."""
+
+    api_key: str = field(repr=False)
+    access_token: str = field(repr=False)
+
+
+#: The paper broker's orders appear at once, so a doubtful one is given up sooner than at Kite.
+PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper", grace=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A broker: what it promises, and how to reach an account at it."""
+
+    profile: BrokerProfile
+    connect: Callable[[str, Credentials], Broker]
+    #: From the WebSocket's URL: ticks and the account's order updates.
+    open_feed: Callable[[str, Credentials], KiteFeed]
+
+
+class UnknownBroker(KeyError):
+    """Raised when an account names a broker that is not in the table."""
+
+
+def _speaks_kite(profile: BrokerProfile) -> Entry:
+    return Entry(
+        profile,
+        lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
+        lambda url, who: KiteFeed(url, who.api_key, who.access_token),
+    )
+
+
+BROKERS: Mapping[str, Entry] = {
+    KITE_PROFILE.name: _speaks_kite(KITE_PROFILE),
+    PAPER_PROFILE.name: _speaks_kite(PAPER_PROFILE),
+}
+
+
+def entry_of(name: str) -> Entry:
+    """The broker called `name`; raises UnknownBroker."""
+    try:
+        return BROKERS[name]
+    except KeyError:
+        raise UnknownBroker(f"no broker {name!r}; known: {', '.join(sorted(BROKERS))}") from None
+
+
+def connect(name: str, base_url: str, credentials: Credentials) -> Broker:
+    """A connector to the account `credentials` open at the broker called `name`; raises UnknownBroker."""
+    return entry_of(name).connect(base_url, credentials)
+
+
+def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> KiteFeed:
+    """A feed of ticks and order updates of the broker called `name`; raises UnknownBroker."""
+    return entry_of(name).open_feed(base_ws_url, credentials)

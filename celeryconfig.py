@@ -1,0 +1,67 @@
+"""Celery's configuration, and the only place that names queues, routes and priorities.
+
+Messages are wake-ups, never truth: the runtime in Redis says what must happen, the sweeper repeats what is lost.
+"""
+
+import os
+
+from kombu import Queue
+
+#: On Redis 0 is the highest priority, and the default; only these steps get a list of their own.
+PRIORITY_STEPS = [0, 3, 6, 9]
+
+broker_url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+broker_connection_retry_on_startup = True
+broker_transport_options = {
+    # Redelivery after a kill within seconds; every task ends well inside it.
+    "visibility_timeout": 30,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    "priority_steps": PRIORITY_STEPS,
+    "sep": ":",
+    "queue_order_strategy": "priority",
+    "socket_timeout": 5,
+    "socket_connect_timeout": 1,
+    "socket_keepalive": True,
+    "health_check_interval": 5,
+}
+
+task_queues = [Queue("stoploss"), Queue("orders"), Queue("safety"), Queue("maintenance")]
+task_default_queue = "maintenance"
+task_create_missing_queues = False
+#: Exits before retries before entries, within one queue. STOPLOSS shares its queue with nothing.
+task_routes = {
+    "execution.stoploss": {"queue": "stoploss", "priority": 0},
+    "execution.sell": {"queue": "orders", "priority": 0},
+    "execution.retry": {"queue": "orders", "priority": 3},
+    "execution.buy": {"queue": "orders", "priority": 6},
+    "execution.safety_abort": {"queue": "safety", "priority": 0},
+    "execution.force_stop": {"queue": "safety", "priority": 3},
+    "execution.order_update": {"queue": "maintenance", "priority": 3},
+}
+
+imports = ("tasks.execution",)
+accept_content = ["json"]
+task_serializer = "json"
+enable_utc = True
+timezone = "UTC"
+
+task_acks_late = True
+task_reject_on_worker_lost = True
+# A second publish would be a second message: the sweeper repeats what was not published.
+task_publish_retry = False
+task_ignore_result = True
+task_store_errors_even_if_ignored = False
+worker_prefetch_multiplier = 4
+worker_hijack_root_logger = False
+worker_send_task_events = True
+task_send_sent_event = False
+
+beat_scheduler = "redbeat.RedBeatScheduler"
+#: A timer saved 200 ms before its time is still honoured, seconds.
+beat_max_loop_interval = 0.1
+redbeat_key_prefix = "redbeat:"
+redbeat_redis_url = broker_url
+redbeat_redis_options = {"socket_timeout": 5, "socket_keepalive": True, "health_check_interval": 5}
+#: Longer than the longest tick of a herd, or beat loses its own lock, seconds.
+redbeat_lock_timeout = 30

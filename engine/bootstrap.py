@@ -1,0 +1,203 @@
+"""The composition root: the only place that joins ports to adapters, one function for each kind of process."""
+
+import threading
+from dataclasses import dataclass
+from functools import partial
+
+from cryptography.fernet import Fernet
+from redis.client import Redis
+
+from broker_connector.registry import PAPER_PROFILE, entry_of
+from engine.brokers import BrokerPool
+from engine.calendar import AlwaysOpenCalendar, Calendar
+from engine.clock import MarketIsReal, MarketIsScaled, RealTime
+from engine.config import CalendarKind, MarketClock, Settings, settings
+from engine.dispatch import CeleryPublisher
+from engine.domain.decision import Policy
+from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.ledger import Drainer
+from engine.listener import AFTER_CLOSE, Listener
+from engine.logs import configure
+from engine.pipeline import Pipeline
+from engine.ports import Log
+from engine.recovery import Recoverer
+from engine.runtime import keys
+from engine.runtime.connect import connect
+from engine.runtime.epoch import EpochGuard
+from engine.runtime.store import RedisStore
+from engine.schedule import RedBeatTimers
+from engine.sweeper import Sweeper
+from models.database import Sessions, open_database, sessions_of
+from models.durable import DurableState
+from models.repositories.bookkeeping import CalendarTable
+from models.secrets import Encrypted
+from tasks.app import app
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every process of the engine shares."""
+
+    settings: Settings
+    redis: "Redis"
+    epoch: EpochGuard
+    store: RedisStore
+    real: RealTime
+    clock: MarketIsReal | MarketIsScaled
+    brokers: BrokerPool
+    publisher: CeleryPublisher
+    timers: RedBeatTimers
+    policy: Policy
+    log: Log
+
+    def announce(self, name: str) -> None:
+        """Leave a sign that the process called `name` is ready."""
+        self.redis.set(keys.process(name), str(self.real.now().timestamp()))
+
+    def decrypt(self, sealed: str) -> str:
+        """The plain text of stored credentials."""
+        return decrypt(self.settings, sealed)
+
+
+def parts(process: str, chosen: Settings | None = None) -> Parts:
+    """Compose what `process` needs of the live state; connects on first use."""
+    current = chosen or settings()
+    log = configure(current, process)
+    redis = connect(current.redis_url)
+    epoch = EpochGuard(redis)
+    store = RedisStore(redis, epoch)
+    real = RealTime()
+    publisher = CeleryPublisher(app, log)
+    return Parts(
+        settings=current,
+        redis=redis,
+        epoch=epoch,
+        store=store,
+        real=real,
+        clock=market_clock(current, real, redis),
+        brokers=BrokerPool(store.account, partial(decrypt, current)),
+        publisher=publisher,
+        timers=RedBeatTimers(app, publisher),
+        policy=current.policy(max(entry_of("kite").profile.grace, PAPER_PROFILE.grace)),
+        log=log,
+    )
+
+
+def market_clock(current: Settings, real: RealTime, redis: "Redis") -> MarketIsReal | MarketIsScaled:
+    """The market's clock as the settings choose it."""
+    if current.market_clock is MarketClock.REAL:
+        return MarketIsReal(real)
+
+    def read() -> dict[str, str]:
+        stored: dict[str, str] = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
+        return stored
+
+    return MarketIsScaled(real, read)
+
+
+def decrypt(current: Settings, sealed: str) -> str:
+    """The plain text of credentials sealed with the deployment's key."""
+    return Fernet(current.secret_key.get_secret_value()).decrypt(sealed).decode()
+
+
+def database(current: Settings) -> Sessions:
+    """Sessions on the durable state, its stored credentials readable with the deployment's key."""
+    if key := current.secret_key.get_secret_value():
+        Encrypted.use(key)
+    return sessions_of(open_database(current.database_url))
+
+
+def calendar(current: Settings, sessions: Sessions) -> Calendar:
+    """Which sessions there are, with the operator's word on them."""
+    table = CalendarTable(sessions)
+    kind = AlwaysOpenCalendar if current.calendar is CalendarKind.ALWAYS_OPEN else Calendar
+    return kind(table.overrides(), table.confirmed_years())
+
+
+def pipeline(shared: Parts) -> Pipeline:
+    """The ten steps on real parts."""
+    return Pipeline(
+        shared.store,
+        shared.brokers,
+        shared.clock,
+        shared.timers,
+        shared.publisher,
+        shared.policy,
+        shared.settings.deployment,
+        shared.log,
+    )
+
+
+def listener(shared: Parts, sessions: Sessions) -> Listener:
+    """The market listener, judging ticks by today's session."""
+    days = calendar(shared.settings, sessions)
+
+    def guard_for(symbol: str) -> SymbolGuard:
+        exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
+        today = days.session(exchange, days.today(exchange, now))
+        current = today if today is not None and now < today.closes + AFTER_CLOSE else None
+        return SymbolGuard(FeedPolicy(), current or days.next_session(exchange, now))
+
+    return Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
+
+
+def sweeper(shared: Parts) -> Sweeper:
+    """The sweeper."""
+    return Sweeper(shared.store, shared.publisher, shared.clock, shared.policy)
+
+
+def drainer(shared: Parts, sessions: Sessions, epoch: int) -> Drainer:
+    """The drainer, working under `epoch`."""
+    return Drainer(shared.redis, sessions, epoch)
+
+
+def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
+    """The recoverer."""
+    return Recoverer(
+        DurableState(sessions),
+        shared.store,
+        shared.epoch,
+        shared.brokers,
+        shared.timers,
+        calendar(shared.settings, sessions),
+        shared.clock,
+        shared.settings.deployment,
+        shared.policy.settle_after,
+        shared.log,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What one Celery worker process holds."""
+
+    pipeline: Pipeline
+    parts: Parts
+
+    def announce(self, name: str) -> None:
+        """Leave a sign that the worker called `name` is ready."""
+        self.parts.announce(name)
+
+
+_lock = threading.Lock()
+_worker: Worker | None = None
+
+
+def worker() -> Worker:
+    """This worker process's engine, composed on first use and shared by its threads."""
+    global _worker  # noqa: PLW0603 - one per process is the point
+    if _worker is None:
+        with _lock:
+            if _worker is None:
+                shared = parts("worker")
+                _worker = Worker(pipeline(shared), shared)
+    return _worker
+
+
+def close_worker() -> None:
+    """Close what this worker process holds."""
+    global _worker  # noqa: PLW0603
+    with _lock:
+        if _worker is not None:
+            _worker.parts.brokers.close()
+            _worker = None

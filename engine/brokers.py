@@ -1,0 +1,47 @@
+"""The warm connection of each account, made on first use and made anew when the account's details change."""
+
+import json
+import threading
+from collections.abc import Callable
+
+from broker_connector.registry import Credentials, connect
+from engine.ports import AccountState, Broker, StoreClosed
+
+
+class BrokerPool:
+    """The `Brokers` port: one connector an account in this process, shared by its threads."""
+
+    def __init__(self, account: Callable[[int], AccountState | None], decrypt: Callable[[str], str]) -> None:
+        self._account = account
+        self._decrypt = decrypt
+        self._lock = threading.Lock()
+        self._open: dict[int, tuple[str, Broker]] = {}
+
+    def of(self, account_id: int, version: str) -> Broker:
+        """The account's broker; raises StoreClosed where the live state knows no such account."""
+        known = self._open.get(account_id)
+        if known is not None and known[0] == version:
+            return known[1]
+        with self._lock:
+            known = self._open.get(account_id)
+            if known is None or known[0] != version:
+                known = self._open[account_id] = self._connect(account_id)
+            return known[1]
+
+    def _connect(self, account_id: int) -> tuple[str, Broker]:
+        account = self._account(account_id)
+        if account is None:
+            raise StoreClosed(f"account {account_id} is not in the live state: the recoverer writes it")
+        return account.version, connect(account.broker, account.base_url, credentials_of(account, self._decrypt))
+
+    def close(self) -> None:
+        """Close every connection."""
+        for _, broker in self._open.values():
+            broker.close()
+        self._open.clear()
+
+
+def credentials_of(account: AccountState, decrypt: Callable[[str], str]) -> Credentials:
+    """What proves `account` to its broker."""
+    plain = json.loads(decrypt(account.secrets))
+    return Credentials(plain["api_key"], plain["access_token"])

@@ -1,0 +1,170 @@
+"""The market calendar: an exchange's zone, its sessions by date, and wall times as UTC.
+
+Pure but for the `holidays` package; the operator's overrides and confirmed years are passed in.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import holidays
+
+from engine.domain.strategy import Session
+
+#: Exchange -> the zone its wall times are meant in.
+ZONES: dict[str, ZoneInfo] = {"NSE": ZoneInfo("Asia/Kolkata"), "BSE": ZoneInfo("Asia/Kolkata")}
+
+#: Both exchanges publish one list of trading holidays.
+_HOLIDAY_CODE = {"NSE": "XNSE", "BSE": "XNSE"}
+
+_SATURDAY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Continuous trading on every regular day from `since` on, in wall times."""
+
+    since: date
+    opens: time
+    closes: time
+
+
+#: Regular hours, the newest last; a change of hours is a row, so that older dates replay with theirs.
+#: The first row is right from 2010-10-18 on; nothing older can be replayed.
+REGULAR_HOURS: dict[str, tuple[Hours, ...]] = {
+    exchange: (Hours(date.min, time(9, 15), time(15, 30)),) for exchange in ZONES
+}
+
+
+class OverrideKind(StrEnum):
+    """What an override says of its date."""
+
+    CLOSED = "closed"
+    #: Open, at hours of its own.
+    SPECIAL = "special"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One date the holiday list has wrong or cannot know; `opens` and `closes` are wall times of a special session."""
+
+    exchange: str
+    date: date
+    kind: OverrideKind
+    opens: time | None = None
+    closes: time | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind is OverrideKind.CLOSED and (self.opens or self.closes):
+            raise ValueError(f"{self.exchange} {self.date}: a closure has no hours")
+        if self.kind is OverrideKind.SPECIAL and not (self.opens and self.closes and self.opens < self.closes):
+            raise ValueError(f"{self.exchange} {self.date}: a special session opens before it closes")
+
+
+#: One-off dates from the exchanges' circulars that the `holidays` package lacks.
+BUILT_IN_OVERRIDES: tuple[Override, ...] = tuple(
+    override
+    for exchange in ZONES
+    for override in (
+        Override(exchange, date(2026, 1, 15), OverrideKind.CLOSED, note="municipal elections in Maharashtra"),
+        Override(
+            exchange,
+            date(2026, 2, 1),
+            OverrideKind.SPECIAL,
+            time(9, 15),
+            time(15, 30),
+            "Union Budget, a Sunday",
+        ),
+    )
+)
+
+#: (exchange, year) whose holidays were compared with the exchange's circular.
+BUILT_IN_CONFIRMED: frozenset[tuple[str, int]] = frozenset(
+    (exchange, year) for exchange in ZONES for year in (2021, 2026)
+)
+
+
+class UnknownExchange(ValueError):
+    """Raised when an exchange is named that no zone is known for."""
+
+    def __init__(self, exchange: str) -> None:
+        super().__init__(f"{exchange} is not an exchange this engine knows; known are {', '.join(ZONES)}")
+
+
+class UnconfirmedYear(ValueError):
+    """Raised when a date's year has holidays nobody has confirmed; guessing could trade on a closed day."""
+
+    def __init__(self, exchange: str, year: int) -> None:
+        super().__init__(
+            f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
+            f"then confirm the year"
+        )
+        self.exchange = exchange
+        self.year = year
+
+
+class Calendar:
+    """Sessions of the exchanges. Later `overrides` outrank earlier ones and all outrank the built-in ones."""
+
+    def __init__(self, overrides: Iterable[Override] = (), confirmed: Iterable[tuple[str, int]] = ()) -> None:
+        self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
+        self._confirmed = BUILT_IN_CONFIRMED | frozenset(confirmed)
+
+    def today(self, exchange: str, now: datetime) -> date:
+        """The date at `exchange` when it is `now` (aware)."""
+        return now.astimezone(_zone(exchange)).date()
+
+    def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
+        """The instant of `wall` on `day` at `exchange`, aware UTC."""
+        return datetime.combine(day, wall, _zone(exchange)).astimezone(UTC)
+
+    def session(self, exchange: str, day: date) -> Session | None:
+        """The session of `day`, None where the exchange is closed; raises UnconfirmedYear, UnknownExchange."""
+        override = self._overrides.get((exchange, day))
+        if override is not None:
+            return self._between(exchange, day, override.opens, override.closes)
+        _zone(exchange)
+        if (exchange, day.year) not in self._confirmed:
+            raise UnconfirmedYear(exchange, day.year)
+        if day.weekday() >= _SATURDAY or day in _holidays(exchange, day.year):
+            return None
+        hours = next(each for each in reversed(REGULAR_HOURS[exchange]) if each.since <= day)
+        return self._between(exchange, day, hours.opens, hours.closes)
+
+    def next_session(self, exchange: str, after: datetime) -> Session:
+        """The session under way at `after` (aware), else the next to open; raises UnconfirmedYear where unknown."""
+        day = self.today(exchange, after)
+        while True:
+            session = self.session(exchange, day)
+            if session is not None and session.closes >= after:
+                return session
+            day += timedelta(days=1)
+
+    def _between(self, exchange: str, day: date, opens: time | None, closes: time | None) -> Session | None:
+        if opens is None or closes is None:
+            return None
+        return Session(day, self.to_utc(exchange, day, opens), self.to_utc(exchange, day, closes))
+
+
+class AlwaysOpenCalendar(Calendar):
+    """Every date is one session from midnight to midnight at the exchange: for paper trading at any hour."""
+
+    def session(self, exchange: str, day: date) -> Session:
+        """The whole of `day`; never None."""
+        return Session(day, self.to_utc(exchange, day, time.min), self.to_utc(exchange, day, time.max))
+
+
+def _zone(exchange: str) -> ZoneInfo:
+    try:
+        return ZONES[exchange]
+    except KeyError:
+        raise UnknownExchange(exchange) from None
+
+
+@lru_cache(maxsize=64)
+def _holidays(exchange: str, year: int) -> frozenset[date]:
+    return frozenset(holidays.financial_holidays(_HOLIDAY_CODE[exchange], years=year))

@@ -1,0 +1,142 @@
+"""The `engine` command. Each command's module is imported when it is called: processes start quickly.
+
+Exit codes: 0 done, 1 an expectation failed, 2 usage or environment, 130 Ctrl-C.
+"""
+
+import sys
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+strategy_app = typer.Typer(no_args_is_help=True, help="Add, list, show and stop strategies.")
+app.add_typer(strategy_app, name="strategy")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+class ProcessName(StrEnum):
+    """The engine's own processes."""
+
+    PAPER = "paper"
+    RECOVERER = "recoverer"
+    DRAINER = "drainer"
+    LISTENER = "listener"
+    ORDERSTREAM = "orderstream"
+    SWEEPER = "sweeper"
+
+
+class MarketName(StrEnum):
+    """Where prices come from."""
+
+    SYNTHETIC = "synthetic"
+
+
+@app.command()
+def process(name: ProcessName) -> None:
+    """Run one process of the Procfile in the foreground."""
+    import_module(f"engine.processes.{name.value}").main()
+
+
+@app.command()
+def up(
+    market: Annotated[Optional[MarketName], typer.Option(help="Trade a paper session now, at any hour.")] = None,  # noqa: UP045
+) -> None:
+    """Start every process, supervised, until Ctrl-C."""
+    from engine.cli.up import run
+
+    raise typer.Exit(run(synthetic=market is MarketName.SYNTHETIC))
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Another seed is another day.")] = 7,
+    strategies: Annotated[int, typer.Option(min=5, max=500, help="How many strategies trade.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Run a whole synthetic trading day in about a minute and check how every strategy ended."""
+    from engine.cli.demo import run
+
+    raise typer.Exit(run(seed, strategies, as_json=as_json))
+
+
+@app.command()
+def replay(
+    ticks: Annotated[Path, typer.Option(help="Folder of SYMBOL.csv.gz; its name is the market date.")],
+    strategies: Annotated[Path, typer.Option(help="The strategies file.")],
+    report: Annotated[Path, typer.Option(help="Where the report is written, atomically.")],
+    speed: Annotated[float, typer.Option(min=0.1, max=1000, help="Market seconds in one real second.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole real stack over one recorded day of ticks."""
+    from engine.cli.replay import run
+
+    raise typer.Exit(run(ticks, strategies, report, speed, as_json=as_json))
+
+
+@strategy_app.command("add")
+def strategy_add(
+    file: Annotated[Optional[Path], typer.Argument(help="A strategies file; standard input where absent.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Check and store the strategies of a file: all of them, or none."""
+    from engine.cli.strategy import add
+
+    raise typer.Exit(add(file, as_json=as_json))
+
+
+@strategy_app.command("list")
+def strategy_list(
+    tenant: Annotated[Optional[str], typer.Option(help="Only this tenant's.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """List strategies with their status and position."""
+    from engine.cli.strategy import show_all
+
+    raise typer.Exit(show_all(tenant, as_json=as_json))
+
+
+@strategy_app.command("show")
+def strategy_show(
+    name: str,
+    tenant: Annotated[Optional[str], typer.Option(help="Where two tenants use the name.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Show one strategy, its runs and their orders."""
+    from engine.cli.strategy import show
+
+    raise typer.Exit(show(name, tenant, as_json=as_json))
+
+
+@strategy_app.command("stop")
+def strategy_stop(
+    name: str,
+    tenant: Annotated[Optional[str], typer.Option(help="Where two tenants use the name.")] = None,  # noqa: UP045
+    leave: Annotated[bool, typer.Option("--leave", help="Keep an open position instead of closing it.")] = False,
+) -> None:
+    """FORCE_STOP a strategy: close its position, or leave it, and end its run."""
+    from engine.cli.strategy import stop
+
+    raise typer.Exit(stop(name, tenant, leave=leave))
+
+
+def main() -> None:
+    """The console script: one line for what a user can mend, no traceback."""
+    from engine.cli.output import tell_problem
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        code = tell_problem(error)
+        if code is None:
+            raise
+        sys.exit(code)

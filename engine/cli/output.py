@@ -1,0 +1,78 @@
+"""How the command line speaks: problems in one line on standard error, results as a table or as JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from engine.stack.problems import EnvironmentProblem
+from engine.strategies import StrategyFileError
+from models.repositories.strategies import Refused
+
+USAGE = 2
+
+console = Console()
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def tell_problem(error: Exception) -> int | None:
+    """Print what a user can mend and return the exit code; None for a bug, which deserves its traceback."""
+    match error:
+        case click.ClickException():
+            error.show(sys.stderr)
+            return USAGE
+        case StrategyFileError() | Refused() | EnvironmentProblem():
+            errors.print(str(error), markup=False)
+            return USAGE
+        case ValidationError():
+            first = error.errors()[0]
+            name = "_".join(map(str, first["loc"])).upper()
+            errors.print(f"setting {name}: {first['msg']}", markup=False)
+            return USAGE
+    return None
+
+
+def print_rows(title: str, rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Rows as a table of `columns`, or every field of theirs as JSON."""
+    found = list(rows)
+    if as_json:
+        print_json(found)
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in found:
+        table.add_row(*(str(row.get(column) or "") for column in columns))
+    console.print(table)
+
+
+def print_json(value: object) -> None:
+    """JSON on standard output, for programs."""
+    json.dump(value, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def status_line() -> tuple[Callable[[str], None], Callable[[], None]]:
+    """A line on standard error that replaces itself while something long goes on: (say, done)."""
+    if not errors.is_terminal:
+        said: list[str] = []
+
+        def say_once(line: str) -> None:
+            # A log keeps every line: only a change of subject is worth one.
+            subject = " ".join(line.split()[:2])
+            if not said or said[-1] != subject:
+                said.append(subject)
+                errors.print(line, markup=False)
+
+        return say_once, lambda: None
+    status = errors.status("")
+    status.start()
+
+    def say(line: str) -> None:
+        status.update(line)
+
+    return say, status.stop

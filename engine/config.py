@@ -1,0 +1,63 @@
+"""Settings: one model, read from the environment once, at composition. Holds no rule and no default of the domain."""
+
+from datetime import timedelta
+from enum import StrEnum
+from functools import cache
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from engine.domain.decision import Policy
+
+
+class MarketClock(StrEnum):
+    """Whose time schedules and ticks are told in."""
+
+    REAL = "real"
+    SCALED = "scaled"
+
+
+class CalendarKind(StrEnum):
+    """Which sessions there are."""
+
+    EXCHANGE = "exchange"
+    ALWAYS_OPEN = "always_open"
+
+
+class Settings(BaseSettings):
+    """The environment, typed. Every variable begins with ENGINE_ but the two URLs everyone knows."""
+
+    model_config = SettingsConfigDict(env_prefix="ENGINE_", extra="ignore")
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    database_url: str = Field(default="postgresql+psycopg2:///engine", validation_alias="DATABASE_URL")
+    #: Two characters that begin every client order id of this deployment.
+    deployment: str = Field(default="EE", pattern=r"^[A-Z0-9]{2}$")
+    #: Fernet key of the stored credentials.
+    secret_key: SecretStr = SecretStr("")
+    market_clock: MarketClock = MarketClock.REAL
+    calendar: CalendarKind = CalendarKind.EXCHANGE
+    log_level: str = "INFO"
+    #: CloudWatch log group; empty logs to standard output alone. Needs the `cloudwatch` extra.
+    cloudwatch_group: str = ""
+    #: Real seconds; see `engine.domain.decision.Policy`.
+    max_lateness: float = Field(default=30.0, gt=0)
+    rest_limit: float = Field(default=30.0, gt=0)
+    silence_limit: float = Field(default=5.0, gt=0)
+    #: Read timeout of an order call, seconds.
+    socket_timeout: float = Field(default=3.0, gt=0)
+
+    def policy(self, grace: float) -> Policy:
+        """The decisions' tunables, with the broker's `grace` in seconds."""
+        return Policy(
+            max_lateness=timedelta(seconds=self.max_lateness),
+            rest_limit=timedelta(seconds=self.rest_limit),
+            silence_limit=timedelta(seconds=self.silence_limit),
+            settle_after=timedelta(seconds=self.socket_timeout + grace),
+        )
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings; raises pydantic's ValidationError naming the variable."""
+    return Settings()

@@ -1,0 +1,130 @@
+"""What the engine says to a broker and what it can hear back: requests, the five outcomes, a broker's profile.
+
+Knows nothing of HTTP or of any broker's own words; connectors translate into these values.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from engine.domain.orders import Evidence, OrderType, Product, Side
+
+
+class Outcome(StrEnum):
+    """The five ways a call to a broker can end."""
+
+    ACCEPTED = "accepted"
+    #: Proven: in the book as rejected, or an error on the connector's definite list.
+    REJECTED = "rejected"
+    #: In doubt: bytes may have been sent and no definite answer came.
+    TIMEOUT = "timeout"
+    TOKEN_INVALID = "token_invalid"  # noqa: S105 - an outcome, not a secret
+    #: Nothing was sent.
+    SERVER_DOWN = "server_down"
+
+
+class RejectCause(StrEnum):
+    """Why a request was refused, as far as it decides whether trying again can help."""
+
+    MARGIN = "margin"
+    INPUT = "input"
+    RATE_LIMITED = "rate_limited"
+    OTHER = "other"
+
+
+#: Causes that would refuse the same order again: no retry helps.
+REPEATABLE: frozenset[RejectCause] = frozenset({RejectCause.MARGIN, RejectCause.INPUT})
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest:
+    """An order to place. `symbol` is "EXCHANGE:TRADINGSYMBOL"; `limit_price` only for limit orders."""
+
+    client_order_id: str
+    symbol: str
+    side: Side
+    quantity: int
+    order_type: OrderType
+    product: Product
+    limit_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How one call to place or cancel ended. `broker_order_id` only where accepted; `message` for people."""
+
+    outcome: Outcome
+    broker_order_id: str = ""
+    cause: RejectCause | None = None
+    message: str = ""
+    #: Seconds the broker asked us to wait, where it said so (HTTP 429).
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BookEntry:
+    """One order of the account's book: the evidence, and whose order it is."""
+
+    evidence: Evidence
+    symbol: str
+    side: Side
+    #: The broker's tag: our client order id, or somebody else's text, or "".
+    tag: str
+    #: Aware UTC, market time.
+    received_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetPosition:
+    """What the account holds of one symbol in one product, net, in units; negative is short."""
+
+    symbol: str
+    product: Product
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """A tradable symbol as the broker lists it. `scale`: integer price units in 1 of money (NSE: 100)."""
+
+    symbol: str
+    token: int
+    tick_size: Decimal
+    lot_size: int
+    scale: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A symbol's last price and its price band today, money a unit; `at` is exchange time."""
+
+    symbol: str
+    last_price: Decimal
+    lower_band: Decimal
+    upper_band: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerProfile:
+    """What a broker promises, as data: decisions read this, never a broker's name."""
+
+    name: str
+    #: Whether sending the same client order id again is refused or answered with the first order.
+    idempotent: bool
+    #: Seconds after `send_by` + socket timeout within which a doubtful order may still appear in the book.
+    grace: float
+    #: Longest tag it keeps, characters.
+    tag_length: int
+    #: Orders a calendar second, minute and day for one account; absent windows are unlimited.
+    rates: Mapping[str, int] = field(default_factory=dict)
+
+
+class BrokerUnreachable(Exception):
+    """Raised when a read from the broker (book, positions, instruments) gave no answer after its retries."""
+
+
+class TokenInvalid(Exception):
+    """Raised when a read is refused because the account's access token is dead."""

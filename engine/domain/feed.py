@@ -1,0 +1,122 @@
+"""Distrust of the feed: which ticks may be believed, which must be confirmed, which have no effect.
+
+Pure and per symbol; the listener holds one `SymbolGuard` a symbol. Evaluates every tick, conflates none.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from engine.domain.moment import Moment
+from engine.domain.strategy import Session
+from engine.domain.ticks import Tick
+
+
+class Refusal(StrEnum):
+    """Why a tick has no effect."""
+
+    NOT_A_PRICE = "not_a_price"
+    NO_TIME = "no_time"
+    OUT_OF_SESSION = "out_of_session"
+    OLDER_THAN_LAST = "older_than_last"
+    #: A stamp ahead of the market's clock would shut out every true tick after it.
+    FROM_THE_FUTURE = "from_the_future"
+    #: A step no later tick confirmed.
+    SPIKE = "spike"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPolicy:
+    """What is believed without a second look."""
+
+    #: A step from the last good price beyond this fraction must be confirmed.
+    max_step: float = 0.05
+    #: The day's price band around the previous close, a fraction; used where no quote gave one.
+    band: float = 0.20
+    #: Market time without a tick after which the next is held against the band, not the last tick.
+    gap: timedelta = timedelta(minutes=5)
+    #: Real time a doubtful price may wait for confirmation.
+    confirm_within: timedelta = timedelta(seconds=1)
+    #: Real time a stamp may be ahead of the market's clock, beyond the second it is rounded to.
+    ahead: timedelta = timedelta(seconds=2)
+
+
+@dataclass(slots=True)
+class SymbolGuard:
+    """The judgement of one symbol's ticks. Mutable: it remembers the last good price and one doubt."""
+
+    policy: FeedPolicy
+    session: Session
+    last_price: int = 0
+    last_time: datetime | None = None
+    close: int = 0
+    doubts: list[Tick] = field(default_factory=list)
+    doubt_seen_at: datetime | None = None
+    refused: Counter[Refusal] = field(default_factory=Counter)
+
+    def judge(self, tick: Tick, now: Moment) -> list[Tick]:
+        """The ticks to evaluate now that `tick` has come, oldest first: none, itself, or confirmed doubts too."""
+        refusal = self._refusal(tick, now)
+        if refusal is not None:
+            self.refused[refusal] += 1
+            return []
+        if tick.close > 0:
+            self.close = tick.close
+        if self.doubts and self._confirms(tick):
+            return self._accept([*self.doubts, tick])
+        if self._is_believable(tick):
+            self.refused[Refusal.SPIKE] += len(self.doubts)
+            return self._accept([tick])
+        return self._doubt(tick, now.real)
+
+    def overdue(self, real_now: datetime) -> list[Tick]:
+        """Doubtful ticks nothing confirmed in time: to evaluate where they lie inside the day's band."""
+        if self.doubt_seen_at is None or real_now < self.doubt_seen_at + self.policy.confirm_within:
+            return []
+        inside = [tick for tick in self.doubts if self._in_band(tick.price)]
+        self.refused[Refusal.SPIKE] += len(self.doubts) - len(inside)
+        return self._accept(inside)
+
+    def _refusal(self, tick: Tick, now: Moment) -> Refusal | None:
+        if tick.price <= 0:
+            return Refusal.NOT_A_PRICE
+        if tick.exchange_time is None:
+            return Refusal.NO_TIME
+        if not self.session.contains(tick.exchange_time):
+            return Refusal.OUT_OF_SESSION
+        if self.last_time is not None and tick.exchange_time < self.last_time:
+            return Refusal.OLDER_THAN_LAST
+        if tick.exchange_time > now.market + self.policy.ahead * max(now.speed, 1.0):
+            return Refusal.FROM_THE_FUTURE
+        return None
+
+    def _is_believable(self, tick: Tick) -> bool:
+        assert tick.exchange_time is not None
+        if self.last_time is None or tick.exchange_time - self.last_time > self.policy.gap:
+            return self._in_band(tick.price)
+        return abs(tick.price - self.last_price) <= self.policy.max_step * self.last_price
+
+    def _in_band(self, price: int) -> bool:
+        return self.close == 0 or abs(price - self.close) <= self.policy.band * self.close
+
+    def _confirms(self, tick: Tick) -> bool:
+        doubt = self.doubts[-1]
+        assert tick.exchange_time is not None
+        assert doubt.exchange_time is not None
+        later = tick.exchange_time > doubt.exchange_time
+        return later and abs(tick.price - doubt.price) <= self.policy.max_step * doubt.price
+
+    def _doubt(self, tick: Tick, real_now: datetime) -> list[Tick]:
+        if self.doubts and abs(tick.price - self.doubts[-1].price) > self.policy.max_step * self.doubts[-1].price:
+            self.refused[Refusal.SPIKE] += len(self.doubts)
+            self.doubts, self.doubt_seen_at = [], None
+        self.doubts.append(tick)
+        self.doubt_seen_at = self.doubt_seen_at or real_now
+        return []
+
+    def _accept(self, ticks: list[Tick]) -> list[Tick]:
+        self.doubts, self.doubt_seen_at = [], None
+        if ticks:
+            self.last_price, self.last_time = ticks[-1].price, ticks[-1].exchange_time
+        return ticks

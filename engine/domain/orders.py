@@ -1,0 +1,220 @@
+"""Orders: their vocabulary, identity, life (a transition table) and the ranking of evidence about them.
+
+Knows nothing of brokers' own words, of Redis, or of the strategy an order belongs to.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """What an order does to the position."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Leg(StrEnum):
+    """Which half of a run an order belongs to; every kind of exit shares one leg and one numbering."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+
+
+class OrderType(StrEnum):
+    """How an order is priced."""
+
+    MARKET = "market"
+    LIMIT = "limit"
+
+
+class Product(StrEnum):
+    """How a position is carried: within the day, delivered, or margined overnight."""
+
+    INTRADAY = "intraday"
+    DELIVERY = "delivery"
+    MARGIN = "margin"
+
+
+class OrderStatus(StrEnum):
+    """Where an order is in its life, as far as it is proven to us."""
+
+    #: Granted by `intend`; the request may or may not have left.
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    REJECTED = "rejected"
+    CANCEL_PENDING = "cancel_pending"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    #: The call ended in doubt; only the order book can tell.
+    UNKNOWN = "unknown"
+
+
+class OrderTrigger(StrEnum):
+    """What can happen to an order; the second half of a transition table key."""
+
+    ACCEPT = "accept"
+    DOUBT = "doubt"
+    REJECT = "reject"
+    FILL_PART = "fill_part"
+    FILL_ALL = "fill_all"
+    REQUEST_CANCEL = "request_cancel"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+
+
+TERMINAL: frozenset[OrderStatus] = frozenset(
+    {OrderStatus.FILLED, OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED}
+)
+
+
+def _transitions() -> dict[tuple[OrderStatus, OrderTrigger], OrderStatus]:
+    s, t = OrderStatus, OrderTrigger
+    table: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = {}
+    ends = {t.REJECT: s.REJECTED, t.CANCEL: s.CANCELED, t.EXPIRE: s.EXPIRED, t.FILL_ALL: s.FILLED}
+    for live in (s.SENDING, s.UNKNOWN, s.ACCEPTED, s.PARTIALLY_FILLED, s.CANCEL_PENDING):
+        table |= {(live, trigger): end for trigger, end in ends.items()}
+    for unproven in (s.SENDING, s.UNKNOWN):
+        table[unproven, t.ACCEPT] = s.ACCEPTED
+        table[unproven, t.DOUBT] = s.UNKNOWN
+        table[unproven, t.FILL_PART] = s.PARTIALLY_FILLED
+    table |= {
+        (s.ACCEPTED, t.ACCEPT): s.ACCEPTED,
+        (s.ACCEPTED, t.FILL_PART): s.PARTIALLY_FILLED,
+        (s.ACCEPTED, t.REQUEST_CANCEL): s.CANCEL_PENDING,
+        (s.PARTIALLY_FILLED, t.ACCEPT): s.PARTIALLY_FILLED,
+        (s.PARTIALLY_FILLED, t.FILL_PART): s.PARTIALLY_FILLED,
+        (s.PARTIALLY_FILLED, t.REQUEST_CANCEL): s.CANCEL_PENDING,
+        (s.CANCEL_PENDING, t.ACCEPT): s.CANCEL_PENDING,
+        (s.CANCEL_PENDING, t.FILL_PART): s.CANCEL_PENDING,
+        (s.CANCEL_PENDING, t.REQUEST_CANCEL): s.CANCEL_PENDING,
+        # The book outranks our belief: an attempt we had given up, or were told was dead, may have filled.
+        (s.REJECTED, t.FILL_ALL): s.FILLED,
+        (s.CANCELED, t.FILL_ALL): s.FILLED,
+        (s.EXPIRED, t.FILL_ALL): s.FILLED,
+    }
+    return table
+
+
+#: (status, trigger) -> status. A pair that is absent is illegal: see `IllegalTransition`.
+TRANSITIONS: dict[tuple[OrderStatus, OrderTrigger], OrderStatus] = _transitions()
+
+
+class IllegalTransition(Exception):
+    """Raised when an order is asked to do what its status forbids; always a bug or corrupt state."""
+
+    def __init__(self, client_order_id: str, status: OrderStatus, trigger: OrderTrigger) -> None:
+        super().__init__(f"order {client_order_id} is {status} and cannot {trigger}")
+        self.status = status
+        self.trigger = trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One proven statement about an order at the broker, from its push, its book or its answer.
+
+    `filled_at` is market time; `average_price` is money a unit, 0 while nothing filled.
+    """
+
+    client_order_id: str
+    broker_order_id: str
+    status: OrderStatus
+    quantity: int
+    filled_quantity: int
+    average_price: Decimal
+    filled_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt of one leg. `quantity` in units; times real but for `filled_at`, which is market time."""
+
+    client_order_id: str
+    leg: Leg
+    side: Side
+    attempt: int
+    quantity: int
+    status: OrderStatus
+    send_by: datetime
+    broker_order_id: str = ""
+    filled_quantity: int = 0
+    average_price: Decimal = Decimal(0)
+    filled_at: datetime | None = None
+    #: Real time of the last thing we learned about it.
+    updated_at: datetime | None = None
+    reason: str = ""
+    #: An unknown attempt another one has replaced; watched to the end of the session all the same.
+    given_up: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it may still trade and nothing has replaced it."""
+        return self.status not in TERMINAL and not self.given_up
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it is known to stand at the broker."""
+        return self.status in (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCEL_PENDING)
+
+    def on(self, trigger: OrderTrigger, at: datetime, reason: str = "") -> "Order":
+        """This order after `trigger` at real time `at`; raises IllegalTransition."""
+        try:
+            status = TRANSITIONS[self.status, trigger]
+        except KeyError:
+            raise IllegalTransition(self.client_order_id, self.status, trigger) from None
+        return replace(self, status=status, updated_at=at, reason=reason or self.reason)
+
+
+#: How far along a status is, to rank two pieces of evidence with the same filled quantity.
+_PROGRESS: dict[OrderStatus, int] = {
+    OrderStatus.SENDING: 0,
+    OrderStatus.UNKNOWN: 0,
+    OrderStatus.ACCEPTED: 1,
+    OrderStatus.PARTIALLY_FILLED: 2,
+    OrderStatus.CANCEL_PENDING: 3,
+    OrderStatus.REJECTED: 4,
+    OrderStatus.CANCELED: 4,
+    OrderStatus.EXPIRED: 4,
+    OrderStatus.FILLED: 5,
+}
+
+_TRIGGER_OF: dict[OrderStatus, OrderTrigger] = {
+    OrderStatus.SENDING: OrderTrigger.ACCEPT,
+    OrderStatus.UNKNOWN: OrderTrigger.ACCEPT,
+    OrderStatus.ACCEPTED: OrderTrigger.ACCEPT,
+    OrderStatus.CANCEL_PENDING: OrderTrigger.ACCEPT,
+    OrderStatus.PARTIALLY_FILLED: OrderTrigger.FILL_PART,
+    OrderStatus.FILLED: OrderTrigger.FILL_ALL,
+    OrderStatus.REJECTED: OrderTrigger.REJECT,
+    OrderStatus.CANCELED: OrderTrigger.CANCEL,
+    OrderStatus.EXPIRED: OrderTrigger.EXPIRE,
+}
+
+
+def outranks(evidence: Evidence, order: Order) -> bool:
+    """Whether `evidence` tells more than `order` already knows: filled quantity first, then status."""
+    if evidence.filled_quantity != order.filled_quantity:
+        return evidence.filled_quantity > order.filled_quantity
+    return _PROGRESS[evidence.status] > _PROGRESS[order.status]
+
+
+def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
+    """`order` after `evidence`, learned at real time `at`; the same order where it tells nothing new."""
+    if evidence.client_order_id != order.client_order_id or not outranks(evidence, order):
+        return order
+    trigger = _TRIGGER_OF[evidence.status]
+    known_end = order.status in TERMINAL and (order.status, trigger) not in TRANSITIONS
+    moved = order if known_end else order.on(trigger, at, evidence.reason)
+    return replace(
+        moved,
+        broker_order_id=evidence.broker_order_id or order.broker_order_id,
+        filled_quantity=evidence.filled_quantity,
+        average_price=evidence.average_price,
+        filled_at=evidence.filled_at or order.filled_at,
+        updated_at=at,
+    )

@@ -1,0 +1,148 @@
+"""What follows an answer: the two routing tables, for a call's outcome and for evidence that comes later.
+
+Pure: (outcome, leg, attempts, cause) -> Route. Says what becomes of the order and the run, not how it is stored.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from engine.domain.broker import REPEATABLE, Outcome, RejectCause, Reply
+from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus, OrderTrigger
+from engine.domain.run import Run
+
+
+class Route(StrEnum):
+    """What an answer leads to."""
+
+    AWAIT_FILL = "await_fill"
+    #: The next attempt, after the attempt's delay.
+    RETRY = "retry"
+    #: An exit that keeps failing: failed and alerted, and on with backoff. Exits never exhaust.
+    RETRY_AND_ALERT = "retry_and_alert"
+    #: Ask the book before anything is sent again.
+    SETTLE = "settle"
+    ABORT = "abort"
+    #: The exit stays wanted until the account is authenticated again.
+    HOLD_FOR_TOKEN = "hold_for_token"  # noqa: S105 - a route, not a secret
+    #: Nothing more of this attempt; the run's own fields say what is next.
+    SETTLED = "settled"
+
+
+#: Retries of an entry, and of an exit before it is called failed.
+RETRIES = 3
+#: Seconds before retry 1, 2, 3; an exit goes on doubling up to `LONGEST_DELAY`.
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 30.0
+#: How often an exit is tried while the account's token is dead, seconds.
+TOKEN_DELAY = 5.0
+
+
+def retry_delay(attempt: int) -> timedelta:
+    """How long to wait after failed attempt number `attempt` (1 is the first): 1, 2, 4 ... 30 s."""
+    return timedelta(seconds=min(FIRST_DELAY * 2 ** min(attempt - 1, 16), LONGEST_DELAY))
+
+
+def route(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | None = None) -> Route:
+    """What follows the answer to placing attempt number `attempt` of `leg`."""
+    match outcome:
+        case Outcome.ACCEPTED:
+            return Route.AWAIT_FILL
+        case Outcome.TIMEOUT:
+            return Route.SETTLE
+        case Outcome.TOKEN_INVALID:
+            return Route.ABORT if leg is Leg.ENTRY else Route.HOLD_FOR_TOKEN
+        case Outcome.REJECTED | Outcome.SERVER_DOWN:
+            return _refused(leg, attempt, cause)
+
+
+def _refused(leg: Leg, attempt: int, cause: RejectCause | None) -> Route:
+    if leg is Leg.ENTRY:
+        return Route.ABORT if cause in REPEATABLE or attempt > RETRIES else Route.RETRY
+    return Route.RETRY if attempt <= RETRIES else Route.RETRY_AND_ALERT
+
+
+#: What an outcome does to the order it answers.
+TRIGGER_OF: dict[Outcome, OrderTrigger] = {
+    Outcome.ACCEPTED: OrderTrigger.ACCEPT,
+    Outcome.REJECTED: OrderTrigger.REJECT,
+    Outcome.TIMEOUT: OrderTrigger.DOUBT,
+    Outcome.TOKEN_INVALID: OrderTrigger.REJECT,
+    Outcome.SERVER_DOWN: OrderTrigger.REJECT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something a human should know. `code` is stable; `message` says what and what to do."""
+
+    severity: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A run after an answer, and what to tell a human of it."""
+
+    run: Run
+    route: Route
+    alerts: tuple[Alert, ...] = ()
+
+
+def apply_reply(run: Run, order: Order, reply: Reply, at: datetime) -> Routed:
+    """`run` after the broker answered `reply` to placing `order`, at real time `at`."""
+    chosen = route(reply.outcome, order.leg, order.attempt, reply.cause)
+    moved = order.on(TRIGGER_OF[reply.outcome], at, reply.message)
+    moved = replace(moved, broker_order_id=reply.broker_order_id)
+    after = run.with_order(moved)
+    return _follow(after, moved, chosen, at, reply.retry_after)
+
+
+def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
+    """`after`, with what follows for every attempt that evidence ended since `before`.
+
+    An attempt that ended unfilled or partly filled leads to the next one; a filled one needs nothing more.
+    """
+    run, chosen = after, Route.SETTLED
+    alerts: tuple[Alert, ...] = ()
+    known = {order.client_order_id: order for order in before.orders}
+    for order in after.orders:
+        old = known.get(order.client_order_id)
+        if order.status not in TERMINAL or order.status is OrderStatus.FILLED:
+            continue
+        if old is not None and old.status is order.status:
+            continue
+        routed = _follow(run, order, _end_route(order), at, None)
+        run, alerts, chosen = routed.run, (*alerts, *routed.alerts), routed.route
+    return Routed(run, chosen, alerts)
+
+
+def _end_route(order: Order) -> Route:
+    if order.status is OrderStatus.REJECTED:
+        return _refused(order.leg, order.attempt, RejectCause.OTHER)
+    if order.leg is Leg.ENTRY and order.filled_quantity > 0:
+        return Route.SETTLED
+    return Route.RETRY
+
+
+def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: float | None) -> Routed:
+    delay = timedelta(seconds=retry_after) if retry_after is not None else retry_delay(order.attempt)
+    reason = order.reason or str(order.status)
+    match chosen:
+        case Route.RETRY:
+            return Routed(replace(run, retry_at=at + delay), chosen)
+        case Route.RETRY_AND_ALERT:
+            alert = Alert(
+                "critical",
+                "exit_keeps_failing",
+                f"exit attempt {order.attempt} failed ({reason}); tried again in {delay.total_seconds():.0f} s",
+            )
+            return Routed(replace(run, retry_at=at + delay, failure="exit_keeps_failing"), chosen, (alert,))
+        case Route.HOLD_FOR_TOKEN:
+            alert = Alert("critical", "token_invalid", "the exit waits: authenticate the account again")
+            return Routed(replace(run, retry_at=at + timedelta(seconds=TOKEN_DELAY)), chosen, (alert,))
+        case Route.ABORT:
+            return Routed(replace(run, abort_requested=f"entry_{order.status}: {reason}"), chosen)
+        case Route.AWAIT_FILL | Route.SETTLE | Route.SETTLED:
+            return Routed(run, chosen)

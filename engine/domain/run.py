@@ -1,0 +1,206 @@
+"""A run: one strategy on one trading date, its orders, its position, and what is still asked of it.
+
+The position follows fills, never acceptance. Knows nothing of storage; `engine.domain.decision` reads it.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import StrEnum
+
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order, Side
+from engine.domain.orders import absorb as absorb_evidence
+from engine.domain.strategy import StopMode, Strategy
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DATE_ORIGIN = date(2000, 1, 1).toordinal()
+#: Widths of a client order id's parts, characters: deployment, strategy, date, run number, leg, attempt.
+_WIDTHS = (2, 7, 3, 2, 1, 3)
+_LEG_LETTER = {Leg.ENTRY: "E", Leg.EXIT: "X"}
+_LEG_OF = {letter: leg for leg, letter in _LEG_LETTER.items()}
+
+
+class Position(StrEnum):
+    """What the run holds, proven by fills."""
+
+    NONE = "none"
+    BOUGHT = "bought"
+    SOLD = "sold"
+    EXITED_BY_SL = "exited_by_sl"
+
+
+class RunStatus(StrEnum):
+    """Where the run is in its life."""
+
+    ACTIVE = "active"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    MISSED = "missed"
+
+
+class ExitReason(StrEnum):
+    """What caused the exit."""
+
+    SCHEDULE = "schedule"
+    STOP_LOSS = "stop_loss"
+    FORCE_STOP = "force_stop"
+    SAFETY_ABORT = "safety_abort"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RunId:
+    """(strategy, trading date, n), written "strategy-yyyymmdd-n" in keys and events."""
+
+    strategy_id: int
+    trading_date: date
+    n: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.strategy_id}-{self.trading_date:%Y%m%d}-{self.n}"
+
+    @classmethod
+    def parse(cls, text: str) -> "RunId":
+        """The run `text` names; ValueError where it names none."""
+        strategy_id, day, n = text.split("-")
+        if not (strategy_id.isdecimal() and len(day) == 8 and n.isdecimal()):
+            raise ValueError(f"{text!r} is not a run id like 17-20260105-1")
+        when = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()
+        return cls(int(strategy_id), when, int(n))
+
+
+def _base36(value: int, width: int) -> str:
+    text = ""
+    while value:
+        value, digit = divmod(value, 36)
+        text = _DIGITS[digit] + text
+    if len(text) > width:
+        raise ValueError(f"a client order id has no room for {text} in {width} characters")
+    return text.rjust(width, "0")
+
+
+def client_order_id(deployment: str, run: RunId, leg: Leg, attempt: int) -> str:
+    """The one id of this attempt, 18 characters [A-Z0-9]; anyone can compute it again after a crash."""
+    days = run.trading_date.toordinal() - _DATE_ORIGIN
+    parts = (run.strategy_id, days, run.n)
+    middle = "".join(_base36(part, width) for part, width in zip(parts, _WIDTHS[1:4], strict=True))
+    return f"{deployment:0<2.2}{middle}{_LEG_LETTER[leg]}{_base36(attempt, _WIDTHS[5])}"
+
+
+def parse_client_order_id(deployment: str, text: str) -> tuple[RunId, Leg, int] | None:
+    """The run, leg and attempt of an id of ours; None for any other tag."""
+    if len(text) != sum(_WIDTHS) or not text.startswith(f"{deployment:0<2.2}") or text[14] not in _LEG_OF:
+        return None
+    try:
+        strategy_id, days, n, attempt = (int(part, 36) for part in (text[2:9], text[9:12], text[12:14], text[15:]))
+        run = RunId(strategy_id, date.fromordinal(_DATE_ORIGIN + days), n)
+    except (ValueError, OverflowError):
+        return None
+    leg = _LEG_OF[text[14]]
+    return (run, leg, attempt) if client_order_id(deployment, run, leg, attempt) == text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Latch:
+    """A breach once seen: the price in integer units, its exchange time, and the STOPLOSS event it raised."""
+
+    price: int
+    exchange_time: datetime
+    event_id: str
+    #: Real time the listener held the tick's frame; the start of tick-to-order.
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The state of one run. `buy_at`, `sell_at` are market time; every other time is real."""
+
+    id: RunId
+    strategy: Strategy
+    buy_at: datetime
+    sell_at: datetime
+    #: The stop in integer price units of the instrument.
+    stop_units: int
+    status: RunStatus = RunStatus.ACTIVE
+    exit_reason: ExitReason | None = None
+    failure: str = ""
+    latch: Latch | None = None
+    stop_requested: StopMode | None = None
+    abort_requested: str = ""
+    retry_at: datetime | None = None
+    orders: tuple[Order, ...] = ()
+    #: Something about its orders changed at the broker and we do not know what.
+    dirty: bool = False
+    #: When the book was last asked about this run, and when it last answered.
+    book_asked_at: datetime | None = None
+    book_read_at: datetime | None = None
+
+    def filled(self, leg: Leg) -> int:
+        """Units proven filled on `leg`, over all its attempts."""
+        return sum(order.filled_quantity for order in self.orders if order.leg is leg)
+
+    @property
+    def held(self) -> int:
+        """Units bought and not sold, by fill evidence."""
+        return self.filled(Leg.ENTRY) - self.filled(Leg.EXIT)
+
+    @property
+    def position(self) -> Position:
+        """What the fills prove it to be."""
+        if not self.filled(Leg.ENTRY):
+            return Position.NONE
+        if self.held > 0:
+            return Position.BOUGHT
+        return Position.EXITED_BY_SL if self.exit_reason is ExitReason.STOP_LOSS else Position.SOLD
+
+    def live(self, leg: Leg) -> Order | None:
+        """The attempt of `leg` that may still trade."""
+        return next((order for order in reversed(self.orders) if order.leg is leg and order.is_live), None)
+
+    def attempts(self, leg: Leg) -> int:
+        """How many attempts of `leg` were granted."""
+        return max((order.attempt for order in self.orders if order.leg is leg), default=0)
+
+    def last_order(self, leg: Leg) -> Order | None:
+        """The newest attempt of `leg`."""
+        return max((o for o in self.orders if o.leg is leg), key=lambda o: o.attempt, default=None)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more can trade: no attempt live, nothing held, and no entry to come."""
+        if self.held > 0 or self.live(Leg.ENTRY) or self.live(Leg.EXIT):
+            return False
+        return self.filled(Leg.ENTRY) > 0 or self.status is not RunStatus.ACTIVE or self.stop_requested is not None
+
+    def with_order(self, order: Order) -> "Run":
+        """This run with `order` in the place of the one with its id, or added."""
+        others = tuple(o for o in self.orders if o.client_order_id != order.client_order_id)
+        return replace(self, orders=tuple(sorted((*others, order), key=lambda o: (o.leg, o.attempt))))
+
+    def absorb(self, evidence: Evidence, at: datetime) -> "Run":
+        """This run after `evidence` about one of its orders, learned at real time `at`."""
+        for order in self.orders:
+            if order.client_order_id == evidence.client_order_id:
+                return self.with_order(absorb_evidence(order, evidence, at))
+        return self
+
+    def average_price(self, leg: Leg) -> Decimal:
+        """Average fill price of `leg`, 0 while nothing filled."""
+        filled = self.filled(leg)
+        value = sum((o.average_price * o.filled_quantity for o in self.orders if o.leg is leg), Decimal(0))
+        return value / filled if filled else Decimal(0)
+
+
+SIDE_OF: dict[Leg, Side] = {Leg.ENTRY: Side.BUY, Leg.EXIT: Side.SELL}
+
+__all__ = [
+    "SIDE_OF",
+    "TERMINAL",
+    "ExitReason",
+    "Latch",
+    "Position",
+    "Run",
+    "RunId",
+    "RunStatus",
+    "client_order_id",
+    "parse_client_order_id",
+]

@@ -1,0 +1,106 @@
+"""A strategy: buy this symbol at this time, sell it at that time, never hold it below this price.
+
+Holds the rules a strategy must keep to be accepted; knows neither files nor tables.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import StrEnum
+
+from engine.domain.broker import Instrument
+from engine.domain.orders import OrderType, Product
+
+
+class AbortPolicy(StrEnum):
+    """What a safety abort does with an open position."""
+
+    #: The stop, the SELL timer and the square-off stay in force.
+    PROTECT = "protect"
+    #: Sell it now.
+    FLATTEN = "flatten"
+    #: Touch nothing until a human resolves it.
+    FREEZE = "freeze"
+
+
+class StopMode(StrEnum):
+    """What a user's FORCE_STOP does with an open position."""
+
+    CLOSE = "close"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One tenant's standing instruction. Times are the exchange's wall times; `stop_loss` is money a unit."""
+
+    id: int
+    name: str
+    tenant: str
+    account_id: int
+    symbol: str
+    quantity: int
+    buy_time: time
+    sell_time: time
+    stop_loss: Decimal
+    product: Product = Product.INTRADAY
+    order_type: OrderType = OrderType.MARKET
+    on_abort: AbortPolicy = AbortPolicy.PROTECT
+    #: The one date it trades; None on every trading day is left to recurring strategies.
+    trading_date: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One continuous trading session of one date: aware UTC, market time."""
+
+    date: date
+    opens: datetime
+    closes: datetime
+
+    def contains(self, moment: datetime) -> bool:
+        """Whether `moment` is inside, both ends included."""
+        return self.opens <= moment <= self.closes
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a strategy is refused: the field, what is wrong with it, and what would be right."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+def problems(
+    strategy: Strategy, instrument: Instrument | None, session: Session, buy_at: datetime, sell_at: datetime
+) -> Iterator[Problem]:
+    """Every rule `strategy` breaks, none where it can be stored; `buy_at` and `sell_at` are its times as UTC."""
+    if not strategy.name.strip():
+        yield Problem("name", "is empty; give the strategy a name unique within its tenant")
+    if strategy.quantity <= 0:
+        yield Problem("quantity", f"{strategy.quantity} is not a positive whole number of units")
+    if not strategy.stop_loss.is_finite() or strategy.stop_loss <= 0:
+        yield Problem("stop_loss", f"{strategy.stop_loss} is not a positive price; a stop-loss is mandatory")
+    if buy_at >= sell_at:
+        yield Problem("sell_time", f"{strategy.sell_time} is not after buy_time {strategy.buy_time}")
+    for name, at, wall in (("buy_time", buy_at, strategy.buy_time), ("sell_time", sell_at, strategy.sell_time)):
+        if not session.contains(at):
+            yield Problem(name, f"{wall} is outside the session; nearest valid time {nearest(session, at, wall)}")
+    if instrument is None:
+        yield Problem("symbol", f"{strategy.symbol} is not an instrument this account's broker lists")
+        return
+    if strategy.stop_loss.is_finite() and strategy.stop_loss % instrument.tick_size:
+        yield Problem("stop_loss", f"{strategy.stop_loss} is not a multiple of the tick size {instrument.tick_size}")
+    if strategy.quantity % instrument.lot_size:
+        yield Problem("quantity", f"{strategy.quantity} is not a multiple of the lot size {instrument.lot_size}")
+
+
+def nearest(session: Session, at: datetime, wall: time) -> time:
+    """The session's end nearest to `at`, as a wall time in the same zone `wall` is meant in."""
+    edge = session.opens if at < session.opens else session.closes
+    shifted = datetime.combine(session.date, wall) + (edge - at)
+    return shifted.time()

@@ -1,0 +1,33 @@
+"""Ticks: prices as integer units on the wire, and the exchange's clock beside them.
+
+Knows nothing of how a tick arrived or what it will trigger.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One price of one symbol. `price` and `close` in integer units (money x scale); close 0 when not told.
+
+    `exchange_time` is aware UTC, market time; None where the packet carries none.
+    """
+
+    symbol: str
+    price: int
+    exchange_time: datetime | None
+    close: int = 0
+
+
+def to_units(price: Decimal, scale: int) -> int:
+    """`price` in integer units, rounding a stop between two units up: it then fires no later than asked."""
+    scaled = price * scale
+    whole = int(scaled)
+    return whole if whole == scaled else whole + 1
+
+
+def from_units(units: int, scale: int) -> Decimal:
+    """Money for integer `units`."""
+    return Decimal(units) / scale

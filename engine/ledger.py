@@ -1,0 +1,69 @@
+"""The drainer: the stream every transition appends to, carried into PostgreSQL in order, once.
+
+The cursor is kept in the same transaction as the rows; the stream is trimmed behind it only.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.client import Redis
+
+from engine.runtime import keys
+from models import drain
+from models.database import Sessions
+from models.records import parse
+
+#: Records carried in one transaction.
+BATCH = 500
+#: How long a read waits for the first record, ms.
+BLOCK_MS = 200
+
+
+class Drainer:
+    """Carries the ledger's stream into PostgreSQL. Exactly one works at a time; an older epoch's is fenced out."""
+
+    def __init__(self, redis: "Redis", sessions: Sessions, epoch: int) -> None:
+        self._redis = redis
+        self._sessions = sessions
+        self._epoch = epoch
+        with sessions() as session:
+            self._behind = drain.cursor(session).stream_id
+
+    def drain(self) -> int:
+        """Carry one batch; returns its size. Raises models.drain.Fenced where a recoverer has taken over."""
+        read: Any = self._redis.xread({keys.LEDGER: self._behind}, count=BATCH, block=BLOCK_MS)
+        entries = _entries_of(read)
+        if not entries:
+            return 0
+        now = datetime.now(UTC)
+        parsed = [parse(stream_id, _record_text(stream_id, fields), now) for stream_id, fields in entries]
+        behind = entries[-1][0]
+        with self._sessions() as session:
+            drain.apply(session, parsed, drain.Cursor(self._epoch, behind))
+        self._behind = behind
+        self._redis.xtrim(keys.LEDGER, minid=behind)
+        return len(entries)
+
+
+def _entries_of(read: Any) -> list[tuple[str, dict[str, str]]]:
+    if not read:
+        return []
+    streams = read.values() if isinstance(read, dict) else [entries for _, entries in read]
+    found: list[tuple[str, dict[str, str]]] = []
+    for entries in streams:
+        # RESP3 wraps a stream's entries once more.
+        flat = entries[0] if entries and isinstance(entries[0], list) and isinstance(entries[0][0], tuple) else entries
+        found += [(stream_id, dict(fields)) for stream_id, fields in flat]
+    return found
+
+
+def _record_text(stream_id: str, fields: dict[str, str]) -> str:
+    """One record as the JSON `models.records.parse` reads: its body, its identity, and when Redis appended it."""
+    try:
+        body = json.loads(fields["body"])
+        at = datetime.fromtimestamp(int(stream_id.split("-", maxsplit=1)[0]) / 1000, UTC)
+        identity = {"run": fields["run"], "epoch": int(fields["epoch"]), "seq": int(fields["seq"])}
+        return json.dumps(body | identity | {"tenant": fields["tenant"], "real_time": at.isoformat()})
+    except (KeyError, ValueError, TypeError):
+        return json.dumps(fields)

@@ -1,0 +1,88 @@
+"""The market listener: one frame in, one `on_tick` round trip, STOPLOSS out for every run it breached.
+
+Every believed tick is evaluated, none conflated. Knows no wire format and no connection.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from engine.domain.events import Event, EventType
+from engine.domain.feed import Refusal, SymbolGuard
+from engine.domain.moment import Moment
+from engine.domain.ticks import Tick
+from engine.ports import Clock, Log, Publisher, Store, StoreClosed
+
+#: Market time after a session's close from which its symbols are judged by the next session.
+AFTER_CLOSE = timedelta(hours=1)
+
+
+class Listener:
+    """Turns ticks into latched runs and STOPLOSS events. Used by one thread."""
+
+    def __init__(
+        self, store: Store, publisher: Publisher, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._guard_for = guard_for
+        self._log = log
+        self._guards: dict[str, SymbolGuard] = {}
+        #: While the store is away: each symbol's lowest and latest believed tick, played back on its return.
+        self._missed: dict[str, list[Tick]] = {}
+        self._frames = 0
+        self.evaluated = 0
+
+    def on_frame(self, ticks: Iterable[Tick], seen_at: datetime) -> int:
+        """Evaluate one frame's ticks; returns how many runs it latched."""
+        now = self._clock.now()
+        believed: list[Tick] = []
+        for tick in ticks:
+            believed += self._guard(tick.symbol, now).judge(tick, now)
+        return self._evaluate(believed, seen_at)
+
+    def on_pause(self) -> int:
+        """Between frames: doubts nobody confirmed in time, and what was missed while the store was away."""
+        now = self._clock.now().real
+        overdue = [tick for guard in self._guards.values() for tick in guard.overdue(now)]
+        return self._evaluate(overdue, now) if overdue or self._missed else 0
+
+    def refused(self) -> Counter[Refusal]:
+        """How many ticks had no effect, by reason."""
+        return sum((guard.refused for guard in self._guards.values()), Counter())
+
+    def _guard(self, symbol: str, now: Moment) -> SymbolGuard:
+        guard = self._guards.get(symbol)
+        if guard is None or now.market >= guard.session.closes + AFTER_CLOSE:
+            guard = self._guards[symbol] = self._guard_for(symbol)
+        return guard
+
+    def _evaluate(self, ticks: list[Tick], seen_at: datetime) -> int:
+        if self._missed:
+            ticks = [*(tick for kept in self._missed.values() for tick in kept), *ticks]
+        if not ticks:
+            return 0
+        self._frames += 1
+        prefix = f"sl:{seen_at:%H%M%S%f}:{self._frames}"
+        try:
+            breaches = self._store.on_tick(ticks, seen_at, prefix)
+        except StoreClosed as error:
+            self._keep(ticks, error)
+            return 0
+        self._missed.clear()
+        self.evaluated += len(ticks)
+        for breach in breaches:
+            self._publisher.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
+            self._log("latched", run=str(breach.run_id), price=breach.price, event_id=breach.event_id)
+        return len(breaches)
+
+    def _keep(self, ticks: list[Tick], error: StoreClosed) -> None:
+        if not self._missed:
+            self._log("ticks_kept", reason=str(error))
+        missed: dict[str, list[Tick]] = {}
+        for tick in ticks:
+            lowest, latest = missed.get(tick.symbol, [tick, tick])
+            missed[tick.symbol] = [min(lowest, tick, key=lambda t: t.price), tick]
+            del latest
+        self._missed = missed

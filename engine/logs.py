@@ -1,0 +1,51 @@
+"""Structured logs: one JSON object a line, a stable `action` first; to CloudWatch too where a group is named."""
+
+import logging
+import sys
+from importlib import import_module
+from typing import Any
+
+import structlog
+
+from engine.config import Settings
+from engine.ports import Log
+
+#: Never written, whatever a caller passes.
+SECRET_NAMES = frozenset({"access_token", "api_secret", "api_key", "password", "secrets", "credentials"})
+
+
+def _without_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: "***" if name in SECRET_NAMES else value for name, value in event.items()}
+
+
+def configure(settings: Settings, process: str) -> Log:
+    """Set logging up for this process; returns the function that writes a line."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if settings.cloudwatch_group:
+        handlers.append(_cloudwatch(settings.cloudwatch_group, process))
+    logging.basicConfig(level=settings.log_level, format="%(message)s", handlers=handlers, force=True)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.EventRenamer("action"),
+            _without_secrets,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        cache_logger_on_first_use=True,
+    )
+    bound = structlog.get_logger("engine").bind(process=process)
+
+    def log(action: str, /, **facts: object) -> None:
+        bound.info(action, **facts)
+
+    return log
+
+
+def _cloudwatch(group: str, process: str) -> logging.Handler:
+    handler: logging.Handler = import_module("watchtower").CloudWatchLogHandler(
+        log_group_name=group, log_stream_name=process
+    )
+    return handler

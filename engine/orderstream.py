@@ -1,0 +1,33 @@
+"""What a broker says of an order, unasked, left in the run as evidence and a worker woken to absorb it.
+
+Knows no connection. A tag that is none of ours is somebody else's order: counted, never touched.
+"""
+
+from engine.domain.broker import BookEntry
+from engine.domain.events import Event, EventType
+from engine.domain.run import parse_client_order_id
+from engine.ports import Clock, Log, Publisher, Store
+
+
+class OrderStream:
+    """Turns a broker's updates into evidence of runs."""
+
+    def __init__(self, store: Store, publisher: Publisher, clock: Clock, deployment: str, log: Log) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._clock = clock
+        self._deployment = deployment
+        self._log = log
+
+    def on_update(self, entry: BookEntry) -> bool:
+        """Leave one update in its run; whether it was ours. Raises StoreClosed."""
+        ours = parse_client_order_id(self._deployment, entry.tag)
+        if ours is None:
+            self._log("foreign_order", tag=entry.tag, symbol=entry.symbol)
+            return False
+        evidence = entry.evidence
+        answer = self._store.tell(ours[0], evidence, self._clock.now().real)
+        if answer in ("ok", "full"):
+            name = f"upd:{evidence.client_order_id}:{evidence.status}:{evidence.filled_quantity}"
+            self._publisher.publish(Event(name, EventType.ORDER_UPDATE, ours[0]))
+        return True

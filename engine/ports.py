@@ -1,0 +1,244 @@
+"""The ports: what the use cases need of the world, as protocols. Adapters implement them; fakes do too.
+
+Knows no adapter. Values that cross a port are the domain's.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from engine.domain.broker import (
+    BookEntry,
+    BrokerProfile,
+    Instrument,
+    NetPosition,
+    OrderRequest,
+    Quote,
+    Reply,
+)
+from engine.domain.events import Event
+from engine.domain.moment import Moment
+from engine.domain.orders import Evidence, Order
+from engine.domain.routing import Alert
+from engine.domain.run import Run, RunId
+from engine.domain.ticks import Tick
+
+
+class Broker(Protocol):
+    """One account at one broker. Orders are posted once; only reads are retried.
+
+    Reads raise BrokerUnreachable or TokenInvalid; place and cancel never raise, they reply.
+    """
+
+    @property
+    def profile(self) -> BrokerProfile:
+        """What this broker promises."""
+
+    def place(self, request: OrderRequest, may_send: Callable[[], bool]) -> Reply:
+        """Place an order; `may_send` is asked right before the bytes are written, False answers SERVER_DOWN."""
+
+    def cancel(self, broker_order_id: str) -> Reply:
+        """Ask for an order's cancellation; ACCEPTED means asked, not canceled."""
+
+    def orders(self) -> Sequence[BookEntry]:
+        """The account's whole order book of the day."""
+
+    def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
+        """Every order of the book under this client order id; two are a double."""
+
+    def positions(self) -> Sequence[NetPosition]:
+        """The account's net positions."""
+
+    def instruments(self, exchange: str) -> Iterable[Instrument]:
+        """What can be traded at `exchange`."""
+
+    def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
+        """Quotes of `symbols`; unknown ones are left out."""
+
+    def account_id(self) -> str:
+        """The broker's own name of the account: the cheapest proof that token and line work."""
+
+    def close(self) -> None:
+        """Close kept-alive connections."""
+
+
+class Log(Protocol):
+    """A structured log line: a stable action name, then its facts."""
+
+    def __call__(self, action: str, /, **facts: object) -> None:
+        """Write one line."""
+
+
+class StoreClosed(Exception):
+    """Raised when the live state may not be touched: Redis is away, was lost or swapped, or is being recovered."""
+
+
+class Slot(StrEnum):
+    """Which in-flight slots of an account an event takes; exits have their own."""
+
+    ENTRY = "entry"
+    EXIT = "exit"
+    NONE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A run held under its lock: what was read, and what a commit must prove it has seen."""
+
+    token: str
+    run: Run
+    #: Evidence left in the run by signals, with the fields to drop once absorbed.
+    evidence: tuple[Evidence, ...]
+    consumed: tuple[str, ...]
+    signal_seq: str
+    account_version: str
+
+
+class Refused(StrEnum):
+    """Why a claim was not granted; each is a terminal outcome of the event."""
+
+    BUSY = "busy"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """An attempt the engine itself refuses: the account's rate window is used up."""
+
+    window: str
+    retry_after: timedelta
+
+
+class LockLost(Exception):
+    """Raised when the lease ran out under its holder: nothing was applied, whoever holds it now decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a transition's record says beside the state itself."""
+
+    kind: str
+    event_id: str = ""
+    event_type: str = ""
+    outcome: str = ""
+    market_time: datetime | None = None
+    alerts: tuple[Alert, ...] = ()
+    #: Stage timings of the order this transition is about, real ms from the event's cause.
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+class Armed(StrEnum):
+    """What became of arming a run."""
+
+    CREATED = "created"
+    EXISTS = "exists"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A run latched by a tick: what STOPLOSS is published for."""
+
+    run_id: RunId
+    price: int
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What an order needs to know of its account. `secrets` is encrypted text."""
+
+    id: int
+    tenant: str
+    name: str
+    broker: str
+    base_url: str
+    ws_url: str
+    secrets: str
+    version: str
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """The live state. Every call raises StoreClosed where it may not be touched."""
+
+    def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
+        """Lock the event's run and load it."""
+
+    def intend(
+        self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
+    ) -> Denied | None:
+        """Grant `order`, an attempt of `after`; None is granted. LockLost, or an attempt granted before, raises."""
+
+    def commit(
+        self,
+        holding: Holding,
+        step: str,
+        after: Run,
+        due: datetime | None,
+        note: Note | None,
+        *,
+        release: bool,
+        first_fill: datetime | None = None,
+        finished: bool = False,
+    ) -> Holding | None:
+        """Turn the holding's run into `after`; None where the lock was released. Raises LockLost."""
+
+    def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
+        """Write what must happen into a run; "ok", "full", "gone" or "unknown"."""
+
+    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
+        """Leave evidence in a run for its next holder; a repeat falls on the same place. Answers as `signal`."""
+
+    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """Write one frame's prices and latch what they breach."""
+
+    def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
+        """Runs that are due with their nudges so far, each moved ahead by its backoff."""
+
+    def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
+        """Create a run's live state where there is none; `buying` arms its stop at once."""
+
+    def dead_letter(self, source: str, reason: str, payload: str) -> None:
+        """Record a message nothing could be done with."""
+
+    def account(self, account_id: int) -> AccountState | None:
+        """What an order needs to know of an account."""
+
+
+class Publisher(Protocol):
+    """Wakes workers. A message lost here costs time, never a trade."""
+
+    def publish(self, event: Event, at: datetime | None = None) -> None:
+        """Put the event on its queue, for a worker to start now or at real time `at`."""
+
+
+class Timers(Protocol):
+    """The timed triggers of a run."""
+
+    def schedule(self, run: Run, now: Moment) -> None:
+        """Trigger BUY and SELL at their times."""
+
+    def cancel(self, run_id: RunId) -> None:
+        """Remove them; a repeat changes nothing."""
+
+
+class Clock(Protocol):
+    """The two clocks."""
+
+    def now(self) -> Moment:
+        """This instant on both."""
+
+    def sleep_until(self, real: datetime) -> None:
+        """Return at real time `real`, or at once where it has passed."""
+
+
+class Brokers(Protocol):
+    """The connection of each account."""
+
+    def of(self, account_id: int, version: str) -> Broker:
+        """The account's broker, warm; `version` tells when its details changed."""

@@ -1,0 +1,28 @@
+"""The drainer's process: carries the ledger as fast as it grows; begins anew under each epoch."""
+
+from engine import bootstrap
+from engine.ledger import Drainer
+from engine.processes.loop import PATIENCE, Stop, repeat
+from models.drain import Fenced
+
+
+def main() -> None:
+    """Drain until told to stop."""
+    shared = bootstrap.parts("drainer")
+    sessions, stop = bootstrap.database(shared.settings), Stop()
+    current: dict[str, Drainer] = {}
+
+    def step() -> float:
+        epoch = shared.epoch.current()
+        if epoch not in current:
+            current.clear()
+            current[epoch] = bootstrap.drainer(shared, sessions, int(epoch.split(":")[0]))
+        try:
+            current[epoch].drain()
+        except Fenced as error:
+            shared.log("fenced", reason=str(error))
+            shared.epoch.forget()
+            return PATIENCE
+        return 0.0
+
+    repeat(shared, "drainer", step, stop)

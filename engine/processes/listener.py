@@ -1,0 +1,135 @@
+"""The listener's process: the market feed's frames into the listener, as they come."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed
+from broker_connector.registry import open_feed
+from broker_connector.ticker import decode_prices
+from engine import bootstrap
+from engine.bootstrap import Parts
+from engine.brokers import credentials_of
+from engine.clock import ClockNotAnnounced
+from engine.domain.ticks import Tick
+from engine.listener import Listener
+from engine.ports import AccountState, StoreClosed
+from engine.processes.loop import PATIENCE, Stop, show_life
+from models.durable import DurableState
+
+#: Seconds between two looks at which symbols have runs, and at overdue doubts.
+LOOK_EVERY = 0.25
+#: Seconds between two lines that say how the feed is.
+TELL_EVERY = 30.0
+
+
+def main() -> None:
+    """Listen until told to stop."""
+    shared = bootstrap.parts("listener")
+    sessions, stop = bootstrap.database(shared.settings), Stop()
+    account = _feed_account(DurableState(sessions), stop)
+    if account is not None:
+        asyncio.run(_Run(shared, bootstrap.listener(shared, sessions), account, stop).run())
+
+
+def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
+    """The account whose ticker is listened to: the first; waits until there is one."""
+    while not stop:
+        accounts = durable.accounts()
+        if accounts:
+            return accounts[0]
+        stop.wait(PATIENCE)
+    return None
+
+
+class _Run:
+    """One feed, one listener, one event loop."""
+
+    def __init__(self, shared: Parts, listener: Listener, account: AccountState, stop: Stop) -> None:
+        self._shared = shared
+        self._listener = listener
+        self._account = account
+        self._stop = stop
+        self._feed: KiteFeed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
+        self._symbol_of: dict[int, str] = {}
+        self._tokens: dict[str, int] = {}
+        self._subscribed: set[str] = set()
+        self._connected = False
+
+    async def run(self) -> None:
+        """Read and look after, until the stop."""
+        reading = asyncio.create_task(self._read())
+        try:
+            next_told = time.monotonic() + TELL_EVERY
+            while not self._stop and not reading.done():
+                await self._look()
+                if time.monotonic() >= next_told:
+                    next_told += TELL_EVERY
+                    refused = {reason.value: count for reason, count in self._listener.refused().items()}
+                    self._shared.log("feed", evaluated=self._listener.evaluated, **refused)
+                await asyncio.sleep(LOOK_EVERY)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _look(self) -> None:
+        try:
+            await self._subscribe()
+            if self._connected:
+                show_life(self._shared, "listener")
+            self._listener.on_pause()
+        except ClockNotAnnounced:
+            return
+        except StoreClosed as error:
+            self._shared.log("waits", reason=str(error))
+
+    async def _subscribe(self) -> None:
+        fresh = await asyncio.to_thread(self._shared.store.symbols) - self._subscribed
+        if not fresh:
+            return
+        exchanges = {symbol.split(":")[0] for symbol in fresh}
+        if any(symbol not in self._tokens for symbol in fresh):
+            for exchange in exchanges:
+                await asyncio.to_thread(self._list, exchange)
+        tokens = [self._tokens[symbol] for symbol in fresh if symbol in self._tokens]
+        self._subscribed |= fresh
+        await self._feed.subscribe(tokens)
+        self._shared.log("subscribed", symbols=len(tokens))
+
+    def _list(self, exchange: str) -> None:
+        broker = self._shared.brokers.of(self._account.id, self._account.version)
+        for instrument in broker.instruments(exchange):
+            self._tokens[instrument.symbol] = instrument.token
+            self._symbol_of[instrument.token] = instrument.symbol
+
+    async def _read(self) -> None:
+        async for event in self._feed.events():
+            match event:
+                case Frame(data):
+                    self._on_frame(data)
+                case Connected():
+                    self._connected = True
+                    self._shared.log("feed_up")
+                case Disconnected(reason):
+                    self._connected = False
+                    self._shared.log("feed_down", reason=reason)
+                case Malformed(reason):
+                    self._shared.log("feed_malformed", reason=reason)
+
+    def _on_frame(self, data: bytes) -> None:
+        ticks = [
+            Tick(symbol, price, _at(seconds), close)
+            for token, price, seconds, close in decode_prices(data)
+            if (symbol := self._symbol_of.get(token)) is not None
+        ]
+        if ticks:
+            try:
+                self._listener.on_frame(ticks, self._shared.real.now())
+            except ClockNotAnnounced:
+                return
+
+
+@lru_cache(maxsize=4096)
+def _at(seconds: int) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

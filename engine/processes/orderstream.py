@@ -1,0 +1,71 @@
+"""The order stream's process: one connection an account, each account's updates into its runs."""
+
+import asyncio
+
+from broker_connector.feed import Connected, Disconnected, OrderUpdate
+from broker_connector.registry import open_feed
+from engine import bootstrap
+from engine.bootstrap import Parts
+from engine.brokers import credentials_of
+from engine.clock import ClockNotAnnounced
+from engine.orderstream import OrderStream
+from engine.ports import AccountState, StoreClosed
+from engine.processes.loop import PATIENCE, Stop, show_life
+from models.durable import DurableState
+
+#: Seconds between two looks for new accounts.
+LOOK_EVERY = 1.0
+
+
+def main() -> None:
+    """Follow every account until told to stop."""
+    shared = bootstrap.parts("orderstream")
+    durable = DurableState(bootstrap.database(shared.settings))
+    asyncio.run(_run(shared, durable, Stop()))
+
+
+async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
+    updates = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
+    following: dict[int, tuple[str, asyncio.Task[None]]] = {}
+    connected: set[int] = set()
+    while not stop:
+        for account in await asyncio.to_thread(durable.accounts):
+            known = following.get(account.id)
+            if known is None or known[0] != account.version:
+                if known is not None:
+                    known[1].cancel()
+                task = asyncio.create_task(_follow(shared, account, updates, connected))
+                following[account.id] = (account.version, task)
+        if following and len(connected) == len(following):
+            show_life(shared, "orderstream")
+        await asyncio.sleep(LOOK_EVERY)
+    for _, task in following.values():
+        task.cancel()
+    await asyncio.gather(*(task for _, task in following.values()), return_exceptions=True)
+
+
+async def _follow(shared: Parts, account: AccountState, updates: OrderStream, connected: set[int]) -> None:
+    feed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
+    async for event in feed.events():
+        match event:
+            case OrderUpdate():
+                await _deliver(shared, updates, event)
+            case Connected():
+                connected.add(account.id)
+                shared.log("order_stream_up", account=account.id)
+            case Disconnected(reason):
+                connected.discard(account.id)
+                shared.log("order_stream_down", account=account.id, reason=reason)
+            case _:
+                continue
+
+
+async def _deliver(shared: Parts, updates: OrderStream, event: OrderUpdate) -> None:
+    """Hand one update over; while the store is closed it waits, for the broker will not say it again."""
+    while True:
+        try:
+            updates.on_update(event.entry)
+            return
+        except (StoreClosed, ClockNotAnnounced) as error:
+            shared.log("waits", reason=str(error))
+            await asyncio.sleep(PATIENCE)

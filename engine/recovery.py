@@ -1,0 +1,196 @@
+"""Recovery and arming: the live state opened under an epoch, rebuilt from the durable one, and kept complete.
+
+One recoverer at a time. It creates state and never executes: the claim admits one runner for what it creates.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from typing import Protocol
+
+from engine import lifecycle
+from engine.domain.broker import BookEntry, BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.run import Run, RunId
+from engine.domain.strategy import Session, Strategy
+from engine.domain.ticks import to_units
+from engine.ports import AccountState, Armed, Brokers, Clock, Log, Store, Timers
+
+
+class Durable(Protocol):
+    """What recovery needs of PostgreSQL."""
+
+    def epoch(self) -> tuple[int, str] | None:
+        """The current epoch's number and its Redis' run id."""
+
+    def advance_epoch(self, redis_run_id: str) -> int:
+        """Begin the next epoch; an older drainer is fenced from here on."""
+
+    def accounts(self) -> Sequence[AccountState]:
+        """Every account, its secrets encrypted."""
+
+    def unarmed(self, day: date) -> Sequence[Strategy]:
+        """Strategies to trade on `day` that have no run."""
+
+    def create_run(self, run: Run) -> None:
+        """Store a run if absent."""
+
+    def open_runs(self) -> Sequence[Run]:
+        """Runs that still need the engine, with their orders."""
+
+
+class Calendar(Protocol):
+    """Which sessions there are."""
+
+    def session(self, exchange: str, day: date) -> Session | None:
+        """The session of `day`, None where the exchange is closed."""
+
+    def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
+        """The instant of an exchange's wall time."""
+
+    def today(self, exchange: str, now: datetime) -> date:
+        """The date at the exchange."""
+
+
+class EpochKeeper(Protocol):
+    """The epoch as Redis holds it."""
+
+    def stored(self) -> tuple[int, str] | None:
+        """The (n, run id) in Redis."""
+
+    def run_id(self) -> str:
+        """This Redis' own run id."""
+
+    def open(self, n: int) -> str:
+        """Open the store under epoch `n`."""
+
+
+class LiveState(Store, Protocol):
+    """The store, and what only recovery writes."""
+
+    def write_account(self, account: AccountState) -> None:
+        """Put an account where workers read it."""
+
+
+class Recoverer:
+    """Opens, rebuilds and arms. Used by one thread of one process."""
+
+    def __init__(
+        self,
+        durable: Durable,
+        store: LiveState,
+        epoch: EpochKeeper,
+        brokers: Brokers,
+        timers: Timers,
+        calendar: Calendar,
+        clock: Clock,
+        deployment: str,
+        settle_after: timedelta,
+        log: Log,
+    ) -> None:
+        self._durable = durable
+        self._store = store
+        self._epoch = epoch
+        self._brokers = brokers
+        self._timers = timers
+        self._calendar = calendar
+        self._clock = clock
+        self._deployment = deployment
+        self._settle_after = settle_after
+        self._log = log
+        self._accounts: dict[int, AccountState] = {}
+        self._armed: set[RunId] = set()
+        self._instruments: dict[tuple[int, str], dict[str, Instrument]] = {}
+
+    def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
+        """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
+        stored, run_id, known = self._epoch.stored(), self._epoch.run_id(), self._durable.epoch()
+        if stored is not None and known is not None and stored == known and stored[1] == run_id:
+            self._log("epoch_kept", epoch=stored[0])
+            return
+        runs = self._durable.open_runs()
+        n = self._durable.advance_epoch(run_id)
+        if runs and known is not None:
+            # A call under way when Redis went may still reach the broker: no attempt is numbered before it shows.
+            self._log("recovery_waits", epoch=n, seconds=self._settle_after.total_seconds(), runs=len(runs))
+            sleep_until(real_now() + self._settle_after)
+        self._epoch.open(n)
+        self.refresh_accounts()
+        for run in self._with_book(runs):
+            if self._store.arm(run, real_now(), buying=bool(run.orders)) is Armed.EXISTS:
+                self._store.signal(run.id, {"dirty": "1"}, real_now())
+        self._log("epoch_opened", epoch=n, runs=len(runs))
+
+    def refresh_accounts(self) -> None:
+        """Write accounts that are new or changed where workers read them."""
+        for account in self._durable.accounts():
+            if self._accounts.get(account.id) != account:
+                self._store.write_account(account)
+                self._accounts[account.id] = account
+                self._log("account_ready", account=account.id, tenant=account.tenant, broker=account.broker)
+
+    def arm(self) -> int:
+        """Give every strategy of today its run, and every open run its live state and timers; returns how many."""
+        self.refresh_accounts()
+        now = self._clock.now()
+        for strategy in self._durable.unarmed(self._calendar.today("NSE", now.market)):
+            run = self._new_run(strategy, self._calendar.today("NSE", now.market))
+            if run is not None:
+                self._durable.create_run(run)
+        count = 0
+        for run in self._durable.open_runs():
+            if run.id in self._armed:
+                continue
+            now = self._clock.now()
+            if self._store.arm(run, now.when(run.buy_at), buying=bool(run.orders)) is not Armed.ENDED:
+                self._timers.schedule(run, now)
+                count += 1
+            self._armed.add(run.id)
+        if count:
+            self._log("armed", runs=count)
+        return count
+
+    def _new_run(self, strategy: Strategy, day: date) -> Run | None:
+        exchange = strategy.symbol.split(":")[0]
+        if self._calendar.session(exchange, day) is None:
+            return None
+        instrument = self._listed(strategy.account_id, exchange).get(strategy.symbol)
+        if instrument is None:
+            self._log("symbol_unknown", strategy=strategy.id, symbol=strategy.symbol)
+            return None
+        return Run(
+            id=RunId(strategy.id, day),
+            strategy=strategy,
+            buy_at=self._calendar.to_utc(exchange, day, strategy.buy_time),
+            sell_at=self._calendar.to_utc(exchange, day, strategy.sell_time),
+            stop_units=to_units(strategy.stop_loss, instrument.scale),
+        )
+
+    def _listed(self, account_id: int, exchange: str) -> dict[str, Instrument]:
+        """What an account can trade, read once a broker: every account of one broker lists the same."""
+        account = self._accounts[account_id]
+        first = min(a.id for a in self._accounts.values() if a.base_url == account.base_url)
+        listed = self._instruments.get((first, exchange))
+        if listed is None:
+            broker = self._brokers.of(first, self._accounts[first].version)
+            listed = {instrument.symbol: instrument for instrument in broker.instruments(exchange)}
+            self._instruments[first, exchange] = listed
+        return listed
+
+    def _with_book(self, runs: Iterable[Run]) -> list[Run]:
+        """`runs` with every order the brokers' books prove to be theirs; an unreadable account's stay in doubt."""
+        books: dict[int, Sequence[BookEntry]] = {}
+        found: list[Run] = []
+        for run in runs:
+            account = run.strategy.account_id
+            if account not in books:
+                books[account] = self._book(account)
+            adopted = lifecycle.adopt(run, books[account], self._deployment, self._clock.now().real)
+            found.append(replace(adopted, dirty=True))
+        return found
+
+    def _book(self, account_id: int) -> Sequence[BookEntry]:
+        try:
+            return self._brokers.of(account_id, self._accounts[account_id].version).orders()
+        except (BrokerUnreachable, TokenInvalid) as error:
+            self._log("account_down", account=account_id, reason=str(error))
+            return []

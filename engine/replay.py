@@ -1,0 +1,210 @@
+"""A replay: the whole real stack over one recorded day, on a scaled market clock, and the report of how it ended."""
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from datetime import time as wall_time
+from pathlib import Path
+
+from engine.calendar import Calendar, Override, OverrideKind, UnconfirmedYear
+from engine.clock import RealTime, Scale
+from engine.config import MarketClock
+from engine.domain.broker import Instrument
+from engine.domain.orders import Order
+from engine.domain.run import Run
+from engine.reports import (
+    BrokerOrderReport,
+    Distribution,
+    LatencyReport,
+    OrderReport,
+    ReplayReport,
+    StrategyReport,
+)
+from engine.stack.problems import EnvironmentProblem
+from engine.stack.trading import Market, TradingStack
+from engine.strategies import Draft, StrategyFileError, check, parse
+from models.repositories.bookkeeping import CalendarTable
+from models.repositories.runs import Runs
+from models.repositories.strategies import Strategies
+
+#: How long before the earliest buy_time the clock starts, market time.
+HEAD_START = timedelta(minutes=1)
+#: How long the start is announced ahead, real time: timers are written before it.
+ANNOUNCED_AHEAD = timedelta(seconds=4)
+#: Real time the last records may take to be drained once every run is terminal or the session closed.
+SETTLE_WITHIN = 15.0
+#: A replay's accounts declare limits of their own, orders a second: the day is squeezed, the broker's limits are not.
+RATES: Mapping[str, int] = {"second": 100_000}
+#: The session of a recorded day.
+OPENS, CLOSES = wall_time(9, 15), wall_time(15, 30)
+
+EXCHANGE = "NSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What is replayed."""
+
+    ticks: Path
+    date: date
+    symbols: frozenset[str]
+    drafts: Sequence[Draft]
+
+
+def day_of(ticks: Path, strategies: Path) -> Day:
+    """The recorded day under `ticks` with the strategies of a file; raises EnvironmentProblem, StrategyFileError."""
+    try:
+        market_date = date.fromisoformat(ticks.resolve().name)
+    except ValueError:
+        raise EnvironmentProblem(f"{ticks}: the folder's name must be the market date, as 2021-04-12") from None
+    symbols = frozenset(f"{EXCHANGE}:{path.name.removesuffix('.csv.gz')}" for path in ticks.glob("*.csv.gz"))
+    if not symbols:
+        raise EnvironmentProblem(f"{ticks}: no SYMBOL.csv.gz in it")
+    try:
+        text = strategies.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentProblem(f"cannot read {strategies}: {error}") from None
+    return Day(ticks.resolve(), market_date, symbols, parse(text, str(strategies)))
+
+
+def market_of(day: Day) -> Market:
+    """The recorded market, its clock standing still until it is announced."""
+    options = f"--market recorded --recorded-dir {shlex.quote(str(day.ticks))}"
+    anchor = f"--real-anchor 9999-01-01T00:00:00+00:00 --market-anchor {day.date}T00:00:00+05:30"
+    return Market(f"{options} {anchor}", clock=MarketClock.SCALED, rates=RATES)
+
+
+class Replay:
+    """One replay on a started stack."""
+
+    def __init__(self, stack: TradingStack, day: Day, speed: float) -> None:
+        self._stack = stack
+        self._day = day
+        self._speed = speed
+        self._runs = Runs(stack.sessions)
+        self._calendar = self._calendar_of_day()
+
+    def prepare(self, instruments: Iterable[Instrument]) -> None:
+        """Check and store the strategies, open their accounts; raises StrategyFileError, nothing stored."""
+        listed = {instrument.symbol: instrument for instrument in instruments}
+        wrong = check(self._day.drafts, listed, self._calendar, self._day.date)
+        if wrong:
+            raise StrategyFileError("the strategies file", wrong)
+        for tenant in sorted({draft.tenant for draft in self._day.drafts}):
+            self._stack.add_account(tenant)
+        Strategies(self._stack.sessions).add(self._day.drafts)
+
+    def run(self, progress: Callable[[datetime, Sequence[Run]], None]) -> ReplayReport:
+        """Run the clock until every run is terminal or the session closes; tells `progress` twice a second."""
+        self._stack.wait_ready()
+        real = RealTime()
+        earliest = min(draft.buy_time for draft in self._day.drafts)
+        start = self._calendar.to_utc(EXCHANGE, self._day.date, earliest) - HEAD_START
+        scale = Scale(real.now() + ANNOUNCED_AHEAD, start, self._speed)
+        self._stack.announce(scale)
+        closes = self._calendar.to_utc(EXCHANGE, self._day.date, CLOSES)
+        complete = self._wait(lambda: scale.at(real.now()).market, closes, progress)
+        return self.report(complete=complete)
+
+    def _wait(
+        self, now: Callable[[], datetime], closes: datetime, progress: Callable[[datetime, Sequence[Run]], None]
+    ) -> bool:
+        deadline: float | None = None
+        while True:
+            runs = self._runs.of_date(self._day.date)
+            progress(now(), runs)
+            over = len(runs) == len(self._day.drafts) and all(run.is_terminal for run in runs)
+            if over and self._is_drained():
+                return True
+            if now() >= closes:
+                deadline = deadline or time.monotonic() + SETTLE_WITHIN
+                if time.monotonic() > deadline:
+                    return False
+            self._stack.revive()
+            time.sleep(0.5)
+
+    def _is_drained(self) -> bool:
+        """Whether the history shows every run's last record: all rows ended, none only flat."""
+        return all(run.status.value != "active" for run in self._runs.of_date(self._day.date))
+
+    def report(self, *, complete: bool) -> ReplayReport:
+        """What became of every strategy, and of every order at the broker."""
+        runs = {run.strategy.name + "\0" + run.strategy.tenant: run for run in self._runs.of_date(self._day.date)}
+        stages = [stage for run in runs.values() for stage in self._runs.stages(run.id).values()]
+        book = self._stack.paper("GET", "/paper/ledger")
+        fields = set(BrokerOrderReport.model_fields)
+        return ReplayReport(
+            complete=complete,
+            market_date=self._day.date,
+            speed=self._speed,
+            strategies=[
+                strategy_report(draft, runs.get(draft.name + "\0" + draft.tenant)) for draft in self._day.drafts
+            ],
+            broker_orders=[
+                BrokerOrderReport.model_validate(
+                    {name: value for name, value in row.items() if name in fields}
+                    | {"symbol": row["symbol"].partition(":")[2]}
+                )
+                for row in book
+            ],
+            latency_ms=LatencyReport(
+                tick_to_order=distribution(stages, "tick_to_order_ms"),
+                timer_lateness=distribution(stages, "timer_lateness_ms"),
+            ),
+        )
+
+    def _calendar_of_day(self) -> Calendar:
+        """A recorded day was traded, whatever a holiday list says of it."""
+        table = CalendarTable(self._stack.sessions)
+        try:
+            known = Calendar().session(EXCHANGE, self._day.date)
+        except UnconfirmedYear:
+            known = None
+        if known is None:
+            note = "recorded: it was traded"
+            table.override(Override(EXCHANGE, self._day.date, OverrideKind.SPECIAL, OPENS, CLOSES, note))
+        return Calendar(table.overrides(), table.confirmed_years())
+
+
+def strategy_report(draft: Draft, run: Run | None) -> StrategyReport:
+    """What became of one strategy; one that never got a run is told as it stands."""
+    orders = run.orders if run is not None else ()
+    return StrategyReport.model_validate(
+        {
+            "name": draft.name,
+            "tenant": draft.tenant,
+            "symbol": draft.symbol.partition(":")[2],
+            "status": run.status if run is not None else "active",
+            "position": run.position if run is not None else "none",
+            "exit_reason": run.exit_reason if run is not None else None,
+            "orders": [order_report(order) for order in orders],
+        }
+    )
+
+
+def order_report(order: Order) -> OrderReport:
+    """One order as our history has it."""
+    return OrderReport(
+        client_order_id=order.client_order_id,
+        leg=order.leg,
+        side=order.side,
+        quantity=order.quantity,
+        filled_quantity=order.filled_quantity,
+        average_price=order.average_price,
+        status=order.status,
+        market_time=order.filled_at,
+    )
+
+
+def distribution(stages: Iterable[Mapping[str, float]], name: str) -> Distribution:
+    """Median and 99th percentile of one stage, over the orders that have it; nearest rank."""
+    values = sorted(stage[name] for stage in stages if name in stage)
+    if not values:
+        return Distribution(p50=None, p99=None, n=0)
+
+    def rank(fraction: float) -> float:
+        return values[min(int(fraction * len(values)), len(values) - 1)]
+
+    return Distribution(p50=rank(0.50), p99=rank(0.99), n=len(values))

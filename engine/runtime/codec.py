@@ -1,0 +1,232 @@
+"""Runs, strategies and orders as Redis hash fields, both ways. Times are epoch microseconds, money is text.
+
+Knows no Redis command. A field that cannot be read is corrupt state, never a message's fault.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, Product, Side
+from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
+from engine.domain.strategy import AbortPolicy, StopMode, Strategy
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Fields = dict[str, str]
+
+
+class CorruptState(Exception):
+    """Raised when stored state cannot be read; the run needs recovery from the durable history."""
+
+
+def to_us(moment: datetime) -> int:
+    """Epoch microseconds of an aware `moment`, exact."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_us(value: str | int) -> datetime:
+    """The aware UTC moment of epoch microseconds."""
+    return _EPOCH + int(value) * _MICROSECOND
+
+
+def _optional_us(moment: datetime | None) -> str:
+    return "" if moment is None else str(to_us(moment))
+
+
+def _optional_time(text: str | None) -> datetime | None:
+    return from_us(text) if text else None
+
+
+def order_to_json(order: Order) -> str:
+    """One order as a compact JSON object."""
+    return json.dumps(order_to_object(order), separators=(",", ":"))
+
+
+def order_to_object(order: Order) -> dict[str, Any]:
+    """One order as JSON values: times ISO 8601, money text."""
+    plain: dict[str, Any] = {}
+    for field in fields(order):
+        value = getattr(order, field.name)
+        match value:
+            case datetime():
+                value = value.isoformat()
+            case Decimal():
+                value = str(value)
+        plain[field.name] = value
+    return plain
+
+
+def order_from_json(text: str) -> Order:
+    """The order a JSON object stands for."""
+    plain = json.loads(text)
+    for name in ("send_by", "filled_at", "updated_at"):
+        plain[name] = datetime.fromisoformat(plain[name]) if plain[name] else None
+    return Order(
+        **plain
+        | {
+            "leg": Leg(plain["leg"]),
+            "side": Side(plain["side"]),
+            "status": OrderStatus(plain["status"]),
+            "average_price": Decimal(plain["average_price"]),
+        }
+    )
+
+
+def evidence_to_json(evidence: Evidence) -> str:
+    """One piece of evidence as JSON."""
+    return json.dumps(
+        {
+            "id": evidence.client_order_id,
+            "order": evidence.broker_order_id,
+            "status": evidence.status,
+            "quantity": evidence.quantity,
+            "filled": evidence.filled_quantity,
+            "average": str(evidence.average_price),
+            "at": _optional_us(evidence.filled_at),
+            "reason": evidence.reason,
+        }
+    )
+
+
+def evidence_from_json(text: str) -> Evidence:
+    """The evidence a JSON object stands for."""
+    plain = json.loads(text)
+    return Evidence(
+        client_order_id=plain["id"],
+        broker_order_id=plain["order"],
+        status=OrderStatus(plain["status"]),
+        quantity=plain["quantity"],
+        filled_quantity=plain["filled"],
+        average_price=Decimal(plain["average"]),
+        filled_at=_optional_time(plain["at"]),
+        reason=plain["reason"],
+    )
+
+
+def evidence_field(evidence: Evidence) -> str:
+    """The hash field of a piece of evidence: a repeat falls on the same one."""
+    return f"evidence:{evidence.client_order_id}:{evidence.status}:{evidence.filled_quantity}"
+
+
+def strategy_to_fields(strategy: Strategy) -> Fields:
+    """The `strategy:{id}` hash."""
+    day = strategy.trading_date
+    return {field.name: str(getattr(strategy, field.name)) for field in fields(strategy)} | {
+        "trading_date": day.isoformat() if day else ""
+    }
+
+
+def strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
+    """The strategy a hash stands for."""
+    return Strategy(
+        id=int(stored["id"]),
+        name=stored["name"],
+        tenant=stored["tenant"],
+        account_id=int(stored["account_id"]),
+        symbol=stored["symbol"],
+        quantity=int(stored["quantity"]),
+        buy_time=time.fromisoformat(stored["buy_time"]),
+        sell_time=time.fromisoformat(stored["sell_time"]),
+        stop_loss=Decimal(stored["stop_loss"]),
+        product=Product(stored["product"]),
+        order_type=OrderType(stored["order_type"]),
+        on_abort=AbortPolicy(stored["on_abort"]),
+        trading_date=date.fromisoformat(stored["trading_date"]) if stored["trading_date"] else None,
+    )
+
+
+def run_to_fields(run: Run) -> Fields:
+    """The `runtime:{run}` hash but for the counters the scripts keep."""
+    latch = run.latch
+    entry, exit_ = run.last_order(Leg.ENTRY), run.last_order(Leg.EXIT)
+    flat = {
+        "run": str(run.id),
+        "strategy_id": str(run.id.strategy_id),
+        "account_id": str(run.strategy.account_id),
+        "tenant": run.strategy.tenant,
+        "symbol": run.strategy.symbol,
+        "buy_at": str(to_us(run.buy_at)),
+        "sell_at": str(to_us(run.sell_at)),
+        "stop_units": str(run.stop_units),
+        "status": run.status,
+        "position": run.position,
+        "exit_reason": run.exit_reason or "",
+        "failure": run.failure,
+        "latch_price": str(latch.price) if latch else "",
+        "latch_time": str(to_us(latch.exchange_time)) if latch else "",
+        "latch_event": latch.event_id if latch else "",
+        "latch_seen_at": _optional_us(latch.seen_at) if latch else "",
+        "stop_requested": run.stop_requested or "",
+        "abort_requested": run.abort_requested,
+        "retry_at": _optional_us(run.retry_at),
+        "dirty": "1" if run.dirty else "",
+        "book_asked_at": _optional_us(run.book_asked_at),
+        "book_read_at": _optional_us(run.book_read_at),
+        "last_buy_order": entry.broker_order_id if entry else "",
+        "last_sell_order": exit_.broker_order_id if exit_ else "",
+    }
+    orders = {f"order:{order.client_order_id}": order_to_json(order) for order in run.orders}
+    return {name: str(value) for name, value in flat.items() if value != ""} | orders
+
+
+def run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
+    """The run a hash stands for; CorruptState where a field cannot be read."""
+    try:
+        return _run_from_fields(stored, strategy)
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+        raise CorruptState(f"runtime:{stored.get('run', '?')}: {error!r}") from error
+
+
+def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
+    orders = [order_from_json(text) for name, text in stored.items() if name.startswith("order:")]
+    return Run(
+        id=RunId.parse(stored["run"]),
+        strategy=strategy,
+        buy_at=from_us(stored["buy_at"]),
+        sell_at=from_us(stored["sell_at"]),
+        stop_units=int(stored["stop_units"]),
+        status=RunStatus(stored["status"]),
+        exit_reason=ExitReason(stored["exit_reason"]) if stored.get("exit_reason") else None,
+        failure=stored.get("failure", ""),
+        latch=_latch(stored),
+        stop_requested=StopMode(stored["stop_requested"]) if stored.get("stop_requested") else None,
+        abort_requested=stored.get("abort_requested", ""),
+        retry_at=_optional_time(stored.get("retry_at")),
+        orders=tuple(sorted(orders, key=lambda order: (order.leg, order.attempt))),
+        dirty=bool(stored.get("dirty")),
+        book_asked_at=_optional_time(stored.get("book_asked_at")),
+        book_read_at=_optional_time(stored.get("book_read_at")),
+    )
+
+
+def _latch(stored: Mapping[str, str]) -> Latch | None:
+    if not stored.get("latch_time"):
+        return None
+    return Latch(
+        price=int(stored["latch_price"]),
+        exchange_time=from_us(stored["latch_time"]),
+        event_id=stored["latch_event"],
+        seen_at=_optional_time(stored.get("latch_seen_at")),
+    )
+
+
+#: Fields only scripts write: a commit must never put an older reading of them back.
+SCRIPT_OWNED = frozenset({"latch_price", "latch_time", "latch_event", "latch_seen_at"})
+
+
+def changes(before: Run, after: Run, consumed: tuple[str, ...] = ()) -> dict[str, Any]:
+    """{"set": ..., "del": ...} that turn `before`'s fields into `after`'s and drop the `consumed` evidence fields."""
+    old, new = run_to_fields(before), run_to_fields(after)
+    written = {k: v for k, v in new.items() if old.get(k) != v and k not in SCRIPT_OWNED}
+    dropped = [name for name in old if name not in new and name not in SCRIPT_OWNED]
+    return {"set": written, "del": [*dropped, *consumed]}
+
+
+def with_latch(run: Run, latch: Latch) -> Run:
+    """`run` with a latch read elsewhere; the store's own way to change one is its scripts."""
+    return replace(run, latch=latch)

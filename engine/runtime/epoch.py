@@ -1,0 +1,80 @@
+"""The epoch: proof that the Redis at hand is the one the recoverer opened, and not a lost or swapped one.
+
+`engine:epoch` is "n:redis-run-id". Every new connection compares the server's run id with it.
+"""
+
+import threading
+import time
+
+from redis.client import Redis
+from redis.exceptions import RedisError
+
+from engine.ports import StoreClosed
+from engine.runtime import keys
+
+
+class EpochGuard:
+    """What epoch this process works under; asks again only after it was refused."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._lock = threading.Lock()
+        self._epoch: str | None = None
+
+    def current(self) -> str:
+        """The epoch of this Redis; StoreClosed where it has none or another server's."""
+        epoch = self._epoch
+        if epoch is None:
+            with self._lock:
+                epoch = self._epoch = self._read()
+        return epoch
+
+    def forget(self) -> None:
+        """Ask again before the next script: we were refused, or the connection is a new one."""
+        self._epoch = None
+
+    @staticmethod
+    def now_ms() -> int:
+        """Wall time in ms, to turn a deadline into a lease."""
+        return time.time_ns() // 1_000_000
+
+    def open(self, n: int) -> str:
+        """Declare this Redis open under epoch `n`; only the recoverer may."""
+        epoch = f"{n}:{self.run_id()}"
+        self._redis.set(keys.EPOCH, epoch)
+        self._epoch = epoch
+        return epoch
+
+    def close(self) -> None:
+        """Shut the store to everyone until it is opened again."""
+        self._redis.delete(keys.EPOCH)
+        self._epoch = None
+
+    def stored(self) -> tuple[int, str] | None:
+        """The (n, run id) Redis holds; None where it holds none."""
+        text = self._redis.get(keys.EPOCH)
+        if not isinstance(text, str) or ":" not in text:
+            return None
+        n, run_id = text.split(":", 1)
+        return int(n), run_id
+
+    def is_open(self) -> bool:
+        """Whether this Redis holds an epoch of its own run."""
+        stored = self.stored()
+        return stored is not None and stored[1] == self.run_id()
+
+    def run_id(self) -> str:
+        """This server's own run id, new at each of its starts."""
+        info = self._redis.info("server")
+        return str(info["run_id"])
+
+    def _read(self) -> str:
+        try:
+            stored, run_id = self.stored(), self.run_id()
+        except RedisError as error:
+            raise StoreClosed(f"Redis does not answer: {error}") from error
+        if stored is None:
+            raise StoreClosed("Redis holds no epoch: the recoverer has not opened it yet")
+        if stored[1] != run_id:
+            raise StoreClosed("Redis was restarted or swapped: it is closed until the recoverer has rebuilt it")
+        return f"{stored[0]}:{run_id}"

@@ -1,0 +1,47 @@
+"""Every key of the live state, named once. `lua/_prelude.lua` says what each holds."""
+
+EPOCH = "engine:epoch"
+DUE = "due"
+LEDGER = "ledger"
+SYMBOLS = "symbols"
+MARKET_CLOCK = "market:clock"
+
+
+def strategy(strategy_id: int) -> str:
+    """The standing instruction."""
+    return f"strategy:{strategy_id}"
+
+
+def runtime(run: str) -> str:
+    """The live state of one run."""
+    return f"runtime:{run}"
+
+
+def tombstone(run: str) -> str:
+    """What is left of a run that ended."""
+    return f"tombstone:{run}"
+
+
+def lock(run: str) -> str:
+    """The run's lock."""
+    return f"lock_state:{run}"
+
+
+def price(symbol: str) -> str:
+    """The last good price of a symbol."""
+    return f"price:{symbol}"
+
+
+def armed(symbol: str) -> str:
+    """Runs of a symbol by their stop."""
+    return f"symbol:{symbol}:strategies"
+
+
+def account(account_id: int) -> str:
+    """What an order needs to know of its account."""
+    return f"account:{account_id}"
+
+
+def process(name: str) -> str:
+    """A process's sign of life."""
+    return f"process:{name}"

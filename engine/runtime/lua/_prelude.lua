@@ -1,0 +1,48 @@
+-- Shared head of every script: the epoch check, the ledger, small readers.
+--
+-- Keys of the live state (one primary; names made inside scripts, so Redis Cluster is not supported):
+--   engine:epoch                 string  "n:redis-run-id"; absent or different closes the store
+--   strategy:{id}                hash    the standing instruction
+--   runtime:{run}                hash    the run; order:{client order id} and evidence:{...} are JSON fields
+--   tombstone:{run}              hash    what is left of a run that ended
+--   lock_state:{run}             string  the holder's token, expiring with its lease
+--   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
+--   latched:{symbol}             set     runs whose stop was breached
+--   price:{symbol}               hash    price (units), time (us)
+--   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters
+--   due                          zset    run -> next moment it needs attention (real, us)
+--   symbols                      set     symbols with a run
+--   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
+-- Times are epoch microseconds. KEYS[1] is always engine:epoch, ARGV[1] the epoch the caller works under.
+
+local epoch = redis.call('GET', KEYS[1])
+if not epoch or epoch ~= ARGV[1] then
+  return redis.error_reply('EPOCH the store is closed to epoch ' .. ARGV[1])
+end
+local epoch_n = string.match(epoch, '^%d+')
+
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function record(run, body)
+  local seq, tenant
+  if run ~= '' and redis.call('EXISTS', 'runtime:' .. run) == 1 then
+    seq = redis.call('HINCRBY', 'runtime:' .. run, 'record_seq', 1)
+    tenant = redis.call('HGET', 'runtime:' .. run, 'tenant') or ''
+  else
+    seq = redis.call('INCR', 'ledger:orphans')
+    tenant = ''
+  end
+  redis.call('XADD', 'ledger', '*', 'run', run, 'epoch', epoch_n, 'seq', seq, 'tenant', tenant, 'body', body)
+end
+
+local function write_fields(key, changes)
+  if changes.set then
+    for name, value in pairs(changes.set) do redis.call('HSET', key, name, value) end
+  end
+  if changes.del then
+    for _, name in ipairs(changes.del) do redis.call('HDEL', key, name) end
+  end
+end

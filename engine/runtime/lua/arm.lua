@@ -1,0 +1,20 @@
+-- arm: create a run's live state where there is none.
+-- KEYS  1 engine:epoch  2 runtime:{run}  3 tombstone:{run}  4 strategy:{id}  5 due
+-- ARGV  1 epoch  2 run  3 runtime JSON  4 strategy JSON  5 due, us  6 symbol  7 record JSON
+--       8 '1' to arm its stop at once: it may already hold or be buying
+-- Reply 'created' | 'exists' | 'ended'
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
+write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })
+write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
+redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
+redis.call('SADD', 'symbols', ARGV[6])
+if ARGV[8] == '1' then
+  if redis.call('HEXISTS', KEYS[2], 'latch_time') == 1 then
+    redis.call('SADD', 'latched:' .. ARGV[6], ARGV[2])
+  else
+    redis.call('ZADD', 'symbol:' .. ARGV[6] .. ':strategies', redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
+  end
+end
+record(ARGV[2], ARGV[7])
+return 'created'

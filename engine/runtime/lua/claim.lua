@@ -1,0 +1,52 @@
+-- claim: lock a run and load it, in one round trip.
+-- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 tombstone:{run}  5 due
+-- ARGV  1 epoch  2 token  3 lease, ms  4 run  5 event id  6 event type  7 slot class: entry, exit or ''
+--       8 how long a parked run waits, us
+-- Reply {'held', runtime fields, strategy fields, account version}
+--       {'busy'}: the event is left as a flag in the run; {'gone'}: the run ended; {'unknown'}: no such run
+--       {'parked'}: the account has no free slot; `due` brings the run back
+local token, run, event_id, event_type, class = ARGV[2], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+local function note(outcome)
+  record(run, cjson.encode({ kind = 'event', event_id = event_id, event_type = event_type, outcome = outcome }))
+end
+
+local function loaded()
+  local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')
+  local account = redis.call('HGET', KEYS[3], 'account_id')
+  return { 'held', redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', 'strategy:' .. strategy_id),
+           redis.call('HGET', 'account:' .. account, 'version') or '' }
+end
+
+if redis.call('EXISTS', KEYS[3]) == 0 then
+  if redis.call('EXISTS', KEYS[4]) == 1 then
+    note('ignored: run_ended')
+    return { 'gone' }
+  end
+  record('', cjson.encode({ kind = 'dead_letter', source = 'event', reason = 'unknown run',
+    payload = event_type .. ' ' .. event_id .. ' ' .. run }))
+  return { 'unknown' }
+end
+
+local holder = redis.call('GET', KEYS[2])
+if holder == token then return loaded() end
+if holder then
+  redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)
+  note('coalesced')
+  return { 'busy' }
+end
+
+if class ~= '' then
+  local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
+  local slots, now = account .. ':slots:' .. class, now_us()
+  local limit = tonumber(redis.call('HGET', account, class .. '_slots') or '32')
+  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+  if redis.call('ZCARD', slots) >= limit then
+    redis.call('ZADD', KEYS[5], now + tonumber(ARGV[8]), run)
+    note('parked')
+    return { 'parked' }
+  end
+  redis.call('ZADD', slots, now + tonumber(ARGV[3]) * 1000, run)
+end
+redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
+return loaded()

@@ -1,0 +1,76 @@
+-- commit: apply a transition, append its record, release the lock and the slot, in one.
+-- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 due  5 tombstone:{run}
+-- ARGV  1 epoch  2 token  3 step  4 run  5 signal_seq the holder has seen  6 '1' to release  7 lease, ms
+--       8 changes JSON {set, del}  9 due, us, or ''  10 record JSON, or ''  11 fill time of a first fill, us, or ''
+--       12 tombstone's life, ms, or '': the run ends
+-- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
+--       | {'lost'}: the lock is no longer ours and nothing was applied
+local token, step, run = ARGV[2], ARGV[3], ARGV[4]
+local mark = token .. ':' .. step
+
+if redis.call('HGET', KEYS[3], 'done') == mark or redis.call('HGET', KEYS[5], 'done') == mark then
+  if redis.call('GET', KEYS[2]) == token then return { 'held', redis.call('HGETALL', KEYS[3]) } end
+  return { 'released' }
+end
+if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
+
+local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at')
+local account, symbol, stop_units = 'account:' .. fields[1], fields[2], tonumber(fields[3])
+local armed, latched = 'symbol:' .. symbol .. ':strategies', 'latched:' .. symbol
+
+local function free()
+  redis.call('DEL', KEYS[2])
+  redis.call('ZREM', account .. ':slots:entry', run)
+  redis.call('ZREM', account .. ':slots:exit', run)
+end
+
+local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]
+-- A hint that came while the lock was held is younger than what the holder answers: it stays.
+local hinted = changed and redis.call('HGET', KEYS[3], 'dirty')
+write_fields(KEYS[3], cjson.decode(ARGV[8]))
+if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
+redis.call('HSET', KEYS[3], 'done', mark)
+redis.call('HDEL', KEYS[3], 'reply', 'nudges')
+if ARGV[10] ~= '' then record(run, ARGV[10]) end
+
+if ARGV[12] ~= '' then
+  local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
+  redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
+    'tenant', last[4], 'record_seq', last[5] or '0')
+  redis.call('PEXPIRE', KEYS[5], ARGV[12])
+  redis.call('DEL', KEYS[3], 'strategy:' .. last[3])
+  redis.call('ZREM', armed, run)
+  redis.call('SREM', latched, run)
+  redis.call('ZREM', KEYS[4], run)
+  free()
+  return { 'released' }
+end
+
+if ARGV[11] ~= '' then
+  -- The first fill proves the position: an older breach counts only if the price is still there,
+  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
+  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
+  local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
+  local breached = fresh and tonumber(price[1]) <= stop_units
+  local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
+  if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then
+    redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at')
+    redis.call('SREM', latched, run)
+    redis.call('ZADD', armed, stop_units, run)
+    changed = true
+  elseif breached and not latch_time then
+    redis.call('HSET', KEYS[3], 'latch_price', price[1], 'latch_time', price[2],
+      'latch_event', 'first-fill-' .. run, 'latch_seen_at', string.format('%d', now_us()))
+    redis.call('ZREM', armed, run)
+    redis.call('SADD', latched, run)
+    changed = true
+  end
+end
+
+if ARGV[9] ~= '' then redis.call('ZADD', KEYS[4], ARGV[9], run) else redis.call('ZREM', KEYS[4], run) end
+if ARGV[6] == '1' and not changed then
+  free()
+  return { 'released' }
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+return { 'held', redis.call('HGETALL', KEYS[3]) }

@@ -1,0 +1,46 @@
+-- intend: grant one attempt. Only the worker this answers 'granted' may send it.
+-- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 due
+-- ARGV  1 epoch  2 token  3 step  4 run  5 client order id  6 order JSON  7 lease, ms  8 changes JSON {set, del}
+--       9 due, us  10 rate class: entry or exit  11 record JSON  12 symbol to arm under, or ''
+-- Reply {'granted'} | {'denied', window, retry after us} | {'lost'}: the lock is no longer ours
+--       | {'taken'}: this attempt was granted before, to someone else
+local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local mark = token .. ':' .. step
+
+if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
+if redis.call('HGET', KEYS[3], 'done') == mark then return cjson.decode(redis.call('HGET', KEYS[3], 'reply')) end
+if redis.call('HEXISTS', KEYS[3], 'order:' .. coid) == 1 then return { 'taken' } end
+
+local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
+local now = now_us()
+local second = math.floor(now / 1000000)
+local windows = { { 'second', 1 }, { 'minute', 60 }, { 'day', 86400 } }
+local counters = {}
+for _, window in ipairs(windows) do
+  local limit = tonumber(redis.call('HGET', account, 'rate_' .. window[1]) or '')
+  if limit then
+    if ARGV[10] == 'entry' then
+      limit = limit - tonumber(redis.call('HGET', account, 'reserve_' .. window[1]) or '0')
+    end
+    local index = math.floor(second / window[2])
+    local counter = account .. ':rate:' .. window[1] .. ':' .. string.format('%d', index)
+    if tonumber(redis.call('GET', counter) or '0') >= limit then
+      return { 'denied', window[1], (index + 1) * window[2] * 1000000 - now }
+    end
+    counters[#counters + 1] = { counter, window[2] }
+  end
+end
+for _, counter in ipairs(counters) do
+  redis.call('INCR', counter[1])
+  redis.call('EXPIRE', counter[1], counter[2] + 1)
+end
+
+redis.call('PEXPIRE', KEYS[2], ARGV[7])
+write_fields(KEYS[3], cjson.decode(ARGV[8]))
+redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
+redis.call('ZADD', KEYS[4], ARGV[9], run)
+if ARGV[12] ~= '' and redis.call('HEXISTS', KEYS[3], 'latch_time') == 0 then
+  redis.call('ZADD', 'symbol:' .. ARGV[12] .. ':strategies', redis.call('HGET', KEYS[3], 'stop_units'), run)
+end
+record(run, ARGV[11])
+return { 'granted' }

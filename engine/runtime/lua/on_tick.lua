@@ -1,0 +1,34 @@
+-- on_tick: write the prices of one frame and latch every run they breach.
+-- KEYS  1 engine:epoch  2 due
+-- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
+--       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
+-- Reply a flat list: run, price, event id for each run latched by this call
+local seen_at, prefix = ARGV[2], ARGV[3]
+local latched = {}
+for i = 4, #ARGV, 3 do
+  local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local key = 'price:' .. symbol
+  local known = redis.call('HGET', key, 'time')
+  if not known or tonumber(time) >= tonumber(known) then
+    redis.call('HSET', key, 'price', price, 'time', time)
+    local armed = 'symbol:' .. symbol .. ':strategies'
+    local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
+    for _, run in ipairs(breached) do
+      local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
+      redis.call('ZREM', armed, run)
+      if redis.call('EXISTS', runtime) == 1 then
+        redis.call('SADD', 'latched:' .. symbol, run)
+        redis.call('HSET', runtime, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
+          'latch_seen_at', seen_at)
+        redis.call('HINCRBY', runtime, 'signal_seq', 1)
+        redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
+        record(run, cjson.encode({ kind = 'latched', event_id = '', event_type = 'STOPLOSS', outcome = 'latched',
+          stoploss_event = event_id, price = price, exchange_time = time }))
+        latched[#latched + 1] = run
+        latched[#latched + 1] = price
+        latched[#latched + 1] = event_id
+      end
+    end
+  end
+end
+return latched

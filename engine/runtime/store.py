@@ -1,0 +1,293 @@
+"""The live state behind the `Store` port: one Lua script a step, under one epoch.
+
+Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from importlib import resources
+from typing import Any
+
+from redis.client import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from engine.domain.events import Event
+from engine.domain.orders import Evidence, Order
+from engine.domain.run import Run, RunId
+from engine.domain.ticks import Tick
+from engine.ports import (
+    AccountState,
+    Armed,
+    Breach,
+    Denied,
+    Holding,
+    LockLost,
+    Note,
+    Refused,
+    Slot,
+    StoreClosed,
+)
+from engine.runtime import codec, keys
+from engine.runtime.epoch import EpochGuard
+
+#: How long a claim holds a run, ms; `intend` extends it past the order's deadline.
+LEASE_MS = 1000
+#: Beyond `send_by`: the socket timeout of an order call and a margin, ms.
+LEASE_MARGIN_MS = 5000
+#: How long a parked event waits before the sweeper looks again, us.
+PARKED_US = 200_000
+#: Longest backoff between two nudges of one run, us.
+LONGEST_NUDGE_US = 30_000_000
+#: How long the sweeper leaves a due run to the timer, the listener or the order stream, us.
+SWEEP_SLACK_US = 500_000
+#: How long a tombstone outlives its run, ms: past the longest session and the drain behind it.
+TOMBSTONE_MS = 20 * 3600 * 1000
+#: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
+REPEATS = 2
+
+_SCRIPTS = ("claim", "intend", "commit", "signal", "on_tick", "sweep", "arm", "dead_letter")
+
+
+def load_scripts() -> dict[str, str]:
+    """Each script's source under its name, behind the shared prelude."""
+    folder = resources.files("engine.runtime").joinpath("lua")
+    prelude = folder.joinpath("_prelude.lua").read_text()
+    return {name: prelude + folder.joinpath(f"{name}.lua").read_text() for name in _SCRIPTS}
+
+
+class RedisStore:
+    """The `Store` port on one Redis or Valkey primary."""
+
+    def __init__(self, redis: "Redis", epoch: EpochGuard) -> None:
+        self._redis = redis
+        self._epoch = epoch
+        self._scripts = {name: redis.register_script(source) for name, source in load_scripts().items()}
+
+    def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
+        run = str(event.run_id)
+        names = [keys.lock(run), keys.runtime(run), keys.tombstone(run), keys.DUE]
+        reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, PARKED_US])
+        if reply[0] != "held":
+            return Refused(reply[0])
+        return _holding(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
+
+    def intend(
+        self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
+    ) -> Denied | None:
+        run = str(after.id)
+        lease = codec.to_us(order.send_by) // 1000 - self._epoch.now_ms() + LEASE_MARGIN_MS
+        entry = order.side == "buy"
+        changed = codec.changes(before, after, holding.consumed)
+        changed["set"].pop(f"order:{order.client_order_id}", None)
+        reply = self._call(
+            "intend",
+            [keys.lock(run), keys.runtime(run), keys.DUE],
+            [
+                holding.token,
+                step,
+                run,
+                order.client_order_id,
+                codec.order_to_json(order),
+                max(lease, LEASE_MS),
+                json.dumps(changed),
+                codec.to_us(due),
+                Slot.ENTRY if entry else Slot.EXIT,
+                record_body(before, after, note),
+                after.strategy.symbol if entry else "",
+            ],
+        )
+        match reply[0]:
+            case "granted":
+                return None
+            case "denied":
+                return Denied(reply[1], timedelta(microseconds=int(reply[2])))
+            case _:
+                raise LockLost(f"run {run}: attempt {order.client_order_id} was {reply[0]}")
+
+    def commit(
+        self,
+        holding: Holding,
+        step: str,
+        after: Run,
+        due: datetime | None,
+        note: Note | None,
+        *,
+        release: bool,
+        first_fill: datetime | None = None,
+        finished: bool = False,
+    ) -> Holding | None:
+        run = str(after.id)
+        reply = self._call(
+            "commit",
+            [keys.lock(run), keys.runtime(run), keys.DUE, keys.tombstone(run)],
+            [
+                holding.token,
+                step,
+                run,
+                holding.signal_seq,
+                "1" if release else "0",
+                LEASE_MS,
+                json.dumps(codec.changes(holding.run, after, holding.consumed)),
+                "" if due is None else codec.to_us(due),
+                record_body(holding.run, after, note) if note else "",
+                "" if first_fill is None else codec.to_us(first_fill),
+                TOMBSTONE_MS if finished else "",
+            ],
+        )
+        if reply[0] == "lost":
+            raise LockLost(f"run {run}: the lease ran out before step {step} was committed")
+        if reply[0] == "released":
+            return None
+        strategy = codec.strategy_to_fields(after.strategy)
+        return _holding(holding.token, _pairs(reply[1]), strategy, holding.account_version)
+
+    def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
+        run = str(run_id)
+        names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
+        answer: str = self._call("signal", names, [run, json.dumps({"set": dict(fields)}), codec.to_us(due), "", ""])
+        return answer
+
+    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
+        return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
+
+    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        flat: list[Any] = [codec.to_us(seen_at), prefix]
+        for tick in ticks:
+            if tick.exchange_time is not None:
+                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
+        reply = self._call("on_tick", [keys.DUE], flat)
+        triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
+        return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
+
+    def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
+        swept = self._call("sweep", [keys.DUE], [limit, LONGEST_NUDGE_US, SWEEP_SLACK_US])
+        found: list[tuple[Run, int]] = []
+        for _, runtime, strategy, nudges in swept:
+            spec = codec.strategy_from_fields(_pairs(strategy))
+            found.append((codec.run_from_fields(_pairs(runtime), spec), int(nudges)))
+        return found
+
+    def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
+        name = str(run.id)
+        state = codec.run_to_fields(run) | {"signal_seq": "0"}
+        reply = self._call(
+            "arm",
+            [keys.runtime(name), keys.tombstone(name), keys.strategy(run.id.strategy_id), keys.DUE],
+            [
+                name,
+                json.dumps(state),
+                json.dumps(codec.strategy_to_fields(run.strategy)),
+                codec.to_us(due),
+                run.strategy.symbol,
+                record_body(run, run, Note("armed")),
+                "1" if buying else "",
+            ],
+        )
+        return Armed(reply)
+
+    def dead_letter(self, source: str, reason: str, payload: str) -> None:
+        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        self._call("dead_letter", [], [json.dumps(body)])
+
+    def account(self, account_id: int) -> AccountState | None:
+        stored = self._ask(partial(self._redis.hgetall, keys.account(account_id)))
+        if not stored:
+            return None
+        limits = {name: int(value) for name, value in stored.items() if name.startswith(_LIMITS)}
+        texts = {name: stored[name] for name in _ACCOUNT_TEXTS}
+        return AccountState(id=account_id, limits=limits, **texts)
+
+    def write_account(self, account: AccountState) -> None:
+        """Put what an order needs to know of an account where workers read it."""
+        details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
+        details |= account.limits
+        self._ask(partial(self._redis.hset, keys.account(account.id), mapping=details))
+
+    def runs(self) -> list[Run]:
+        """Every live run, for people and for recovery."""
+        names: list[str] = self._ask(partial(self._redis.zrange, keys.DUE, 0, -1))
+        return [run for run in map(self.run, names) if run is not None]
+
+    def run(self, name: str) -> Run | None:
+        """One live run, unlocked: a reading for people, never for a decision."""
+        stored = self._ask(partial(self._redis.hgetall, keys.runtime(name)))
+        if not stored:
+            return None
+        strategy = self._ask(partial(self._redis.hgetall, keys.strategy(int(stored["strategy_id"]))))
+        return codec.run_from_fields(stored, codec.strategy_from_fields(strategy)) if strategy else None
+
+    def symbols(self) -> set[str]:
+        """Symbols that have a run; the listener subscribes to them."""
+        members: set[str] = self._ask(partial(self._redis.smembers, keys.SYMBOLS))
+        return members
+
+    def _call(self, script: str, names: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """One script, repeated where its reply was lost: a repeat is answered with the first reply."""
+        epoch = self._epoch.current()
+        call = partial(self._scripts[script], keys=[keys.EPOCH, *names], args=[epoch, *arguments])
+        return self._ask(call)
+
+    def _ask(self, call: Any) -> Any:
+        for attempt in range(REPEATS + 1):
+            try:
+                return call()
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                if attempt == REPEATS:
+                    raise StoreClosed(f"Redis does not answer: {error}") from error
+            except NoScriptError as error:  # pragma: no cover - redis-py reloads scripts itself
+                raise StoreClosed(f"Redis lost its scripts: {error}") from error
+            except ResponseError as error:
+                if str(error).startswith("EPOCH"):
+                    self._epoch.forget()
+                    raise StoreClosed(str(error)) from error
+                raise
+            except RedisError as error:
+                raise StoreClosed(str(error)) from error
+        raise AssertionError("unreachable")
+
+
+_LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots")
+_ACCOUNT_TEXTS = ("tenant", "name", "broker", "base_url", "ws_url", "secrets", "version")
+
+
+def record_body(before: Run, after: Run, note: Note) -> str:
+    """The ledger record of one transition: the state after it, and the orders it changed."""
+    known = {order.client_order_id: order for order in before.orders}
+    changed = [order for order in after.orders if known.get(order.client_order_id) != order or note.kind == "armed"]
+    orders = [codec.order_to_object(order) for order in changed]
+    if note.stages and orders:
+        orders[-1]["stages"] = dict(note.stages)
+    return json.dumps(
+        {
+            "kind": note.kind,
+            "event_id": note.event_id,
+            "event_type": note.event_type,
+            "outcome": note.outcome,
+            "market_time": note.market_time.isoformat() if note.market_time else None,
+            "state": {
+                "status": after.status,
+                "position": after.position,
+                "exit_reason": after.exit_reason,
+                "failure": after.failure,
+            },
+            "orders": orders,
+            "alerts": [
+                {"severity": alert.severity, "code": alert.code, "message": alert.message} for alert in note.alerts
+            ],
+        }
+    )
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[0::2], flat[1::2], strict=True))
+
+
+def _holding(token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str) -> Holding:
+    run = codec.run_from_fields(stored, codec.strategy_from_fields(strategy))
+    left = {name: text for name, text in stored.items() if name.startswith("evidence:")}
+    evidence = tuple(codec.evidence_from_json(text) for text in left.values())
+    return Holding(token, run, evidence, tuple(left), stored["signal_seq"], account_version)

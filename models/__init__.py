@@ -1,0 +1,1 @@
+"""The durable side: SQLAlchemy models, repositories and migrations."""

@@ -1,0 +1,66 @@
+"""What recovery needs of PostgreSQL, behind its `Durable` port: epochs, accounts, strategies, open runs."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import date
+
+from sqlalchemy import Text, cast, select
+
+from engine.domain.run import Run
+from engine.domain.strategy import Strategy
+from engine.ports import AccountState
+from models.database import Sessions
+from models.repositories.bookkeeping import Epoch
+from models.repositories.runs import Runs
+from models.repositories.strategies import Strategies
+from models.tables import AccountRow, TenantRow
+
+
+class DurableState:
+    """The `Durable` port."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._epochs = Epoch(sessions)
+        self._strategies = Strategies(sessions)
+        self._runs = Runs(sessions)
+
+    def epoch(self) -> tuple[int, str] | None:
+        current = self._epochs.read()
+        return (current.n, current.redis_run_id) if current else None
+
+    def advance_epoch(self, redis_run_id: str) -> int:
+        return self._epochs.advance(redis_run_id).n
+
+    def accounts(self) -> Sequence[AccountState]:
+        # The stored ciphertext travels on as it is: nothing here needs to read it.
+        sealed = cast(AccountRow.credentials, Text).label("sealed")
+        statement = select(AccountRow, TenantRow.name, sealed).join(TenantRow).order_by(AccountRow.id)
+        with self._sessions() as session:
+            return [_account(row, tenant, secrets) for row, tenant, secrets in session.execute(statement)]
+
+    def unarmed(self, day: date) -> Sequence[Strategy]:
+        return self._strategies.unarmed(day)
+
+    def create_run(self, run: Run) -> None:
+        self._runs.create(run)
+
+    def open_runs(self) -> Sequence[Run]:
+        return self._runs.open()
+
+
+def _account(row: AccountRow, tenant: str, secrets: str) -> AccountState:
+    limits = {f"rate_{window}": int(limit) for window, limit in row.rates.items()}
+    details = json.dumps([row.base_url, row.ws_url, secrets, limits, row.broker])
+    return AccountState(
+        id=row.id,
+        tenant=tenant,
+        name=row.name,
+        broker=row.broker,
+        base_url=row.base_url,
+        ws_url=row.ws_url,
+        secrets=secrets,
+        version=hashlib.sha256(details.encode()).hexdigest()[:12],
+        limits=limits,
+    )

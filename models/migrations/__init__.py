@@ -1,0 +1,1 @@
+"""The history of the schema; run through `models.schema` only."""

@@ -1,0 +1,124 @@
+"""The runs: created when armed, read back whole for recovery and reports. The drain alone changes them."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from engine.domain.orders import TERMINAL, Order
+from engine.domain.run import Position, Run, RunId, RunStatus
+from models.database import Sessions
+from models.repositories.strategies import to_strategy
+from models.tables import OrderRow, RunRow, StrategyRow, TenantRow
+
+
+class Runs:
+    """Every strategy's runs."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def create(self, run: Run) -> bool:
+        """Store `run` if it is absent; whether it was."""
+        row = {
+            "id": str(run.id),
+            "strategy_id": run.id.strategy_id,
+            "trading_date": run.id.trading_date,
+            "n": run.id.n,
+            "buy_at": run.buy_at,
+            "sell_at": run.sell_at,
+            "stop_units": run.stop_units,
+            "status": run.status,
+            "position": run.position,
+            "exit_reason": run.exit_reason,
+            "failure": run.failure,
+            "updated_at": func.now(),
+        }
+        statement = insert(RunRow).values(row).on_conflict_do_nothing().returning(RunRow.id)
+        with self._sessions.begin() as session:
+            return session.scalar(statement) is not None
+
+    def get(self, run: RunId) -> Run | None:
+        """The run of that id, with its orders."""
+        found = self._read(RunRow.id == str(run))
+        return found[0] if found else None
+
+    def open(self) -> Sequence[Run]:
+        """Those that still need the engine: active, or failed while something is held or may still fill."""
+        may_fill = exists().where(
+            OrderRow.run == RunRow.id, OrderRow.status.not_in(TERMINAL), OrderRow.given_up.is_(False)
+        )
+        holds = or_(RunRow.position == Position.BOUGHT, may_fill)
+        return self._read(or_(RunRow.status == RunStatus.ACTIVE, and_(RunRow.status == RunStatus.FAILED, holds)))
+
+    def of_date(self, trading_date: date) -> Sequence[Run]:
+        """Those of one trading date, whatever became of them."""
+        return self._read(RunRow.trading_date == trading_date)
+
+    def orders(self, run: RunId) -> tuple[Order, ...]:
+        """The orders of `run`, by leg and attempt."""
+        with self._sessions() as session:
+            return _orders(session, [str(run)])[str(run)]
+
+    def stages(self, run: RunId) -> dict[str, Mapping[str, float]]:
+        """Client order id -> stage -> real milliseconds."""
+        with self._sessions() as session:
+            rows = session.execute(select(OrderRow.client_order_id, OrderRow.stages).where(OrderRow.run == str(run)))
+            return dict(rows.all())
+
+    def _read(self, condition: ColumnElement[bool]) -> Sequence[Run]:
+        statement = (
+            select(RunRow, StrategyRow, TenantRow.name)
+            .join(StrategyRow, StrategyRow.id == RunRow.strategy_id)
+            .join(TenantRow, TenantRow.id == StrategyRow.tenant_id)
+            .where(condition)
+            .order_by(RunRow.strategy_id, RunRow.trading_date, RunRow.n)
+        )
+        with self._sessions() as session:
+            rows = session.execute(statement).all()
+            orders = _orders(session, [run.id for run, _, _ in rows])
+            return [_to_run(run, strategy, tenant, orders[run.id]) for run, strategy, tenant in rows]
+
+
+def _orders(session: Session, runs: Sequence[str]) -> Mapping[str, tuple[Order, ...]]:
+    statement = select(OrderRow).where(OrderRow.run.in_(runs))
+    found: defaultdict[str, tuple[Order, ...]] = defaultdict(tuple)
+    for row in session.scalars(statement.order_by(OrderRow.leg, OrderRow.attempt)):
+        found[row.run] += (_to_order(row),)
+    return found
+
+
+def _to_order(row: OrderRow) -> Order:
+    return Order(
+        client_order_id=row.client_order_id,
+        leg=row.leg,
+        side=row.side,
+        attempt=row.attempt,
+        quantity=row.quantity,
+        status=row.status,
+        send_by=row.send_by,
+        broker_order_id=row.broker_order_id,
+        filled_quantity=row.filled_quantity,
+        average_price=row.average_price,
+        filled_at=row.filled_at,
+        updated_at=row.updated_at,
+        reason=row.reason,
+        given_up=row.given_up,
+    )
+
+
+def _to_run(row: RunRow, strategy: StrategyRow, tenant: str, orders: Iterable[Order]) -> Run:
+    return Run(
+        id=RunId(row.strategy_id, row.trading_date, row.n),
+        strategy=to_strategy(strategy, tenant),
+        buy_at=row.buy_at,
+        sell_at=row.sell_at,
+        stop_units=row.stop_units,
+        status=row.status,
+        exit_reason=row.exit_reason,
+        failure=row.failure,
+        orders=tuple(orders),
+    )

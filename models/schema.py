@@ -1,0 +1,60 @@
+"""Brings a database to the schema of these models, and says where it stands. The only door to the migrations."""
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, create_engine, text
+
+from models import history_tables, tables
+from models.base import Base
+from models.database import normalise
+
+#: Every module whose import adds tables to the metadata.
+TABLE_MODULES = (tables, history_tables)
+
+#: Two processes that start at once migrate one after the other.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('execution-engine schema'))")
+
+
+def upgrade(database_url: str) -> None:
+    """Bring the database to the newest revision; does nothing where it is there already."""
+    config = _config()
+    with create_engine(normalise(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(_LOCK)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def current(database_url: str) -> str | None:
+    """The database's revision, None where it was never migrated."""
+    with create_engine(normalise(database_url), poolclass=NullPool).connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str | None:
+    """The newest revision there is."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def differences(database_url: str) -> list[Any]:
+    """What the models have and the database lacks, and the reverse, as alembic tells it; [] where they agree."""
+    with create_engine(normalise(database_url), poolclass=NullPool).connect() as connection:
+        return compare(connection)
+
+
+def compare(connection: Connection) -> list[Any]:
+    """`differences` over an open connection."""
+    context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+    return [*compare_metadata(context, Base.metadata)]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,72 @@
+"""The tasks: each hands its event to the pipeline. What an event may do is decided there, not here."""
+
+from typing import Any
+
+from celery.signals import beat_init, worker_ready, worker_shutdown
+
+from engine import bootstrap
+from tasks.app import app
+
+Wire = dict[str, Any]
+
+
+def _process(event: Wire) -> str:
+    return bootstrap.worker().pipeline.process(event)
+
+
+@app.task(name="execution.buy")
+def buy(event: Wire) -> str:
+    """BUY: the scheduler says it is buy_time."""
+    return _process(event)
+
+
+@app.task(name="execution.sell")
+def sell(event: Wire) -> str:
+    """SELL: the scheduler says it is sell_time."""
+    return _process(event)
+
+
+@app.task(name="execution.stoploss")
+def stoploss(event: Wire) -> str:
+    """STOPLOSS: the listener latched a breach."""
+    return _process(event)
+
+
+@app.task(name="execution.retry")
+def retry(event: Wire) -> str:
+    """RETRY: the pause after a failed attempt is over."""
+    return _process(event)
+
+
+@app.task(name="execution.safety_abort")
+def safety_abort(event: Wire) -> str:
+    """SAFETY_ABORT: stored state or the broker's evidence says the strategy cannot go on."""
+    return _process(event)
+
+
+@app.task(name="execution.force_stop")
+def force_stop(event: Wire) -> str:
+    """FORCE_STOP: the user wants it ended."""
+    return _process(event)
+
+
+@app.task(name="execution.order_update")
+def order_update(event: Wire) -> str:
+    """The broker said something of an order, or it is time to ask."""
+    return _process(event)
+
+
+@worker_ready.connect
+def _ready(sender: Any, **_: object) -> None:
+    # Composed before the first order comes, not by it.
+    bootstrap.worker().announce(sender.hostname.split("@")[0])
+
+
+@beat_init.connect
+def _beating(**_: object) -> None:
+    bootstrap.parts("beat").announce("beat")
+
+
+@worker_shutdown.connect
+def _close(**_: object) -> None:
+    bootstrap.close_worker()

@@ -1,0 +1,292 @@
+"""The repositories on a real PostgreSQL: domain values in, the same domain values out."""
+
+import logging
+import time as clock
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from engine.calendar import Calendar, Override, OverrideKind
+from engine.domain.orders import OrderType, Product
+from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.strategy import AbortPolicy
+from engine.strategies import Draft
+from models import schema
+from models.database import Sessions, open_database, sessions_of
+from models.repositories import (
+    Account,
+    Accounts,
+    Alerts,
+    CalendarTable,
+    EngineEpoch,
+    Epoch,
+    Refused,
+    Runs,
+    Strategies,
+    Tenants,
+)
+from models.repositories.accounts import AccountExists
+from models.secrets import Credentials, Encrypted, SecretsUnavailable
+from models.tables import AccountState
+
+DAY = date(2026, 1, 5)
+SECRET = "not-to-be-seen"
+ACCOUNT = Account(
+    tenant="tenant-1",
+    name="main",
+    broker="kite",
+    base_url="http://127.0.0.1:1",
+    ws_url="ws://127.0.0.1:1",
+    credentials=Credentials({"api_key": "key", "access_token": SECRET}),
+    rates={"second": 10},
+)
+DRAFT = Draft(
+    name="INFY-0",
+    tenant="tenant-1",
+    account="",
+    symbol="NSE:INFY",
+    quantity=10,
+    buy_time=time(9, 40),
+    sell_time=time(14, 30),
+    stop_loss=Decimal("1412.35"),
+    where="strategies[0] (INFY-0)",
+)
+
+
+@pytest.fixture
+def sessions(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessions]:
+    """Sessions on a migrated, empty database, with a secret key of its own."""
+    monkeypatch.setattr(Encrypted, "_cipher", None)
+    Encrypted.use(Fernet.generate_key().decode())
+    schema.upgrade(database_url)
+    database = open_database(database_url)
+    yield sessions_of(database)
+    database.dispose()
+
+
+@pytest.fixture
+def strategies(sessions: Sessions) -> Strategies:
+    """A repository whose tenant-1 has one account."""
+    Accounts(sessions).add(ACCOUNT)
+    return Strategies(sessions)
+
+
+def test_a_tenant_is_created_once(sessions: Sessions) -> None:
+    tenants = Tenants(sessions)
+    assert tenants.ensure("tenant-1") == tenants.ensure("tenant-1")
+    tenants.ensure("tenant-0")
+    assert tenants.list() == ["tenant-0", "tenant-1"]
+
+
+def test_an_account_comes_back_as_it_was_stored(sessions: Sessions) -> None:
+    accounts = Accounts(sessions)
+    stored = replace(ACCOUNT, id=accounts.add(ACCOUNT))
+    assert accounts.get(stored.id) == accounts.named("tenant-1", "main") == stored
+    assert stored.credentials.values["access_token"] == SECRET
+    assert accounts.get(0) is None
+    accounts.add(replace(ACCOUNT, tenant="tenant-2"))
+    assert [account.tenant for account in accounts.list()] == ["tenant-1", "tenant-2"]
+    assert accounts.list("tenant-1") == [stored]
+    with pytest.raises(AccountExists, match="tenant-1 already has an account named main"):
+        accounts.add(ACCOUNT)
+
+
+def test_a_login_makes_an_account_ready_unless_it_is_disabled(sessions: Sessions) -> None:
+    accounts = Accounts(sessions)
+    account_id = accounts.add(ACCOUNT)
+    for before, after in (
+        (AccountState.TOKEN_DEAD, AccountState.READY),
+        (AccountState.DISABLED, AccountState.DISABLED),
+    ):
+        accounts.set_state(account_id, before)
+        accounts.renew(account_id, Credentials({"access_token": before}))
+        renewed = accounts.get(account_id)
+        assert renewed is not None
+        assert (renewed.state, renewed.credentials.values["access_token"]) == (after, before)
+
+
+def test_credentials_are_plain_neither_in_the_row_nor_in_a_repr_nor_in_a_log(
+    sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    accounts = Accounts(sessions)
+    account_id = accounts.add(ACCOUNT)
+    with pytest.raises(AccountExists) as refused:
+        accounts.add(ACCOUNT)
+    with sessions() as session:
+        row = session.execute(text("SELECT accounts::text FROM accounts")).scalar_one()
+    for shown in (row, repr(accounts.get(account_id)), str(accounts.list()), caplog.text, repr(refused.value)):
+        assert SECRET not in shown
+
+
+def test_without_the_key_nothing_is_stored_and_the_error_shows_no_secret(sessions: Sessions) -> None:
+    Encrypted._cipher = None
+    with pytest.raises(StatementError, match="no secret key is set") as refused:
+        Accounts(sessions).add(ACCOUNT)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_rotated_key_still_reads_and_another_key_does_not(sessions: Sessions) -> None:
+    old, new = (Fernet.generate_key().decode() for _ in range(2))
+    Encrypted.use(old)
+    account_id = Accounts(sessions).add(ACCOUNT)
+    Encrypted.use(new, old)
+    found = Accounts(sessions).get(account_id)
+    assert found is not None
+    assert found.credentials == ACCOUNT.credentials
+    Encrypted.use(new)
+    with pytest.raises(SecretsUnavailable, match="do not fit"):
+        Accounts(sessions).get(account_id)
+
+
+def test_a_strategy_comes_back_as_it_was_drafted(strategies: Strategies) -> None:
+    draft = replace(
+        DRAFT, product=Product.DELIVERY, order_type=OrderType.MARKET, on_abort=AbortPolicy.FREEZE, trading_date=DAY
+    )
+    (added,) = strategies.add([draft])
+    assert strategies.get(added.id) == added == draft.strategy(added.id, added.account_id)
+    assert strategies.list() == strategies.list("tenant-1") == strategies.named("INFY-0") == [added]
+    assert strategies.list("tenant-2") == strategies.named("INFY-0", "tenant-2") == []
+    assert strategies.statuses() == strategies.statuses("tenant-1") == {added.id: RunStatus.ACTIVE}
+    assert strategies.list(status=RunStatus.FAILED) == []
+    assert strategies.get(0) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"tenant": "nobody"}, "tenant: nobody has no account; add one first"),
+        ({"account": "other"}, "account: tenant-1 has no account other, but main"),
+        ({"name": "STORED"}, "name: tenant-1 already has a strategy of this name"),
+        ({"name": "FRESH"}, "name: is given 2 times to tenant-1"),
+    ],
+)
+def test_one_wrong_draft_refuses_them_all(strategies: Strategies, changes: Mapping[str, Any], problem: str) -> None:
+    stored = strategies.add([replace(DRAFT, name="STORED")])
+    wrong = replace(DRAFT, where="strategies[1]", **changes)
+    with pytest.raises(Refused) as refused:
+        strategies.add([replace(DRAFT, name="FRESH"), wrong])
+    assert f"strategies[1]: {problem}" in refused.value.problems
+    assert strategies.list() == stored
+
+
+def test_a_tenant_with_two_accounts_must_name_one(sessions: Sessions, strategies: Strategies) -> None:
+    second = Accounts(sessions).add(replace(ACCOUNT, name="second"))
+    with pytest.raises(Refused, match="account: is missing; tenant-1 has main, second"):
+        strategies.add([DRAFT])
+    (added,) = strategies.add([replace(DRAFT, account="second")])
+    assert added.account_id == second
+
+
+def test_a_name_is_free_again_on_another_date_and_for_another_tenant(
+    sessions: Sessions, strategies: Strategies
+) -> None:
+    Accounts(sessions).add(replace(ACCOUNT, tenant="tenant-2"))
+    drafts = [
+        DRAFT,
+        replace(DRAFT, trading_date=DAY),
+        replace(DRAFT, trading_date=date(2026, 1, 6)),
+        replace(DRAFT, tenant="tenant-2"),
+    ]
+    assert len({strategy.id for strategy in strategies.add(drafts)}) == 4
+    with pytest.raises(Refused, match="already has a strategy of this name for 2026-01-05"):
+        strategies.add([replace(DRAFT, trading_date=DAY)])
+
+
+def test_no_strategy_can_be_stored_on_another_tenants_account(sessions: Sessions, strategies: Strategies) -> None:
+    (added,) = strategies.add([DRAFT])
+    other = Tenants(sessions).ensure("tenant-2")
+    move = text("UPDATE strategies SET tenant_id = :other WHERE id = :id")
+    with sessions() as session, pytest.raises(IntegrityError, match="fk_strategies_accounts"):
+        session.execute(move, {"other": other, "id": added.id})
+
+
+def test_five_thousand_strategies_are_stored_within_ten_seconds(strategies: Strategies) -> None:
+    drafts = [replace(DRAFT, name=f"S-{n}") for n in range(5_000)]
+    began = clock.monotonic()
+    added = strategies.add(drafts)
+    assert clock.monotonic() - began < 10
+    assert [strategy.name for strategy in added] == [draft.name for draft in drafts]
+    assert strategies.list() == added
+
+
+def _run(strategy_id: int, strategies: Strategies, day: date = DAY, n: int = 1) -> Run:
+    strategy = strategies.get(strategy_id)
+    assert strategy is not None
+    at = Calendar().to_utc("NSE", day, strategy.buy_time), Calendar().to_utc("NSE", day, strategy.sell_time)
+    return Run(RunId(strategy_id, day, n), strategy, *at, stop_units=141235)
+
+
+def test_a_run_is_created_once_and_comes_back_whole(sessions: Sessions, strategies: Strategies) -> None:
+    (added,) = strategies.add([DRAFT])
+    runs, run = Runs(sessions), _run(added.id, strategies)
+    assert runs.create(run) is True
+    assert runs.create(replace(run, stop_units=1)) is False
+    assert runs.get(run.id) == run
+    assert runs.open() == runs.of_date(DAY) == [run]
+    assert runs.of_date(date(2026, 1, 6)) == []
+    assert runs.orders(run.id) == ()
+    assert runs.get(RunId(added.id, DAY, 2)) is None
+
+
+def test_unarmed_are_the_active_strategies_of_the_date_without_a_run(
+    sessions: Sessions, strategies: Strategies
+) -> None:
+    dated, other_day, undated, armed, stopped = strategies.add(
+        [
+            replace(DRAFT, name="dated", trading_date=DAY),
+            replace(DRAFT, name="other day", trading_date=date(2026, 1, 6)),
+            replace(DRAFT, name="undated"),
+            replace(DRAFT, name="armed"),
+            replace(DRAFT, name="stopped"),
+        ]
+    )
+    Runs(sessions).create(_run(armed.id, strategies))
+    with sessions.begin() as session:
+        session.execute(text("UPDATE strategies SET status = 'stopped' WHERE id = :id"), {"id": stopped.id})
+    assert strategies.unarmed(DAY) == [dated, undated]
+    assert strategies.unarmed(other_day.trading_date or DAY) == [other_day, undated, armed]
+
+
+def test_an_alert_is_listed_newest_first_and_acknowledged_once(sessions: Sessions) -> None:
+    alerts = Alerts(sessions)
+    at = [datetime(2026, 1, 5, 4, minute, tzinfo=UTC) for minute in range(3)]
+    first = alerts.add(at[0], "critical", "feed_silent", "no tick for 5 s")
+    second = alerts.add(at[1], "warning", "lost_lock", "lease ran out", tenant="tenant-1", run="17-20260105-1")
+    assert [alert.id for alert in alerts.list()] == [second, first]
+    assert [alert.id for alert in alerts.list("tenant-1")] == [second]
+    assert alerts.ack(first, at[2]) is True
+    assert alerts.ack(first, at[1]) is False
+    assert alerts.ack(0, at[2]) is False
+    assert [alert.id for alert in alerts.list(unacked=True)] == [second]
+    assert [alert.acked_at for alert in alerts.list(limit=5)] == [None, at[2]]
+
+
+def test_the_epoch_only_ever_advances(sessions: Sessions) -> None:
+    epoch = Epoch(sessions)
+    assert epoch.read() is None
+    assert epoch.advance("redis-a") == EngineEpoch(1, "redis-a")
+    assert epoch.advance("redis-b") == epoch.read() == EngineEpoch(2, "redis-b")
+
+
+def test_the_operators_calendar_reaches_the_calendar(sessions: Sessions) -> None:
+    table = CalendarTable(sessions)
+    table.override(Override("NSE", DAY, OverrideKind.CLOSED, note="a first word"))
+    special = Override("NSE", DAY, OverrideKind.SPECIAL, time(18, 15), time(19, 15), "Muhurat")
+    table.override(special)
+    table.confirm_year("NSE", 2027, "an operator")
+    table.confirm_year("NSE", 2027, "an operator")
+    assert table.overrides() == [special]
+    assert table.confirmed_years() == {("NSE", 2027)}
+    calendar = Calendar(table.overrides(), table.confirmed_years())
+    session = calendar.session("NSE", DAY)
+    assert session is not None
+    assert session.opens == datetime(2026, 1, 5, 12, 45, tzinfo=UTC)
+    assert calendar.session("NSE", date(2027, 1, 26)) is None

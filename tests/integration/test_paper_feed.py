@@ -1,0 +1,210 @@
+"""The feed client against the paper broker's WebSocket: ticks, order updates, and lines that end or fall silent."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Malformed, OrderUpdate
+from broker_connector.kite import KiteConnector
+from broker_connector.paper.process import ControlError, PaperControl, paper_broker
+from broker_connector.ticker import Mode, decode, decode_prices
+from engine.domain.broker import OrderRequest
+from engine.domain.orders import OrderStatus, OrderType, Product, Side
+
+INFY = 408065
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def paper() -> Iterator[PaperControl]:
+    with paper_broker("--market", "manual", "--always-open", "--unlimited", token="secret") as control:
+        yield control
+
+
+def feed_of(paper: PaperControl, token: str = "paper-token") -> KiteFeed:
+    return KiteFeed(paper.ws_url, "paper-key", token)
+
+
+async def until(events: AsyncIterator[Event], wanted: Callable[[Event], T | None], seconds: float = 10.0) -> T:
+    async with asyncio.timeout(seconds):
+        async for event in events:
+            found = wanted(event)
+            if found is not None:
+                return found
+    raise AssertionError("the feed ended")
+
+
+def a(kind: type[T]) -> Callable[[Event], T | None]:
+    return lambda event: event if isinstance(event, kind) else None
+
+
+def price_of(units: int) -> Callable[[Event], tuple[int, int, int, int] | None]:
+    def find(event: Event) -> tuple[int, int, int, int] | None:
+        prices = decode_prices(event.data) if isinstance(event, Frame) else []
+        return next((price for price in prices if price[1] == units), None)
+
+    return find
+
+
+def test_a_subscription_is_answered_by_a_snapshot_and_followed_by_ticks(paper: PaperControl) -> None:
+    async def scenario() -> None:
+        paper.price("NSE:INFY", "1501.00")
+        feed = feed_of(paper)
+        await feed.subscribe([INFY])
+        async with aclosing(feed.events()) as events:
+            await until(events, a(Connected))
+            await until(events, price_of(150100))
+            await asyncio.to_thread(paper.price, "NSE:INFY", "1502.05")
+            token, _, exchange_time, close = await until(events, price_of(150205))
+            assert token == INFY
+            assert exchange_time > 0
+            assert close == 155_000
+
+    asyncio.run(scenario())
+
+
+def test_what_is_subscribed_later_comes_in_its_mode_and_can_be_ended(paper: PaperControl) -> None:
+    async def scenario() -> None:
+        feed = feed_of(paper)
+        async with aclosing(feed.events()) as events:
+            await until(events, a(Connected))
+            await feed.subscribe([INFY], Mode.LTP)
+            await until(events, lambda event: _is_ltp(event) or None)
+            await feed.unsubscribe([INFY])
+            await feed.subscribe([738561])
+            await asyncio.to_thread(paper.price, "NSE:INFY", "1.00")
+            await asyncio.to_thread(paper.price, "NSE:RELIANCE", "2.00")
+            seen: list[int] = []
+
+            def collect(event: Event) -> bool | None:
+                seen.extend(price[1] for price in (decode_prices(event.data) if isinstance(event, Frame) else []))
+                return 200 in seen or None
+
+            await until(events, collect)
+            assert 100 not in seen
+
+    asyncio.run(scenario())
+
+
+def _is_ltp(event: Event) -> bool:
+    packets = decode(event.data).packets if isinstance(event, Frame) else []
+    return any(packet.mode is Mode.LTP for packet in packets)
+
+
+def test_every_change_of_an_order_is_pushed(paper: PaperControl) -> None:
+    broker = KiteConnector(paper.base_url, "paper-key", "paper-token")
+    order = OrderRequest("PUSH1", "NSE:INFY", Side.BUY, 5, OrderType.MARKET, Product.INTRADAY)
+
+    async def scenario() -> None:
+        async with aclosing(feed_of(paper).events()) as events:
+            await until(events, a(Connected))
+            await asyncio.to_thread(broker.place, order, lambda: True)
+            first = (await until(events, a(OrderUpdate))).entry
+            second = (await until(events, a(OrderUpdate))).entry
+            assert (first.tag, first.evidence.status) == ("PUSH1", OrderStatus.ACCEPTED)
+            assert (second.evidence.status, second.evidence.filled_quantity) == (OrderStatus.FILLED, 5)
+
+    asyncio.run(scenario())
+    broker.close()
+
+
+def test_a_cut_line_is_opened_again_and_resubscribed(paper: PaperControl) -> None:
+    async def scenario() -> None:
+        feed = feed_of(paper)
+        await feed.subscribe([INFY])
+        async with aclosing(feed.events()) as events:
+            await until(events, a(Connected))
+            await asyncio.to_thread(paper.disconnect)
+            await until(events, a(Disconnected))
+            await until(events, a(Connected))
+            await asyncio.to_thread(paper.price, "NSE:INFY", "1503.00")
+            await until(events, price_of(150300))
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_token_is_told_apart_and_tried_again(paper: PaperControl) -> None:
+    async def scenario() -> None:
+        async with aclosing(feed_of(paper, "dead").events()) as events:
+            for _ in range(2):
+                assert (await until(events, a(Disconnected))).token_invalid
+
+    asyncio.run(scenario())
+
+
+async def _with_server(
+    speak: Callable[[ServerConnection], Awaitable[None]], check: Callable[[str], Awaitable[None]]
+) -> None:
+    async def handler(connection: ServerConnection) -> None:
+        await speak(connection)
+        await connection.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        await check(f"ws://127.0.0.1:{port}/")
+
+
+def test_a_silent_line_is_given_up() -> None:
+    async def speak(connection: ServerConnection) -> None:
+        await connection.send(b"\x00")
+
+    async def check(url: str) -> None:
+        async with aclosing(KiteFeed(url, "key", "token", silence_limit=0.3).events()) as events:
+            assert "nothing received" in (await until(events, a(Disconnected))).reason
+            await until(events, a(Connected))
+
+    asyncio.run(_with_server(speak, check))
+
+
+def test_text_that_cannot_be_read_is_reported_and_the_line_kept() -> None:
+    async def speak(connection: ServerConnection) -> None:
+        for text in ("{", "[]", '{"type":"order"}', '{"type":"order","data":[]}', '{"type":"order","data":{"tag":1}}'):
+            await connection.send(text)
+        await connection.send(json.dumps({"type": "message", "data": "hello"}))
+        await connection.send(b"\x00\x00")
+
+    async def check(url: str) -> None:
+        kinds: list[type] = []
+        async with aclosing(KiteFeed(url, "key", "token").events()) as events:
+            async with asyncio.timeout(10):
+                async for event in events:
+                    kinds.append(type(event))
+                    if isinstance(event, Frame):
+                        break
+        assert kinds == [Connected, *[Malformed] * 5, Frame]
+
+    asyncio.run(_with_server(speak, check))
+
+
+def test_the_control_interface_asks_for_its_token(paper: PaperControl) -> None:
+    stranger = PaperControl(paper.base_url, "guess")
+    with pytest.raises(ControlError, match="403"):
+        stranger.health()
+    stranger.close()
+    assert paper.health()["ready"] is True
+
+
+def test_market_time_stands_until_its_start_and_then_runs_at_its_speed() -> None:
+    start = datetime.now(UTC) + timedelta(seconds=30)
+    with paper_broker("--symbols", "INFY,TCS", "--seed", "7") as control:
+        control.set_clock(start.isoformat(), "2026-11-23T09:15:00+05:30", 60)
+        standing = control.health()
+        assert (standing["started"], standing["market_time"][:19]) == (False, "2026-11-23T09:15:00")
+        assert standing["ticks_total"] == 2 * 22_501
+        control.set_clock((start - timedelta(minutes=1)).isoformat(), "2026-11-23T09:15:00+05:30", 60)
+        running = control.health()
+        assert running["started"] is True
+        assert running["market_time"] > standing["market_time"]
+
+
+def test_login_and_logout(paper: PaperControl) -> None:
+    access_token = KiteConnector.login(paper.base_url, "paper-key", "paper-secret", "request-token")
+    broker = KiteConnector(paper.base_url, "paper-key", access_token)
+    assert broker.account_id() == "PAPER1"
+    broker.close()

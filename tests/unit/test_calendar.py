@@ -1,0 +1,120 @@
+"""The market calendar against dates known from the exchange's circulars."""
+
+from datetime import UTC, date, datetime, time
+
+import pytest
+
+from engine.calendar import (
+    AlwaysOpenCalendar,
+    Calendar,
+    Override,
+    OverrideKind,
+    UnconfirmedYear,
+    UnknownExchange,
+)
+
+#: Weekdays without trading, from the exchange's lists (2026 with the closure announced in January).
+CLOSED = {
+    2021: "01-26 03-11 03-29 04-02 04-14 04-21 05-13 07-21 08-19 09-10 10-15 11-04 11-05 11-19",
+    2026: "01-15 01-26 03-03 03-26 03-31 04-03 04-14 05-01 05-28 06-26 09-14 10-02 10-20 11-10 11-24 12-25",
+}
+#: Weekend days with trading.
+OPEN = {2021: "", 2026: "02-01"}
+
+
+def _dates(year: int, days: str) -> set[date]:
+    return {date.fromisoformat(f"{year}-{day}") for day in days.split()}
+
+
+@pytest.mark.parametrize("exchange", ["NSE", "BSE"])
+@pytest.mark.parametrize("year", [2021, 2026])
+def test_every_day_of_a_confirmed_year_is_as_the_exchange_announced(exchange: str, year: int) -> None:
+    calendar = Calendar()
+    days = [date.fromordinal(n) for n in range(date(year, 1, 1).toordinal(), date(year, 12, 31).toordinal() + 1)]
+    trading = {day for day in days if calendar.session(exchange, day) is not None}
+    weekdays = {day for day in days if day.weekday() < 5}
+    assert trading == weekdays - _dates(year, CLOSED[year]) | _dates(year, OPEN[year])
+
+
+def test_a_regular_session_runs_from_0915_to_1530_in_india() -> None:
+    session = Calendar().session("NSE", date(2026, 1, 5))
+    assert session is not None
+    assert session.opens == datetime(2026, 1, 5, 3, 45, tzinfo=UTC)
+    assert session.closes == datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+    assert session.opens.tzinfo is UTC
+
+
+@pytest.mark.parametrize("day", [date(2028, 1, 3), date(2027, 1, 26), date(2027, 1, 2), date(2020, 12, 31)])
+def test_a_year_nobody_confirmed_is_refused_even_on_weekends(day: date) -> None:
+    with pytest.raises(UnconfirmedYear, match=f"NSE holidays of {day.year} are not confirmed"):
+        Calendar().session("NSE", day)
+
+
+def test_an_operator_confirms_a_year_for_one_exchange() -> None:
+    calendar = Calendar(confirmed=[("NSE", 2027)])
+    assert calendar.session("NSE", date(2027, 1, 26)) is None
+    assert calendar.session("NSE", date(2027, 1, 27)) is not None
+    with pytest.raises(UnconfirmedYear):
+        calendar.session("BSE", date(2027, 1, 27))
+
+
+def test_an_operators_override_outranks_the_holiday_list_and_the_built_in_ones() -> None:
+    muhurat = Override("NSE", date(2021, 11, 4), OverrideKind.SPECIAL, time(18, 15), time(19, 15), "Muhurat")
+    reopened = Override("NSE", date(2026, 1, 15), OverrideKind.SPECIAL, time(9, 15), time(15, 30))
+    closed = Override("NSE", date(2026, 1, 5), OverrideKind.CLOSED)
+    calendar = Calendar([muhurat, reopened, closed])
+    evening = calendar.session("NSE", muhurat.date)
+    assert evening is not None
+    assert evening.opens == datetime(2021, 11, 4, 12, 45, tzinfo=UTC)
+    assert calendar.session("NSE", reopened.date) is not None
+    assert calendar.session("NSE", closed.date) is None
+    assert calendar.session("BSE", closed.date) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "opens", "closes"),
+    [
+        (OverrideKind.CLOSED, time(9), time(10)),
+        (OverrideKind.SPECIAL, None, None),
+        (OverrideKind.SPECIAL, time(10), time(9)),
+        (OverrideKind.SPECIAL, time(9), None),
+    ],
+)
+def test_an_override_whose_hours_contradict_its_kind_is_refused(
+    kind: OverrideKind, opens: time | None, closes: time | None
+) -> None:
+    with pytest.raises(ValueError, match="NSE 2026-01-05"):
+        Override("NSE", date(2026, 1, 5), kind, opens, closes)
+
+
+@pytest.mark.parametrize(
+    ("after", "day"),
+    [
+        (datetime(2026, 1, 14, 10, 0, tzinfo=UTC), date(2026, 1, 14)),  # the very close
+        (datetime(2026, 1, 14, 10, 1, tzinfo=UTC), date(2026, 1, 16)),  # over the closure of the 15th
+        (datetime(2026, 1, 14, 19, 0, tzinfo=UTC), date(2026, 1, 16)),  # the 15th already, in India
+        (datetime(2026, 1, 30, 11, 0, tzinfo=UTC), date(2026, 2, 1)),  # a Sunday with trading
+        (datetime(2026, 2, 1, 5, 0, tzinfo=UTC), date(2026, 2, 1)),  # under way
+    ],
+)
+def test_the_next_session_is_the_one_under_way_or_the_next_to_open(after: datetime, day: date) -> None:
+    assert Calendar().next_session("NSE", after).date == day
+
+
+def test_the_next_session_is_not_guessed_past_the_last_confirmed_year() -> None:
+    with pytest.raises(UnconfirmedYear, match="2027"):
+        Calendar().next_session("NSE", datetime(2026, 12, 31, 11, 0, tzinfo=UTC))
+
+
+def test_an_unknown_exchange_is_named() -> None:
+    calendar = Calendar()
+    with pytest.raises(UnknownExchange, match="NYSE"):
+        calendar.session("NYSE", date(2026, 1, 5))
+    with pytest.raises(UnknownExchange, match="NYSE"):
+        calendar.to_utc("NYSE", date(2026, 1, 5), time(9))
+    with pytest.raises(UnknownExchange, match="NYSE"):
+        AlwaysOpenCalendar().session("NYSE", date(2026, 1, 5))
+
+
+def test_the_date_at_the_exchange_is_not_the_utc_date() -> None:
+    assert Calendar().today("NSE", datetime(2026, 1, 5, 19, 0, tzinfo=UTC)) == date(2026, 1, 6)
