@@ -167,6 +167,11 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     )
 
 
+def log_to_stdout(process: str) -> None:
+    """Structured logging for a process Celery runs."""
+    configure(settings(), process)
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """What one Celery worker process holds."""

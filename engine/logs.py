@@ -10,6 +10,8 @@ import structlog
 from engine.config import Settings
 from engine.ports import Log
 
+#: Libraries whose every step is not worth a line.
+LIBRARIES = ("celery", "kombu", "redbeat", "urllib3", "websockets", "alembic")
 #: Never written, whatever a caller passes.
 SECRET_NAMES = frozenset({"access_token", "api_secret", "api_key", "password", "secrets", "credentials"})
 
@@ -23,15 +25,24 @@ def configure(settings: Settings, process: str) -> Log:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
     if settings.cloudwatch_group:
         handlers.append(_cloudwatch(settings.cloudwatch_group, process))
-    logging.basicConfig(level=settings.log_level, format="%(message)s", handlers=handlers, force=True)
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.EventRenamer("action"),
+        _without_secrets,
+    ]
+    # The libraries' own lines, Celery's among them, leave as the same JSON.
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.JSONRenderer()],
+    )
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=settings.log_level, handlers=handlers, force=True)
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.EventRenamer("action"),
-            _without_secrets,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
         cache_logger_on_first_use=True,

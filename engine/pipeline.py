@@ -275,12 +275,14 @@ class Pipeline:
 
     def _commit(self, holding: Holding, stepped: Stepped, turn: int, *, release: bool) -> Holding | None:
         due = next_attention(stepped.run, self._clock.now(), self._policy)
+        note = stepped.note
+        says_nothing = not note.event_id and not note.alerts and stepped.run == holding.run
         return self._store.commit(
             holding,
             f"c{turn}",
             stepped.run,
             due,
-            stepped.note,
+            None if says_nothing else note,
             release=release,
             first_fill=stepped.first_fill,
             finished=stepped.finished,

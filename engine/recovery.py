@@ -31,8 +31,8 @@ class Durable(Protocol):
     def unarmed(self, day: date) -> Sequence[Strategy]:
         """Strategies to trade on `day` that have no run."""
 
-    def create_run(self, run: Run) -> None:
-        """Store a run if absent."""
+    def create_runs(self, runs: Sequence[Run]) -> None:
+        """Store those that are absent, in one transaction."""
 
     def open_runs(self) -> Sequence[Run]:
         """Runs that still need the engine, with their orders."""
@@ -132,10 +132,9 @@ class Recoverer:
         """Give every strategy of today its run, and every open run its live state and timers; returns how many."""
         self.refresh_accounts()
         now = self._clock.now()
-        for strategy in self._durable.unarmed(self._calendar.today("NSE", now.market)):
-            run = self._new_run(strategy, self._calendar.today("NSE", now.market))
-            if run is not None:
-                self._durable.create_run(run)
+        day = self._calendar.today("NSE", now.market)
+        new = (self._new_run(strategy, day) for strategy in self._durable.unarmed(day))
+        self._durable.create_runs([run for run in new if run is not None])
         count = 0
         for run in self._durable.open_runs():
             if run.id in self._armed:

@@ -31,8 +31,8 @@ from models.repositories.strategies import Strategies
 
 #: How long before the earliest buy_time the clock starts, market time.
 HEAD_START = timedelta(minutes=1)
-#: How long the start is announced ahead, real time: timers are written before it.
-ANNOUNCED_AHEAD = timedelta(seconds=4)
+#: How long the start is announced ahead, real time, and for each strategy: timers are written before it.
+ANNOUNCED_AHEAD, AHEAD_EACH = timedelta(seconds=4), timedelta(milliseconds=20)
 #: Real time the last records may take to be drained once every run is terminal or the session closed.
 SETTLE_WITHIN = 15.0
 #: A replay's accounts declare limits of their own, orders a second: the day is squeezed, the broker's limits are not.
@@ -102,7 +102,8 @@ class Replay:
         real = RealTime()
         earliest = min(draft.buy_time for draft in self._day.drafts)
         start = self._calendar.to_utc(EXCHANGE, self._day.date, earliest) - HEAD_START
-        scale = Scale(real.now() + ANNOUNCED_AHEAD, start, self._speed)
+        ahead = ANNOUNCED_AHEAD + AHEAD_EACH * len(self._day.drafts)
+        scale = Scale(real.now() + ahead, start, self._speed)
         self._stack.announce(scale)
         closes = self._calendar.to_utc(EXCHANGE, self._day.date, CLOSES)
         complete = self._wait(lambda: scale.at(real.now()).market, closes, progress)

@@ -5,16 +5,16 @@ The only writer of orders and of a run's status. Knows neither Redis nor how the
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-from sqlalchemy import Table, exists, select, tuple_, update
+from sqlalchemy import Table, column, exists, select, tuple_, update, values
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from engine.domain.run import RunStatus
 from models.history_tables import AlertRow, DeadLetterRow, DrainCursorRow, EngineEpochRow, RecordRow
-from models.records import PAYLOAD_LIMIT, DeadLetter, OrderState, Record
+from models.records import PAYLOAD_LIMIT, DeadLetter, OrderState, Record, RunState
 from models.tables import OrderRow, RunRow, StrategyRow
 
 Entry = Record | DeadLetter
@@ -30,6 +30,10 @@ class Cursor:
 
 #: Where a stream that was never drained is read from.
 START = Cursor(epoch=0, stream_id="0-0")
+
+
+#: What a record changes of its run, in the order `_move_runs` lists it.
+_MOVED = ("id", *RunState.model_fields, "updated_at", "last_epoch", "last_seq")
 
 
 class Fenced(Exception):
@@ -58,9 +62,9 @@ def apply(session: Session, entries: Sequence[Entry], behind: Cursor) -> None:
                 _store(session, entries)
         except (DataError, IntegrityError):
             _store_singly(session, entries)
-        values = {"epoch": behind.epoch, "stream_id": behind.stream_id}
-        moved = insert(DrainCursorRow).values(id=1, **values)
-        session.execute(moved.on_conflict_do_update(index_elements=["id"], set_=values))
+        place = {"epoch": behind.epoch, "stream_id": behind.stream_id}
+        moved = insert(DrainCursorRow).values(id=1, **place)
+        session.execute(moved.on_conflict_do_update(index_elements=["id"], set_=place))
 
 
 def _check_fence(session: Session, epoch: int) -> None:
@@ -158,7 +162,9 @@ def _order_upsert() -> Insert:
     new = statement.excluded
     # `run` is compared, never set: an order id another run reports must not move to it.
     kept = {"client_order_id", "run"}
-    changed = {column.name: new[column.name] for column in _table(OrderRow).columns if column.name not in kept}
+    changed = {each.name: new[each.name] for each in _table(OrderRow).columns if each.name not in kept}
+    # A later record of an order tells its state, not again how long its sending took.
+    changed["stages"] = OrderRow.stages.op("||")(new.stages)
     newer = tuple_(new.last_epoch, new.last_seq) > tuple_(OrderRow.last_epoch, OrderRow.last_seq)
     return statement.on_conflict_do_update(
         index_elements=["client_order_id"], set_=changed, where=newer & (new.run == OrderRow.run)
@@ -166,21 +172,21 @@ def _order_upsert() -> Insert:
 
 
 def _move_runs(session: Session, records: Sequence[Record]) -> None:
-    newest = {record.run: record for record in records if record.state}
-    for record in newest.values():
-        state = cast("Any", record.state)
-        seen = tuple_(RunRow.last_epoch, RunRow.last_seq)
-        session.execute(
-            update(RunRow)
-            .where(RunRow.id == record.run, seen < tuple_(record.epoch, record.seq))
-            .values(
-                **state.model_dump(),
-                updated_at=record.real_time,
-                last_epoch=record.epoch,
-                last_seq=record.seq,
-            )
-            .execution_options(synchronize_session=False)
-        )
+    newest = {record.run: (record, record.state) for record in records if record.state}
+    if not newest:
+        return
+    columns = [_table(RunRow).columns[name] for name in _MOVED]
+    rows = [
+        (run, *state.model_dump().values(), record.real_time, record.epoch, record.seq)
+        for run, (record, state) in newest.items()
+    ]
+    new = values(*(column(each.name, each.type) for each in columns), name="new").data(rows).columns
+    session.execute(
+        update(RunRow)
+        .where(RunRow.id == new.id, tuple_(RunRow.last_epoch, RunRow.last_seq) < tuple_(new.last_epoch, new.last_seq))
+        .values({name: new[name] for name in _MOVED if name != "id"})
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _end_strategies(session: Session, runs: set[str]) -> None:
@@ -205,5 +211,5 @@ def _end_strategies(session: Session, runs: set[str]) -> None:
     )
 
 
-def _table(row: type[OrderRow]) -> Table:
+def _table(row: type[OrderRow | RunRow]) -> Table:
     return cast("Table", row.__table__)

@@ -43,8 +43,8 @@ class DurableState:
     def unarmed(self, day: date) -> Sequence[Strategy]:
         return self._strategies.unarmed(day)
 
-    def create_run(self, run: Run) -> None:
-        self._runs.create(run)
+    def create_runs(self, runs: Sequence[Run]) -> None:
+        self._runs.create_all(runs)
 
     def open_runs(self) -> Sequence[Run]:
         return self._runs.open()

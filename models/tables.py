@@ -104,7 +104,7 @@ class RunRow(Base):
     position: Mapped[Position] = mapped_column(enum_column(Position, "position"))
     exit_reason: Mapped[ExitReason | None] = mapped_column(enum_column(ExitReason, "exit_reason"))
     failure: Mapped[str]
-    updated_at: Mapped[datetime]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The record this row was last written from; an older one never overwrites it.
     last_epoch: Mapped[int] = mapped_column(BigInteger, default=0)
     last_seq: Mapped[int] = mapped_column(BigInteger, default=0)

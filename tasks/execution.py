@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from celery.signals import beat_init, worker_ready, worker_shutdown
+from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdown
 
 from engine import bootstrap
 from tasks.app import app
@@ -54,6 +54,12 @@ def force_stop(event: Wire) -> str:
 def order_update(event: Wire) -> str:
     """The broker said something of an order, or it is time to ask."""
     return _process(event)
+
+
+@setup_logging.connect
+def _log_as_the_engine_does(**_: object) -> None:
+    """Celery configures no logging of its own where this is connected."""
+    bootstrap.log_to_stdout("celery")
 
 
 @worker_ready.connect

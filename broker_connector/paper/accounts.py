@@ -90,12 +90,17 @@ class Accounts:
         self._by_key: dict[str, Account] = {}
 
     def add(self, account: Account) -> None:
-        """Take `account` in; one of the same id is replaced."""
-        old = self.by_id.pop(account.account_id, None)
-        if old is not None:
-            self._by_key.pop(old.api_key, None)
+        """Take `account` in, in place of one of the same id."""
+        known = self.by_id.get(account.account_id)
+        if known is not None:
+            self.remove(known)
         self.by_id[account.account_id] = account
         self._by_key[account.api_key] = account
+
+    def remove(self, account: Account) -> None:
+        """Forget `account`."""
+        del self.by_id[account.account_id]
+        self._by_key.pop(account.api_key, None)
 
     def authorized(self, api_key: str, access_token: str) -> Account:
         """The account that `access_token` opens; raises the broker's 403."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
-from broker_connector.paper.clock import IST
+from broker_connector.kite_words import IST
 
 #: Ticks between the last price and the limit a resting protected market order is left at.
 REST_TICKS = 20

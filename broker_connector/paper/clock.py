@@ -1,10 +1,9 @@
 """The market's clock of the paper broker: real time, shifted and scaled. Pure; `real` is an argument."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
-#: The market's zone, which has no summer time.
-IST = timezone(timedelta(hours=5, minutes=30))
+from broker_connector.kite_words import IST
 
 
 @dataclass(frozen=True, slots=True)

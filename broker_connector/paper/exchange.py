@@ -11,9 +11,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from broker_connector.kite_words import IST
 from broker_connector.paper.accounts import KITE_LIMITS, Account, Accounts, Limiter
 from broker_connector.paper.book import Book, BookOrder, BookSettings
-from broker_connector.paper.clock import IST, MarketClock
+from broker_connector.paper.clock import MarketClock
 from broker_connector.paper.symbols import Listing, money
 from broker_connector.paper.tape import Encoder, Market, Tape
 
@@ -49,6 +50,8 @@ class Exchange:
         self.last: dict[int, Decimal] = {}
         self._bodies: dict[int, bytes] = {}
         self._position = 0
+        self._day = clock.market_anchor.astimezone(IST).date()
+        self.tape: Tape = market.tape(self._day)
         self._ids = itertools.count(first_id)
         self._open_tape(clock.market_anchor)
 
@@ -60,12 +63,13 @@ class Exchange:
         api_secret: str = "",
         limits: Mapping[str, int] | None = None,
     ) -> Account:
-        """Open an account with an empty book; one of the same id is replaced."""
+        """Open an account, or give a known one new keys and limits; its book stays."""
 
         def changed(order: BookOrder) -> None:
             self.order_changed(account_id, order)
 
-        book = Book(self.settings, self._next_id, self.last.get, changed)
+        known = self.accounts.by_id.get(account_id)
+        book = known.book if known else Book(self.settings, self._next_id, self.last.get, changed)
         limiter = Limiter(KITE_LIMITS if limits is None else limits)
         account = Account(account_id, api_key, api_secret, book, limiter, {access_token})
         self.accounts.add(account)
@@ -81,6 +85,7 @@ class Exchange:
     def reset(self) -> None:
         """Empty every book; accounts, tokens, clock and prices stay."""
         for old in list(self.accounts.by_id.values()):
+            self.accounts.remove(old)
             account = self.add_account(old.account_id, old.api_key, "", old.api_secret, old.limiter.limits)
             account.tokens = old.tokens
 
@@ -145,8 +150,9 @@ class Exchange:
 
     def _open_tape(self, now: datetime) -> None:
         """Put the day's tape in, at `now`; what is before only seeds the prices."""
-        self._day = now.astimezone(IST).date()
-        self.tape: Tape = self.market.tape(self._day)
+        day = now.astimezone(IST).date()
+        if day != self._day:
+            self._day, self.tape = day, self.market.tape(day)
         self._encoders = [
             Encoder(listing, close) for listing, close in zip(self.tape.listed, self.tape.closes, strict=True)
         ]

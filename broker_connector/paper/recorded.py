@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import NamedTuple
 
-from broker_connector.paper.clock import IST
+from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import SCALE, Listing, listings
 from broker_connector.paper.tape import Row, Tape
 from broker_connector.ticker import INT32_MAX, INT32_MIN, UINT32_MAX
@@ -46,10 +46,16 @@ class RecordedMarket:
         if not names:
             raise FileNotFoundError(f"no *{_SUFFIX} in {directory}")
         self.listed: list[Listing] = listings(names)
+        self._tape: Tape | None = None
 
     def tape(self, day: date) -> Tape:
-        """The recorded ticks of all symbols, by the moment they are due."""
+        """The recorded ticks of all symbols, by the moment they are due; read once."""
         del day
+        if self._tape is None:
+            self._tape = self._read()
+        return self._tape
+
+    def _read(self) -> Tape:
         stamps = Stamps(self.day)
         opens, ends = (datetime.combine(self.day, edge, IST).timestamp() for edge in (_OPENS, _CLOSES))
         rows: list[Row] = []

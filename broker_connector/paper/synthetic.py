@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from operator import itemgetter
 
-from broker_connector.paper.clock import IST
+from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import OPENING_UNITS, TICK_UNITS, Listing, listings
 from broker_connector.paper.tape import Row, Tape
 

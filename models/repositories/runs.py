@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -23,23 +23,15 @@ class Runs:
 
     def create(self, run: Run) -> bool:
         """Store `run` if it is absent; whether it was."""
-        row = {
-            "id": str(run.id),
-            "strategy_id": run.id.strategy_id,
-            "trading_date": run.id.trading_date,
-            "n": run.id.n,
-            "buy_at": run.buy_at,
-            "sell_at": run.sell_at,
-            "stop_units": run.stop_units,
-            "status": run.status,
-            "position": run.position,
-            "exit_reason": run.exit_reason,
-            "failure": run.failure,
-            "updated_at": func.now(),
-        }
-        statement = insert(RunRow).values(row).on_conflict_do_nothing().returning(RunRow.id)
+        return self.create_all([run]) == 1
+
+    def create_all(self, runs: Sequence[Run]) -> int:
+        """Store those of `runs` that are absent, in one transaction; how many were."""
+        if not runs:
+            return 0
+        statement = insert(RunRow).on_conflict_do_nothing().returning(RunRow.id)
         with self._sessions.begin() as session:
-            return session.scalar(statement) is not None
+            return len(session.scalars(statement, [_to_row(run) for run in runs]).all())
 
     def get(self, run: RunId) -> Run | None:
         """The run of that id, with its orders."""
@@ -81,6 +73,22 @@ class Runs:
             rows = session.execute(statement).all()
             orders = _orders(session, [run.id for run, _, _ in rows])
             return [_to_run(run, strategy, tenant, orders[run.id]) for run, strategy, tenant in rows]
+
+
+def _to_row(run: Run) -> dict[str, object]:
+    return {
+        "id": str(run.id),
+        "strategy_id": run.id.strategy_id,
+        "trading_date": run.id.trading_date,
+        "n": run.id.n,
+        "buy_at": run.buy_at,
+        "sell_at": run.sell_at,
+        "stop_units": run.stop_units,
+        "status": run.status,
+        "position": run.position,
+        "exit_reason": run.exit_reason,
+        "failure": run.failure,
+    }
 
 
 def _orders(session: Session, runs: Sequence[str]) -> Mapping[str, tuple[Order, ...]]:

@@ -236,6 +236,18 @@ def test_a_run_is_created_once_and_comes_back_whole(sessions: Sessions, strategi
     assert runs.get(RunId(added.id, DAY, 2)) is None
 
 
+def test_many_runs_are_created_at_once_and_those_that_exist_are_left_alone(
+    sessions: Sessions, strategies: Strategies
+) -> None:
+    (added,) = strategies.add([DRAFT])
+    runs = Runs(sessions)
+    three = [_run(added.id, strategies, n=n) for n in range(1, 4)]
+    runs.create(three[0])
+    assert runs.create_all([]) == 0
+    assert runs.create_all([replace(three[0], stop_units=1), *three[1:]]) == 2
+    assert runs.of_date(DAY) == three
+
+
 def test_unarmed_are_the_active_strategies_of_the_date_without_a_run(
     sessions: Sessions, strategies: Strategies
 ) -> None:

@@ -14,7 +14,7 @@ from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFee
 from broker_connector.kite import KiteConnector
 from broker_connector.paper.process import ControlError, PaperControl, paper_broker
 from broker_connector.ticker import Mode, decode, decode_prices
-from engine.domain.broker import OrderRequest
+from engine.domain.broker import OrderRequest, RejectCause
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
 
 INFY = 408065
@@ -203,7 +203,20 @@ def test_market_time_stands_until_its_start_and_then_runs_at_its_speed() -> None
         assert running["market_time"] > standing["market_time"]
 
 
-def test_login_and_logout(paper: PaperControl) -> None:
+def test_an_account_has_limits_of_its_own_and_keeps_its_book(paper: PaperControl) -> None:
+    account = {"account_id": "SECOND", "api_key": "second-key", "access_token": "second-token"}
+    paper.add_account(**account, limits={"day": 2})
+    broker = KiteConnector(paper.base_url, "second-key", "second-token")
+    order = OrderRequest("LIMITED", "NSE:INFY", Side.BUY, 5, OrderType.MARKET, Product.INTRADAY)
+    causes = [broker.place(order, lambda: True).cause for _ in range(3)]
+    assert causes == [None, None, RejectCause.RATE_LIMITED]
+    paper.add_account(**account)
+    assert len(broker.orders()) == 2
+    assert [row["tag"] for row in paper.ledger() if row["account"] == "SECOND"] == ["LIMITED", "LIMITED"]
+    broker.close()
+
+
+def test_a_fresh_login_gives_a_token_that_works(paper: PaperControl) -> None:
     access_token = KiteConnector.login(paper.base_url, "paper-key", "paper-secret", "request-token")
     broker = KiteConnector(paper.base_url, "paper-key", access_token)
     assert broker.account_id() == "PAPER1"

@@ -28,12 +28,15 @@ end
 
 local function record(run, body)
   local seq, tenant
-  if run ~= '' and redis.call('EXISTS', 'runtime:' .. run) == 1 then
-    seq = redis.call('HINCRBY', 'runtime:' .. run, 'record_seq', 1)
-    tenant = redis.call('HGET', 'runtime:' .. run, 'tenant') or ''
-  else
-    seq = redis.call('INCR', 'ledger:orphans')
-    tenant = ''
+  for _, key in ipairs({ 'runtime:' .. run, 'tombstone:' .. run }) do
+    if not seq and redis.call('EXISTS', key) == 1 then
+      seq = redis.call('HINCRBY', key, 'record_seq', 1)
+      tenant = redis.call('HGET', key, 'tenant') or ''
+    end
+  end
+  if not seq then
+    -- Of no run we know: numbered by themselves, and recorded under no run.
+    run, seq, tenant = '', redis.call('INCR', 'ledger:orphans'), ''
   end
   redis.call('XADD', 'ledger', '*', 'run', run, 'epoch', epoch_n, 'seq', seq, 'tenant', tenant, 'body', body)
 end

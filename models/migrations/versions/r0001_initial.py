@@ -111,7 +111,7 @@ def _create_runs() -> None:
             nullable=True,
         ),
         sa.Column("failure", sa.Text(), nullable=False),
-        sa.Column("updated_at", MOMENT, nullable=False),
+        sa.Column("updated_at", MOMENT, server_default=sa.func.now(), nullable=False),
         sa.Column("last_epoch", sa.BigInteger(), nullable=False),
         sa.Column("last_seq", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["strategy_id"], ["strategies.id"], name="fk_runs_strategies"),
