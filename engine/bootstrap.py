@@ -8,6 +8,7 @@ from cryptography.fernet import Fernet
 from redis.client import Redis
 
 from broker_connector.registry import PAPER_PROFILE, entry_of
+from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
@@ -29,9 +30,13 @@ from engine.schedule import RedBeatTimers
 from engine.sweeper import Sweeper
 from models.database import Sessions, open_database, sessions_of
 from models.durable import DurableState
+from models.lock import AdvisoryLock
 from models.repositories.bookkeeping import CalendarTable
 from models.secrets import Encrypted
 from tasks.app import app
+
+#: The recoverer's advisory lock: any number, as long as every recoverer of a database uses it.
+RECOVERER_LOCK = 0x45454E47
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +121,8 @@ def calendar(current: Settings, sessions: Sessions) -> Calendar:
 
 def pipeline(shared: Parts) -> Pipeline:
     """The ten steps on real parts."""
-    return Pipeline(
-        shared.store,
-        shared.brokers,
-        shared.clock,
-        shared.timers,
-        shared.publisher,
-        shared.policy,
-        shared.settings.deployment,
-        shared.log,
-    )
+    actions = Actions(shared.store, shared.brokers, shared.clock, shared.timers, shared.settings.deployment, shared.log)
+    return Pipeline(shared.store, actions, shared.clock, shared.publisher, shared.policy, shared.log)
 
 
 def listener(shared: Parts, sessions: Sessions) -> Listener:
@@ -149,6 +146,11 @@ def sweeper(shared: Parts) -> Sweeper:
 def drainer(shared: Parts, sessions: Sessions, epoch: int) -> Drainer:
     """The drainer, working under `epoch`."""
     return Drainer(shared.redis, sessions, epoch)
+
+
+def recoverer_lock(current: Settings) -> AdvisoryLock:
+    """What makes the recoverer the only one of its deployment."""
+    return AdvisoryLock(open_database(current.database_url, pool_size=1), RECOVERER_LOCK)
 
 
 def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:

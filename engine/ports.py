@@ -169,6 +169,9 @@ class Store(Protocol):
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         """Lock the event's run and load it."""
 
+    def extend(self, holding: Holding, lease: timedelta) -> None:
+        """Keep the run for another `lease`, for an answer that takes its time. Raises LockLost."""
+
     def intend(
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
     ) -> Denied | None:

@@ -3,6 +3,7 @@
 The only writer of orders and of a run's status. Knows neither Redis nor how the stream is read.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -147,11 +148,15 @@ def _known_runs(session: Session, runs: set[str]) -> set[str]:
 
 def _store_orders(session: Session, records: Sequence[Record]) -> None:
     newest: dict[str, tuple[Record, OrderState]] = {}
+    stages: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for record in records:
-        newest |= {order.client_order_id: (record, order) for order in record.orders}
+        for order in record.orders:
+            newest[order.client_order_id] = (record, order)
+            stages[order.client_order_id] |= order.stages
     rows = [
-        {**order.model_dump(), "run": record.run, "last_epoch": record.epoch, "last_seq": record.seq}
-        for record, order in newest.values()
+        order.model_dump()
+        | {"stages": stages[coid], "run": record.run, "last_epoch": record.epoch, "last_seq": record.seq}
+        for coid, (record, order) in newest.items()
     ]
     if rows:
         session.execute(_order_upsert(), rows)

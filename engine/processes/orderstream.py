@@ -1,6 +1,9 @@
 """The order stream's process: one connection an account, each account's updates into its runs."""
 
 import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy.exc import OperationalError
 
 from broker_connector.feed import Connected, Disconnected, OrderUpdate
 from broker_connector.registry import open_feed
@@ -28,8 +31,14 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
     updates = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
     following: dict[int, tuple[str, asyncio.Task[None]]] = {}
     connected: set[int] = set()
+    accounts: Sequence[AccountState] = []
     while not stop:
-        for account in await asyncio.to_thread(durable.accounts):
+        try:
+            accounts = await asyncio.to_thread(durable.accounts)
+        except OperationalError as error:
+            # Running strategies go on without PostgreSQL: so do the streams that are open.
+            shared.log("waits", reason=str(error).splitlines()[0])
+        for account in accounts:
             known = following.get(account.id)
             if known is None or known[0] != account.version:
                 if known is not None:

@@ -5,6 +5,7 @@
 
 import threading
 import time
+from typing import Any
 
 from redis.client import Redis
 from redis.exceptions import RedisError
@@ -13,13 +14,31 @@ from engine.ports import StoreClosed
 from engine.runtime import keys
 
 
+class ServerChangedError(RedisError):
+    """Raised by a new connection that reached another server, or the same one after a restart."""
+
+
 class EpochGuard:
-    """What epoch this process works under; asks again only after it was refused."""
+    """What epoch this process works under. It looks at every new connection of the client it guards."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._lock = threading.Lock()
         self._epoch: str | None = None
+        redis.connection_pool.connection_kwargs["redis_connect_func"] = self._on_connect
+        # Connections from before the guard were looked at by nobody.
+        redis.connection_pool.disconnect()
+
+    def _on_connect(self, connection: Any) -> None:
+        connection.on_connect()
+        epoch = self._epoch
+        if epoch is None:
+            return
+        connection.send_command("INFO", "server")
+        told = str(connection.read_response())
+        if f"run_id:{epoch.split(':')[1]}" not in told:
+            self._epoch = None
+            raise ServerChangedError("Redis was restarted or swapped since its epoch was read")
 
     def current(self) -> str:
         """The epoch of this Redis; StoreClosed where it has none or another server's."""

@@ -49,7 +49,7 @@ TOMBSTONE_MS = 20 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
 REPEATS = 2
 
-_SCRIPTS = ("claim", "intend", "commit", "signal", "on_tick", "sweep", "arm", "dead_letter")
+_SCRIPTS = ("claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "dead_letter")
 
 
 def load_scripts() -> dict[str, str]:
@@ -74,6 +74,13 @@ class RedisStore:
         if reply[0] != "held":
             return Refused(reply[0])
         return _holding(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
+
+    def extend(self, holding: Holding, lease: timedelta) -> None:
+        run = str(holding.run.id)
+        lease_ms = lease // timedelta(milliseconds=1)
+        reply = self._call("extend", [keys.lock(run), keys.runtime(run)], [holding.token, lease_ms, run])
+        if reply == "lost":
+            raise LockLost(f"run {run}: the lease ran out before it was extended")
 
     def intend(
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note

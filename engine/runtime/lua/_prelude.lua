@@ -41,6 +41,13 @@ local function record(run, body)
   redis.call('XADD', 'ledger', '*', 'run', run, 'epoch', epoch_n, 'seq', seq, 'tenant', tenant, 'body', body)
 end
 
+-- A slot lives as long as the lease of the run that took it.
+local function keep_slot(account, run, lease_ms)
+  for _, class in ipairs({ 'entry', 'exit' }) do
+    redis.call('ZADD', 'account:' .. account .. ':slots:' .. class, 'XX', now_us() + tonumber(lease_ms) * 1000, run)
+  end
+end
+
 local function write_fields(key, changes)
   if changes.set then
     for name, value in pairs(changes.set) do redis.call('HSET', key, name, value) end

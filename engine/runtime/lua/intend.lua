@@ -36,6 +36,7 @@ for _, counter in ipairs(counters) do
 end
 
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
+keep_slot(redis.call('HGET', KEYS[3], 'account_id'), run, ARGV[7])
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
 redis.call('ZADD', KEYS[4], ARGV[9], run)

@@ -1,0 +1,194 @@
+"""How each action a decision asks for is carried out: steps 5 to 7, build, intend and call, route.
+
+One handler an action, in one table. What is decided before and committed after is `engine.pipeline`'s.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from engine import lifecycle
+from engine.domain.broker import BrokerUnreachable, OrderRequest, Outcome, TokenInvalid
+from engine.domain.decision import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
+from engine.domain.moment import Moment
+from engine.domain.orders import Leg, Order, OrderTrigger
+from engine.domain.routing import Alert, apply_reply
+from engine.domain.run import ExitReason, Run
+from engine.ports import Broker, Brokers, Clock, Holding, Log, Note, Store, Timers
+
+#: Real time from `intend` within which the order's bytes must be written.
+SEND_WITHIN = timedelta(seconds=2)
+#: Longest a broker's answer to a read or a cancel may take, retries included.
+ANSWER_WITHIN = timedelta(seconds=15)
+#: When the sweeper looks at an attempt whose sender said nothing more, after `send_by`.
+LOOK_AFTER = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of one holding: the run with all evidence absorbed, and the instant everything is decided at."""
+
+    holding: Holding
+    run: Run
+    now: Moment
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """A run after one action: what it was stored as before, and what the commit must do beside storing it."""
+
+    #: What the commit proves itself against; `intend` has stored a part already.
+    holding: Holding
+    run: Run
+    note: Note
+    first_fill: datetime | None = None
+    finished: bool = False
+
+
+class Actions:
+    """Carries decisions out. Effects go through ports only."""
+
+    def __init__(self, store: Store, brokers: Brokers, clock: Clock, timers: Timers, deployment: str, log: Log) -> None:
+        self._store = store
+        self._brokers = brokers
+        self._clock = clock
+        self._timers = timers
+        self._deployment = deployment
+        self._log = log
+        self._handlers: dict[type[Decision], Callable[[Turn, Any], Stepped]] = {
+            Submit: self._submit,
+            Cancel: self._cancel,
+            AskBook: self._ask_book,
+            GiveUp: self._give_up,
+            Abort: self._abort,
+            Finish: self._finish,
+            Ignore: self._ignore,
+            Wait: self._wait,
+        }
+
+    def perform(self, turn: Turn, decision: Decision) -> Stepped:
+        """Carry `decision` out; raises LockLost, StoreClosed."""
+        return self._handlers[type(decision)](turn, decision)
+
+    def _submit(self, turn: Turn, submit: Submit) -> Stepped:
+        """Build, intend, send, route."""
+        run, send_by = turn.run, turn.now.real + SEND_WITHIN
+        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by)
+        wanted = replace(run.with_order(order), exit_reason=submit.exit_reason or run.exit_reason, retry_at=None)
+        denied = self._store.intend(
+            turn.holding,
+            f"i{turn.number}",
+            turn.holding.run,
+            wanted,
+            order,
+            send_by + LOOK_AFTER,
+            Note(f"{submit.leg}_intended", outcome="intended", market_time=turn.now.market),
+        )
+        if denied is not None:
+            later = replace(run, retry_at=turn.now.real + denied.retry_after)
+            return Stepped(turn.holding, later, Note("denied", outcome=f"denied: {denied.window} rate"))
+        sent_at: list[datetime] = []
+
+        def may_send() -> bool:
+            sent_at.append(self._clock.now().real)
+            return sent_at[-1] <= send_by
+
+        reply = self._broker(turn).place(_request(run, order), may_send)
+        answered = self._clock.now().real
+        routed = apply_reply(wanted, order, reply, answered)
+        stages = _stages(turn, submit, sent_at[0], answered) if sent_at else {}
+        self._log(
+            "order_sent",
+            run=str(run.id),
+            tenant=run.strategy.tenant,
+            client_order_id=order.client_order_id,
+            broker_order_id=reply.broker_order_id,
+            outcome=reply.outcome,
+            message=reply.message,
+            **stages,
+        )
+        note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
+        note = replace(note, alerts=routed.alerts, stages=stages)
+        return Stepped(replace(turn.holding, run=wanted, consumed=(), evidence=()), routed.run, note)
+
+    def _cancel(self, turn: Turn, cancel: Cancel) -> Stepped:
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        reply = self._broker(turn).cancel(cancel.order.broker_order_id)
+        asked = turn.run.with_order(cancel.order.on(OrderTrigger.REQUEST_CANCEL, turn.now.real, cancel.reason))
+        # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
+        doubtful = reply.outcome is not Outcome.ACCEPTED
+        after = replace(asked, dirty=turn.run.dirty or doubtful)
+        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"))
+
+    def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        now, run = turn.now, turn.run
+        try:
+            book = self._broker(turn).orders()
+        except (BrokerUnreachable, TokenInvalid) as error:
+            unread = Note("book_unreadable", outcome=f"book unreadable: {error}")
+            return Stepped(turn.holding, replace(run, book_asked_at=now.real), unread)
+        adopted = lifecycle.adopt(run, book, self._deployment, now.real)
+        evidence, doubles = lifecycle.evidence_of(book, adopted)
+        learned = lifecycle.absorb(adopted, evidence, now.real, now.market)
+        after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real)
+        note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles))
+        return Stepped(turn.holding, after, note, first_fill=learned.first_fill)
+
+    def _give_up(self, turn: Turn, give_up: GiveUp) -> Stepped:
+        order = give_up.order
+        message = f"{order.client_order_id} stayed absent from the book; the next attempt goes out, it is watched on"
+        after = turn.run.with_order(replace(order, given_up=True))
+        note = Note("given_up", outcome="given_up", alerts=(Alert("warning", "attempt_given_up", message),))
+        return Stepped(turn.holding, after, note)
+
+    def _abort(self, turn: Turn, abort: Abort) -> Stepped:
+        after, alerts = lifecycle.abort(turn.run, abort.reason)
+        return Stepped(turn.holding, after, Note("aborted", outcome=f"aborted: {abort.reason}", alerts=alerts))
+
+    def _finish(self, turn: Turn, finish: Finish) -> Stepped:
+        """STOP: timers first, for they can be removed again; group, state and row go with the commit."""
+        after, alerts = lifecycle.finish(turn.run, finish.status, finish.reason)
+        self._timers.cancel(turn.run.id)
+        note = Note("stopped", outcome=f"{finish.status}: {finish.reason}", alerts=alerts)
+        return Stepped(turn.holding, after, note, finished=True)
+
+    def _ignore(self, turn: Turn, ignore: Ignore) -> Stepped:
+        return Stepped(turn.holding, turn.run, Note("event", outcome=f"ignored: {ignore.reason}"))
+
+    def _wait(self, turn: Turn, wait: Wait) -> Stepped:
+        return Stepped(turn.holding, turn.run, Note("event", outcome=f"waits: {wait.until.isoformat()}"))
+
+    def _broker(self, turn: Turn) -> Broker:
+        return self._brokers.of(turn.run.strategy.account_id, turn.holding.account_version)
+
+
+def _request(run: Run, order: Order) -> OrderRequest:
+    strategy = run.strategy
+    return OrderRequest(
+        client_order_id=order.client_order_id,
+        symbol=strategy.symbol,
+        side=order.side,
+        quantity=order.quantity,
+        order_type=strategy.order_type,
+        product=strategy.product,
+    )
+
+
+def _stages(turn: Turn, submit: Submit, sent_at: datetime, answered: datetime) -> dict[str, float]:
+    """Real ms: how late the order left after its cause, and how long the broker took."""
+    run, now = turn.run, turn.now
+    stages = {"broker_ms": _ms(answered - sent_at), "decide_to_send_ms": _ms(sent_at - now.real)}
+    if submit.leg is Leg.ENTRY:
+        stages["timer_lateness_ms"] = _ms(now.late(run.buy_at))
+    elif submit.exit_reason is ExitReason.SCHEDULE:
+        stages["timer_lateness_ms"] = _ms(now.late(run.sell_at))
+    elif submit.exit_reason is ExitReason.STOP_LOSS and run.latch and run.latch.seen_at:
+        stages["tick_to_order_ms"] = _ms(sent_at - run.latch.seen_at)
+    return stages
+
+
+def _ms(span: timedelta) -> float:
+    return round(span / timedelta(milliseconds=1), 3)
