@@ -84,13 +84,13 @@ class Pipeline:
 
     def _step(self, holding: Holding, event: Event | None, number: int) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
-        now = self._clock.now()
+        now, kind = self._clock.now(), event.type if event else None
         absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real, now.market)
         if absorbed.first_fill is not None:
             # Whether an older breach still counts is the commit's to say, before anything else is decided.
-            kind, decision = event.type if event else None, Ignore("first_fill")
+            decision: Decision = Ignore("first_fill")
         else:
-            kind, decision, now = self._decide(absorbed.run, event.type if event else None, now)
+            kind, decision, now = self._decide(absorbed.run, kind, now)
         stepped = self._actions.perform(Turn(holding, absorbed.run, now, number), decision)
         note = replace(
             stepped.note,

@@ -6,9 +6,9 @@ The only writer of orders and of a run's status. Knows neither Redis nor how the
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import Table, column, exists, select, tuple_, update, values
+from sqlalchemy import ColumnElement, Table, column, exists, select, tuple_, update, values
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session, aliased
@@ -167,7 +167,9 @@ def _order_upsert() -> Insert:
     new = statement.excluded
     # `run` is compared, never set: an order id another run reports must not move to it.
     kept = {"client_order_id", "run"}
-    changed = {each.name: new[each.name] for each in _table(OrderRow).columns if each.name not in kept}
+    changed: dict[str, ColumnElement[Any]] = {
+        each.name: new[each.name] for each in _table(OrderRow).columns if each.name not in kept
+    }
     # A later record of an order tells its state, not again how long its sending took.
     changed["stages"] = OrderRow.stages.op("||")(new.stages)
     newer = tuple_(new.last_epoch, new.last_seq) > tuple_(OrderRow.last_epoch, OrderRow.last_seq)

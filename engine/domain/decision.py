@@ -120,12 +120,8 @@ def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
 
 
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
-    if run.status is not RunStatus.ACTIVE or run.abort_requested or run.stop_requested:
-        return Ignore("run_not_active")
-    if run.position is not Position.NONE:
-        return Ignore("position_not_none")
-    if run.live(Leg.ENTRY):
-        return Ignore("entry_in_flight")
+    if blocked := _buy_blocked(run):
+        return Ignore(blocked)
     if now.market < run.buy_at:
         return Wait(now.when(run.buy_at))
     if now.late(run.buy_at) > policy.max_lateness or now.market >= run.sell_at:
@@ -137,24 +133,32 @@ def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     return Submit(Leg.ENTRY, run.strategy.quantity)
 
 
-def _sell(run: Run, now: Moment, policy: Policy) -> Decision:
+def _buy_blocked(run: Run) -> str:
+    if run.status is not RunStatus.ACTIVE or run.abort_requested or run.stop_requested:
+        return "run_not_active"
+    if run.position is not Position.NONE:
+        return "position_not_none"
+    return "entry_in_flight" if run.live(Leg.ENTRY) else ""
+
+
+def _sell(run: Run, now: Moment, _policy: Policy) -> Decision:
     if now.market < run.sell_at:
         return Wait(now.when(run.sell_at)) if run.held > 0 else Ignore("not_bought")
-    return _exit(run, ExitReason.SCHEDULE, now, policy)
+    return _exit(run, ExitReason.SCHEDULE, now)
 
 
-def _stop_loss(run: Run, now: Moment, policy: Policy) -> Decision:
+def _stop_loss(run: Run, now: Moment, _policy: Policy) -> Decision:
     if run.latch is None:
         return Ignore("not_latched")
-    return _exit(run, ExitReason.STOP_LOSS, now, policy)
+    return _exit(run, ExitReason.STOP_LOSS, now)
 
 
-def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
+def _force_stop(run: Run, now: Moment, _policy: Policy) -> Decision:
     if run.stop_requested is None:
         return Ignore("no_stop_requested")
     entry = run.live(Leg.ENTRY)
     if run.stop_requested is StopMode.CLOSE and run.held > 0:
-        decision = _exit(run, ExitReason.FORCE_STOP, now, policy)
+        decision = _exit(run, ExitReason.FORCE_STOP, now)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
     if entry is not None:
         return _withdraw(entry)
@@ -163,7 +167,7 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
     return Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}")
 
 
-def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
+def _safety_abort(run: Run, now: Moment, _policy: Policy) -> Decision:
     if not run.abort_requested and run.status is not RunStatus.FAILED:
         return Ignore("no_abort_requested")
     if run.status is not RunStatus.FAILED:
@@ -172,7 +176,7 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
     if entry is not None:
         return _withdraw(entry)
     if run.strategy.on_abort is AbortPolicy.FLATTEN:
-        return _exit(run, ExitReason.SAFETY_ABORT, now, policy)
+        return _exit(run, ExitReason.SAFETY_ABORT, now)
     return Ignore("already_aborted")
 
 
@@ -181,7 +185,7 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
         status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
         return Finish(status, run.exit_reason or run.failure or "flat")
     if run.dirty:
-        return _ask_again(run, now, policy, "broker_update") or AskBook("broker_update")
+        return _ask(run, "broker_update", now, policy.ask_interval)
     waits: list[datetime] = []
     for order in run.orders:
         if not order.is_live:
@@ -203,24 +207,23 @@ def _watch(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
             return GiveUp(order)
         if order.status is OrderStatus.SENDING and now.real < order.send_by:
             return Wait(order.send_by)
-        return _ask_again(run, now, policy, "in_doubt") or AskBook("in_doubt")
+        return _ask(run, "in_doubt", now, policy.ask_interval)
     resting_since = known_at if order.status is OrderStatus.CANCEL_PENDING else order.send_by
     if now.real >= resting_since + policy.rest_limit:
         return Cancel(order, "resting_too_long")
     if now.real >= known_at + policy.silence_limit:
-        return _ask_again(run, now, policy, "silent", policy.silence_limit) or AskBook("silent")
+        return _ask(run, "silent", now, policy.silence_limit)
     return Wait(known_at + policy.silence_limit)
 
 
-def _ask_again(run: Run, now: Moment, policy: Policy, reason: str, interval: timedelta | None = None) -> Wait | None:
-    """A pause where the book was asked a moment ago; None where it may be asked."""
-    if run.book_asked_at is None:
-        return None
-    next_ask = run.book_asked_at + (interval or policy.ask_interval)
-    return Wait(next_ask) if now.real < next_ask else None
+def _ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
+    """Ask the book, but not again within `interval`."""
+    if run.book_asked_at is not None and now.real < run.book_asked_at + interval:
+        return Wait(run.book_asked_at + interval)
+    return AskBook(reason)
 
 
-def _exit(run: Run, reason: ExitReason, now: Moment, policy: Policy) -> Decision:
+def _exit(run: Run, reason: ExitReason, now: Moment) -> Decision:
     """Sell what is held; whichever cause asks, one attempt at a time."""
     if run.held <= 0:
         return Ignore("not_bought")
@@ -239,9 +242,8 @@ def _withdraw(entry: Order) -> Decision:
     return Cancel(entry, "entry_no_longer_wanted")
 
 
-def _exit_leaves_entry(run: Run, now: Moment, policy: Policy) -> Decision:
+def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:
     """An exit was asked for while the entry still rests: take the rest of the entry back."""
-    del now, policy
     entry = run.live(Leg.ENTRY)
     if entry is None or run.filled(Leg.EXIT) + (1 if run.live(Leg.EXIT) else 0) == 0:
         return Ignore("no_entry_to_withdraw")

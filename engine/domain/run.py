@@ -3,8 +3,9 @@
 The position follows fills, never acceptance. Knows nothing of storage; `engine.domain.decision` reads it.
 """
 
+import re
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -12,6 +13,7 @@ from engine.domain.orders import TERMINAL, Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import StopMode, Strategy
 
+_RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DATE_ORIGIN = date(2000, 1, 1).toordinal()
 #: Widths of a client order id's parts, characters: deployment, strategy, date, run number, leg, attempt.
@@ -61,11 +63,10 @@ class RunId:
     @classmethod
     def parse(cls, text: str) -> "RunId":
         """The run `text` names; ValueError where it names none."""
-        strategy_id, day, n = text.split("-")
-        if not (strategy_id.isdecimal() and len(day) == 8 and n.isdecimal()):
+        parts = _RUN_ID.fullmatch(text)
+        if parts is None:
             raise ValueError(f"{text!r} is not a run id like 17-20260105-1")
-        when = datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).date()
-        return cls(int(strategy_id), when, int(n))
+        return cls(int(parts["strategy"]), date.fromisoformat(parts["day"]), int(parts["n"]))
 
 
 def _base36(value: int, width: int) -> str:
