@@ -3,6 +3,7 @@
 from engine import bootstrap
 from engine.clock import ASK_EVERY
 from engine.processes.loop import Stop, repeat
+from models import schema
 
 #: Seconds between two looks for strategies without a run.
 EVERY = 0.5
@@ -11,6 +12,8 @@ EVERY = 0.5
 def main() -> None:
     """Recover, then arm until told to stop."""
     shared = bootstrap.parts("recoverer")
+    # Whoever starts first brings the tables up to date; a repeat changes nothing.
+    schema.upgrade(shared.settings.database_url)
     sessions, stop = bootstrap.database(shared.settings), Stop()
     recoverer, lock = bootstrap.recoverer(shared, sessions), bootstrap.recoverer_lock(shared.settings)
 
