@@ -18,6 +18,8 @@ from engine.ports import Clock, Holding, LockLost, Log, Publisher, Refused, Slot
 
 #: A wake-up this much too early waits for its time under the lock; an earlier one comes back by `due`.
 EARLY_BY = timedelta(milliseconds=200)
+#: A longer pause is no message: it would wait unacknowledged in a worker near the queue's visibility timeout.
+RETRY_BY_MESSAGE = timedelta(seconds=10)
 #: More steps than any run needs in one holding; past it the sweeper goes on.
 MOST_STEPS = 50
 
@@ -76,11 +78,16 @@ class Pipeline:
             stepped = self._step(holding, event if number == 0 else None, number)
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number)
-            if stepped.run.retry_at is not None and stepped.run.retry_at != retry_at:
-                retry_at = stepped.run.retry_at
-                self._publisher.publish(_retry(stepped.run, retry_at), at=retry_at)
+            retry_at = self._announce_retry(stepped.run, retry_at)
         self._log("event_served", outcome=outcome, ms=round((time.monotonic() - started) * 1e3, 2), **event.as_wire())
         return outcome
+
+    def _announce_retry(self, run: Run, announced: datetime | None) -> datetime | None:
+        """Publish RETRY for a pause that is new and short; a long one is the sweeper's."""
+        due = run.retry_at
+        if due is not None and due != announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
+            self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
+        return due
 
     def _step(self, holding: Holding, event: Event | None, number: int) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
@@ -130,7 +137,3 @@ class Pipeline:
             first_fill=stepped.first_fill,
             finished=stepped.finished,
         )
-
-
-def _retry(run: Run, at: datetime) -> Event:
-    return Event(f"retry:{run.id}:{at:%H%M%S%f}", EventType.RETRY, run.id)

@@ -227,7 +227,7 @@ def _exit(run: Run, reason: ExitReason, now: Moment) -> Decision:
     """Sell what is held; whichever cause asks, one attempt at a time."""
     if run.held <= 0:
         return Ignore("not_bought")
-    if run.status is RunStatus.FAILED and run.strategy.on_abort is AbortPolicy.FREEZE:
+    if run.is_frozen:
         return Ignore("frozen")
     if run.live(Leg.EXIT):
         return Ignore("exit_in_flight")

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from engine.domain.broker import REPEATABLE, Outcome, RejectCause, Reply
 from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus, OrderTrigger
-from engine.domain.run import Run
+from engine.domain.run import Run, RunStatus
 
 
 class Route(StrEnum):
@@ -109,7 +109,7 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
     known = {order.client_order_id: order for order in before.orders}
     for order in after.orders:
         old = known.get(order.client_order_id)
-        if order.status not in TERMINAL or order.status is OrderStatus.FILLED:
+        if order.status not in TERMINAL or order.status is OrderStatus.FILLED or order.given_up:
             continue
         if old is not None and old.status is order.status:
             continue
@@ -127,22 +127,31 @@ def _end_route(order: Order) -> Route:
 
 
 def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: float | None) -> Routed:
-    delay = timedelta(seconds=retry_after) if retry_after is not None else retry_delay(order.attempt)
+    retry_at = at + (timedelta(seconds=retry_after) if retry_after is not None else _delay_after(order))
     reason = order.reason or str(order.status)
     match chosen:
         case Route.RETRY:
-            return Routed(replace(run, retry_at=at + delay), chosen)
+            return Routed(replace(run, retry_at=retry_at), chosen)
         case Route.RETRY_AND_ALERT:
-            alert = Alert(
-                "critical",
-                "exit_keeps_failing",
-                f"exit attempt {order.attempt} failed ({reason}); tried again in {delay.total_seconds():.0f} s",
-            )
-            return Routed(replace(run, retry_at=at + delay, failure="exit_keeps_failing"), chosen, (alert,))
+            message = f"exit attempt {order.attempt} failed ({reason}); tried again until flat"
+            failed = replace(run, retry_at=retry_at, status=RunStatus.FAILED)
+            return _troubled(failed, chosen, "exit_keeps_failing", message)
         case Route.HOLD_FOR_TOKEN:
-            alert = Alert("critical", "token_invalid", "the exit waits: authenticate the account again")
-            return Routed(replace(run, retry_at=at + timedelta(seconds=TOKEN_DELAY)), chosen, (alert,))
+            held = replace(run, retry_at=at + timedelta(seconds=TOKEN_DELAY))
+            return _troubled(held, chosen, "token_invalid", "the exit waits: authenticate the account again")
         case Route.ABORT:
             return Routed(replace(run, abort_requested=f"entry_{order.status}: {reason}"), chosen)
         case Route.AWAIT_FILL | Route.SETTLE | Route.SETTLED:
             return Routed(run, chosen)
+
+
+def _delay_after(order: Order) -> timedelta:
+    """What was canceled or expired is replaced at once, the first time; what fails again waits."""
+    refused = order.status is OrderStatus.REJECTED
+    return retry_delay(order.attempt) if refused or order.attempt > 1 else timedelta(0)
+
+
+def _troubled(run: Run, chosen: Route, code: str, message: str) -> Routed:
+    """`run` with its exit in trouble; told once, not at every attempt."""
+    alerts = () if run.failure == code else (Alert("critical", code, message),)
+    return Routed(replace(run, failure=code), chosen, alerts)

@@ -11,7 +11,10 @@ from enum import StrEnum
 
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
-from engine.domain.strategy import StopMode, Strategy
+from engine.domain.strategy import AbortPolicy, StopMode, Strategy
+
+#: What an exit that cannot be placed is called in `Run.failure`.
+EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid"})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -164,6 +167,12 @@ class Run:
     def last_order(self, leg: Leg) -> Order | None:
         """The newest attempt of `leg`."""
         return max((o for o in self.orders if o.leg is leg), key=lambda o: o.attempt, default=None)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether an abort left the position to a human; an exit that merely keeps failing is no abort."""
+        aborted = self.status is RunStatus.FAILED and self.failure not in EXIT_TROUBLES
+        return aborted and self.strategy.on_abort is AbortPolicy.FREEZE
 
     @property
     def is_terminal(self) -> bool:
