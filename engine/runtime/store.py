@@ -73,7 +73,7 @@ class RedisStore:
         reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, PARKED_US])
         if reply[0] != "held":
             return Refused(reply[0])
-        return _holding(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
+        return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
 
     def extend(self, holding: Holding, lease: timedelta) -> None:
         run = str(holding.run.id)
@@ -150,16 +150,21 @@ class RedisStore:
         if reply[0] == "released":
             return None
         strategy = codec.strategy_to_fields(after.strategy)
-        return _holding(holding.token, _pairs(reply[1]), strategy, holding.account_version)
+        return holding_of(holding.token, _pairs(reply[1]), strategy, holding.account_version)
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
-        run = str(run_id)
-        names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
-        answer: str = self._call("signal", names, [run, json.dumps({"set": dict(fields)}), codec.to_us(due), "", ""])
-        return answer
+        return self._signal(run_id, fields, due)
 
     def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
-        return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
+        told = {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}
+        return self._signal(run_id, told, due, evidence="1")
+
+    def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, evidence: str = "") -> str:
+        run = str(run_id)
+        names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
+        changes = json.dumps({"set": dict(fields)})
+        answer: str = self._call("signal", names, [run, changes, codec.to_us(due), evidence])
+        return answer
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix]
@@ -293,7 +298,8 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[0::2], flat[1::2], strict=True))
 
 
-def _holding(token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str) -> Holding:
+def holding_of(token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str) -> Holding:
+    """A run read under its lock, with the evidence signals left in it."""
     run = codec.run_from_fields(stored, codec.strategy_from_fields(strategy))
     left = {name: text for name, text in stored.items() if name.startswith("evidence:")}
     evidence = tuple(codec.evidence_from_json(text) for text in left.values())

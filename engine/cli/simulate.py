@@ -1,0 +1,35 @@
+"""`engine simulate`: seeds of the simulated world, and what to do with one that fails."""
+
+from engine.cli import DONE, FAILED
+from engine.cli.output import console, errors, print_json, status_line
+from engine.simulation.campaign import Failure, campaign
+
+
+def run(seeds: int, first: int, *, as_json: bool) -> int:
+    """Play the seeds; 1 where an invariant broke, with the seed, its trace and how to replay it."""
+    say, done = status_line()
+    try:
+        failure = campaign(first, seeds, lambda count: say(f"{count} of {seeds} seeds"))
+    finally:
+        done()
+    if as_json:
+        print_json({"first": first, "seeds": seeds, "failure": _as_row(failure)})
+    elif failure is None:
+        console.print(f"{seeds} seeds from {first}: 0 violations", highlight=False)
+    else:
+        _tell(failure)
+    return DONE if failure is None else FAILED
+
+
+def _tell(failure: Failure) -> None:
+    for line in failure.trace:
+        errors.print(line, markup=False)
+    errors.print(f"seed {failure.seed.number}: {failure.message}", markup=False, style="red")
+    errors.print(f"needs only: {failure.seed}", markup=False)
+    errors.print(f"replay it: engine simulate --first {failure.seed.number} --seeds 1", markup=False)
+
+
+def _as_row(failure: Failure | None) -> dict[str, object] | None:
+    if failure is None:
+        return None
+    return {"seed": failure.seed.number, "violation": failure.message, "trace": failure.trace}

@@ -1,0 +1,376 @@
+"""The live state in memory: the `Store` port with the meaning of the Lua scripts, held to the same contract suite.
+
+Keeps the same flat fields as Redis, so that the codec is part of what is simulated. Knows no fault.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from engine.domain.events import Event
+from engine.domain.orders import Evidence, Order, Side
+from engine.domain.run import Run, RunId
+from engine.domain.ticks import Tick
+from engine.ports import (
+    AccountState,
+    Armed,
+    Breach,
+    Denied,
+    Holding,
+    LockLost,
+    Note,
+    Refused,
+    Slot,
+    StoreClosed,
+)
+from engine.runtime import codec
+from engine.runtime.store import (
+    LEASE_MARGIN_MS,
+    LEASE_MS,
+    LONGEST_NUDGE_US,
+    PARKED_US,
+    SWEEP_SLACK_US,
+    holding_of,
+    record_body,
+)
+
+#: Fields a run may hold before a flood of evidence is answered with a hint, as in signal.lua.
+MOST_FIELDS = 400
+#: Yesterday's price proves nothing: how old a price may be at a first fill, us.
+FRESH_US = 43_200_000_000
+#: Length of each rate window, seconds.
+WINDOWS = {"second": 1, "minute": 60, "day": 86_400}
+
+_LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
+
+
+class MemoryStore:
+    """One primary's live state. Not thread-safe: the simulation runs one actor at a time, as Redis does."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self.epoch: int | None = None
+        self._wipe()
+
+    def _wipe(self) -> None:
+        self.strategies: dict[int, codec.Fields] = {}
+        self.runtimes: dict[str, codec.Fields] = {}
+        self.tombstones: dict[str, codec.Fields] = {}
+        self.locks: dict[str, tuple[str, int]] = {}
+        self.armed: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self.latched: defaultdict[str, set[str]] = defaultdict(set)
+        self.prices: dict[str, tuple[int, int]] = {}
+        self.due: dict[str, int] = {}
+        self.accounts: dict[int, AccountState] = {}
+        self.slots: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
+        self.rates: Counter[tuple[int, str, int]] = Counter()
+        self.ledger: list[dict[str, Any]] = []
+        self._orphans = 0
+
+    def flush(self) -> None:
+        """Lose everything, the epoch too, as FLUSHALL or a lost primary does."""
+        self._wipe()
+        self.epoch = None
+
+    def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
+        self._check()
+        run = str(event.run_id)
+        stored = self.runtimes.get(run)
+        if stored is None:
+            return self._claim_missing(event, run)
+        holder = self._holder(run)
+        if holder is not None and holder != token:
+            self._raise_signal(stored)
+            self._note(run, event, "coalesced")
+            return Refused.BUSY
+        if holder is None:
+            if slot is not Slot.NONE and not self._take_slot(stored, run, slot):
+                self.due[run] = self._us() + PARKED_US
+                self._note(run, event, "parked")
+                return Refused.PARKED
+            self.locks[run] = (token, self._us() + LEASE_MS * 1000)
+        account = self.accounts.get(int(stored["account_id"]))
+        return holding_of(token, stored, self.strategies[event.run_id.strategy_id], account.version if account else "")
+
+    def _claim_missing(self, event: Event, run: str) -> Refused:
+        if run in self.tombstones:
+            self._note(run, event, "ignored: run_ended")
+            return Refused.GONE
+        self.dead_letter("event", "unknown run", f"{event.type} {event.id} {run}")
+        return Refused.UNKNOWN
+
+    def extend(self, holding: Holding, lease: timedelta) -> None:
+        self._check()
+        run = str(holding.run.id)
+        if self._holder(run) != holding.token:
+            raise LockLost(f"run {run}: the lease ran out before it was extended")
+        self._keep(run, self.runtimes[run], lease // timedelta(milliseconds=1))
+
+    def intend(
+        self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
+    ) -> Denied | None:
+        self._check()
+        run, mark = str(after.id), f"{holding.token}:{step}"
+        if self._holder(run) != holding.token:
+            raise LockLost(f"run {run}: attempt {order.client_order_id} was lost")
+        stored = self.runtimes[run]
+        if stored.get("done") == mark:
+            return None
+        field = f"order:{order.client_order_id}"
+        if field in stored:
+            raise LockLost(f"run {run}: attempt {order.client_order_id} was taken")
+        denied = self._spend(int(stored["account_id"]), entry=order.side is Side.BUY)
+        if denied is not None:
+            return denied
+        lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
+        self._keep(run, stored, lease_ms)
+        _write(stored, codec.changes(before, after, holding.consumed))
+        stored |= {field: codec.order_to_json(order), "done": mark}
+        self.due[run] = codec.to_us(due)
+        if order.side is Side.BUY and "latch_time" not in stored:
+            self.armed[stored["symbol"]][run] = int(stored["stop_units"])
+        self._record(run, record_body(before, after, note))
+        return None
+
+    def commit(
+        self,
+        holding: Holding,
+        step: str,
+        after: Run,
+        due: datetime | None,
+        note: Note | None,
+        *,
+        release: bool,
+        first_fill: datetime | None = None,
+        finished: bool = False,
+    ) -> Holding | None:
+        self._check()
+        run, mark = str(after.id), f"{holding.token}:{step}"
+        stored = self.runtimes.get(run)
+        if mark in ((stored or {}).get("done"), self.tombstones.get(run, {}).get("done")):
+            return self._held(holding, run) if self._holder(run) == holding.token else None
+        if stored is None or self._holder(run) != holding.token:
+            raise LockLost(f"run {run}: the lease ran out before step {step} was committed")
+        changed = stored["signal_seq"] != holding.signal_seq
+        hint = stored.get("dirty") if changed else None
+        _write(stored, codec.changes(holding.run, after, holding.consumed))
+        if hint:
+            stored["dirty"] = hint
+        stored["done"] = mark
+        stored.pop("nudges", None)
+        if note is not None:
+            self._record(run, record_body(holding.run, after, note))
+        if finished:
+            self._bury(run, stored)
+            return None
+        if first_fill is not None:
+            changed |= self._compare_first_fill(run, stored, codec.to_us(first_fill))
+        if due is None:
+            self.due.pop(run, None)
+        else:
+            self.due[run] = codec.to_us(due)
+        if release and not changed:
+            self._free(run, stored)
+            return None
+        self.locks[run] = (holding.token, self._us() + LEASE_MS * 1000)
+        return self._held(holding, run)
+
+    def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
+        self._check()
+        run = str(run_id)
+        stored = self.runtimes.get(run)
+        if stored is None:
+            return "gone" if run in self.tombstones else "unknown"
+        full = len(stored) > MOST_FIELDS
+        stored |= {"dirty": "1"} if full else dict(fields)
+        self._raise_signal(stored)
+        self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
+        return "full" if full else "ok"
+
+    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
+        return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
+
+    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        self._check()
+        breaches: list[Breach] = []
+        for tick in ticks:
+            if tick.exchange_time is None:
+                continue
+            at = codec.to_us(tick.exchange_time)
+            if tick.symbol in self.prices and at < self.prices[tick.symbol][1]:
+                continue
+            self.prices[tick.symbol] = (tick.price, at)
+            armed = self.armed[tick.symbol]
+            for run in sorted(run for run, stop in armed.items() if stop >= tick.price):
+                del armed[run]
+                if run in self.runtimes:
+                    breaches.append(self._latch(run, tick, seen_at, f"{prefix}:{run}"))
+        return breaches
+
+    def _latch(self, run: str, tick: Tick, seen_at: datetime, event_id: str) -> Breach:
+        assert tick.exchange_time is not None
+        stored, seen_us = self.runtimes[run], codec.to_us(seen_at)
+        self.latched[tick.symbol].add(run)
+        values = (str(tick.price), str(codec.to_us(tick.exchange_time)), event_id, str(seen_us))
+        stored |= dict(zip(_LATCH_FIELDS, values, strict=True))
+        self._raise_signal(stored)
+        self.due[run] = min(self.due.get(run, seen_us + 500_000), seen_us + 500_000)
+        self._record(run, json.dumps({"kind": "latched", "stoploss_event": event_id, "price": tick.price}))
+        return Breach(RunId.parse(run), tick.price, event_id)
+
+    def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
+        self._check()
+        now = self._us()
+        ready = sorted((at, run) for run, at in self.due.items() if at <= now - SWEEP_SLACK_US)[:limit]
+        swept: list[tuple[Run, int]] = []
+        for _, run in ready:
+            stored = self.runtimes.get(run)
+            if stored is None:
+                del self.due[run]
+                continue
+            nudges = int(stored.get("nudges", "0")) + 1
+            stored["nudges"] = str(nudges)
+            self.due[run] = now + min(1_000_000 * 2 ** min(nudges - 1, 10), LONGEST_NUDGE_US)
+            spec = codec.strategy_from_fields(self.strategies[int(stored["strategy_id"])])
+            swept.append((codec.run_from_fields(stored, spec), nudges))
+        return swept
+
+    def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
+        self._check()
+        name = str(run.id)
+        if name in self.tombstones:
+            return Armed.ENDED
+        if name in self.runtimes:
+            return Armed.EXISTS
+        self.strategies[run.id.strategy_id] = codec.strategy_to_fields(run.strategy)
+        self.runtimes[name] = codec.run_to_fields(run) | {"signal_seq": "0"}
+        self.due[name] = codec.to_us(due)
+        if buying and run.latch is None:
+            self.armed[run.strategy.symbol][name] = run.stop_units
+        elif buying:
+            self.latched[run.strategy.symbol].add(name)
+        self._record(name, record_body(run, run, Note("armed")))
+        return Armed.CREATED
+
+    def dead_letter(self, source: str, reason: str, payload: str) -> None:
+        self._check()
+        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        self._record("", json.dumps(body))
+
+    def account(self, account_id: int) -> AccountState | None:
+        return self.accounts.get(account_id)
+
+    def write_account(self, account: AccountState) -> None:
+        """Put what an order needs to know of an account where workers read it."""
+        self.accounts[account.id] = account
+
+    def _check(self) -> None:
+        if self.epoch is None:
+            raise StoreClosed("the simulated Redis holds no epoch")
+
+    def _us(self) -> int:
+        return codec.to_us(self._now())
+
+    def _holder(self, run: str) -> str | None:
+        token, until = self.locks.get(run, ("", 0))
+        return token if until > self._us() else None
+
+    def _held(self, holding: Holding, run: str) -> Holding:
+        stored = self.runtimes[run]
+        return holding_of(holding.token, stored, self.strategies[int(stored["strategy_id"])], holding.account_version)
+
+    @staticmethod
+    def _raise_signal(stored: codec.Fields) -> None:
+        stored["signal_seq"] = str(int(stored["signal_seq"]) + 1)
+
+    def _take_slot(self, stored: codec.Fields, run: str, slot: Slot) -> bool:
+        account = int(stored["account_id"])
+        taken, now = self.slots[account, slot], self._us()
+        for name in [name for name, until in taken.items() if until <= now]:
+            del taken[name]
+        limits = self.accounts[account].limits if account in self.accounts else {}
+        if len(taken) >= limits.get(f"{slot}_slots", 32):
+            return False
+        taken[run] = now + LEASE_MS * 1000
+        return True
+
+    def _keep(self, run: str, stored: codec.Fields, lease_ms: int) -> None:
+        until = self._us() + lease_ms * 1000
+        self.locks[run] = (self.locks[run][0], until)
+        for slot in (Slot.ENTRY, Slot.EXIT):
+            taken = self.slots[int(stored["account_id"]), slot]
+            if run in taken:
+                taken[run] = until
+
+    def _free(self, run: str, stored: codec.Fields) -> None:
+        self.locks.pop(run, None)
+        for slot in (Slot.ENTRY, Slot.EXIT):
+            self.slots[int(stored["account_id"]), slot].pop(run, None)
+
+    def _spend(self, account: int, *, entry: bool) -> Denied | None:
+        limits = self.accounts[account].limits if account in self.accounts else {}
+        second = self._us() // 1_000_000
+        spent: list[tuple[int, str, int]] = []
+        for window, length in WINDOWS.items():
+            limit = limits.get(f"rate_{window}")
+            if limit is None:
+                continue
+            limit -= limits.get(f"reserve_{window}", 0) if entry else 0
+            key = (account, window, second // length)
+            if self.rates[key] >= limit:
+                opens = (second // length + 1) * length * 1_000_000
+                return Denied(window, timedelta(microseconds=opens - self._us()))
+            spent.append(key)
+        self.rates.update(spent)
+        return None
+
+    def _compare_first_fill(self, run: str, stored: codec.Fields, filled_us: int) -> bool:
+        """As commit.lua: an older breach counts only while the price is there, and a price already there counts."""
+        symbol, stop = stored["symbol"], int(stored["stop_units"])
+        price, at = self.prices.get(symbol, (0, 0))
+        breached = at > int(stored["buy_at"]) - FRESH_US and price <= stop
+        latch_time = stored.get("latch_time")
+        if latch_time is not None and int(latch_time) < filled_us and not breached:
+            for name in _LATCH_FIELDS:
+                stored.pop(name, None)
+            self.latched[symbol].discard(run)
+            self.armed[symbol][run] = stop
+            return True
+        if breached and latch_time is None:
+            values = (str(price), str(at), f"first-fill-{run}", str(self._us()))
+            stored |= dict(zip(_LATCH_FIELDS, values, strict=True))
+            self.armed[symbol].pop(run, None)
+            self.latched[symbol].add(run)
+            return True
+        return False
+
+    def _bury(self, run: str, stored: codec.Fields) -> None:
+        kept = ("done", "status", "position", "strategy_id", "tenant", "record_seq")
+        self.tombstones[run] = {name: stored[name] for name in kept if name in stored}
+        del self.runtimes[run]
+        self.armed[stored["symbol"]].pop(run, None)
+        self.latched[stored["symbol"]].discard(run)
+        self.due.pop(run, None)
+        self._free(run, stored)
+
+    def _note(self, run: str, event: Event, outcome: str) -> None:
+        body = {"kind": "event", "event_id": event.id, "event_type": event.type, "outcome": outcome}
+        self._record(run, json.dumps(body))
+
+    def _record(self, run: str, body: str) -> None:
+        kept = self.runtimes.get(run) or self.tombstones.get(run)
+        if kept is None:
+            self._orphans += 1
+            run, seq = "", self._orphans
+        else:
+            seq = int(kept.get("record_seq", "0")) + 1
+            kept["record_seq"] = str(seq)
+        self.ledger.append({"run": run, "epoch": self.epoch, "seq": seq, "body": body})
+
+
+def _write(stored: codec.Fields, changes: Mapping[str, Any]) -> None:
+    stored |= changes["set"]
+    for name in changes["del"]:
+        stored.pop(name, None)
