@@ -5,7 +5,7 @@ Messages are wake-ups, never truth: the runtime in Redis says what must happen, 
 
 import os
 
-from kombu import Queue
+from kombu import Exchange, Queue
 
 #: On Redis 0 is the highest priority, and the default; only these steps get a list of their own.
 PRIORITY_STEPS = [0, 3, 6, 9]
@@ -26,7 +26,10 @@ broker_transport_options = {
     "health_check_interval": 5,
 }
 
-task_queues = [Queue("stoploss"), Queue("orders"), Queue("safety"), Queue("maintenance")]
+# Each bound under its own name: Celery binds a queue that names no exchange to the default queue's, all of them alike.
+task_queues = [
+    Queue(name, Exchange(name), routing_key=name) for name in ("stoploss", "orders", "safety", "maintenance")
+]
 task_default_queue = "maintenance"
 task_create_missing_queues = False
 #: Exits before retries before entries, within one queue. STOPLOSS shares its queue with nothing.

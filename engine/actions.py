@@ -74,6 +74,8 @@ class Actions:
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
+        # Before an attempt is granted: an account that cannot be reached from here must not cost one.
+        broker = self._broker(turn)
         run, send_by = turn.run, turn.now.real + SEND_WITHIN
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by)
         wanted = replace(run.with_order(order), exit_reason=submit.exit_reason or run.exit_reason, retry_at=None)
@@ -95,7 +97,7 @@ class Actions:
             sent_at.append(self._clock.now().real)
             return sent_at[-1] <= send_by
 
-        reply = self._broker(turn).place(_request(run, order), may_send)
+        reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
         routed = apply_reply(wanted, order, reply, answered)
         stages = _stages(turn, submit, sent_at[0], answered) if sent_at else {}

@@ -169,6 +169,22 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What a command beside a running engine needs of the live state."""
+
+    store: RedisStore
+    publisher: CeleryPublisher
+    real: RealTime
+
+
+def remote(current: Settings, log: Log) -> Remote:
+    """Compose what a command beside the engine needs; its queue is the one of `current`."""
+    app.conf.update(broker_url=current.redis_url)
+    redis = connect(current.redis_url)
+    return Remote(RedisStore(redis, EpochGuard(redis)), CeleryPublisher(app, log), RealTime())
+
+
 def log_to_stdout(process: str) -> None:
     """Structured logging for a process Celery runs."""
     configure(settings(), process)

@@ -3,7 +3,7 @@
 The ten steps are in `engine.pipeline`; what to do next is `engine.domain.decision`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -24,13 +24,14 @@ class Absorbed:
 
 def absorb(run: Run, evidence: Iterable[Evidence], real: datetime, market: datetime) -> Absorbed:
     """`run` after `evidence`: fills move the position, ends lead to the next attempt."""
-    after = run
+    after, known = run, {order.client_order_id for order in run.orders}
     for item in evidence:
-        after = after.absorb(item, real)
+        # An attempt of ours that we do not know of: the book adopts it.
+        after = after.absorb(item, real) if item.client_order_id in known else replace(after, dirty=True)
     if after == run:
         return Absorbed(run)
     routed = apply_ends(run, after, real)
-    alerts = (*routed.alerts, *_overfills(run, after))
+    alerts = (*routed.alerts, *_excess(run, after))
     return Absorbed(routed.run, alerts, _first_fill(run, after, market))
 
 
@@ -41,17 +42,13 @@ def _first_fill(before: Run, after: Run, market: datetime) -> datetime | None:
     return min(times, default=market)
 
 
-def _overfills(before: Run, after: Run) -> tuple[Alert, ...]:
-    known = {order.client_order_id: order.filled_quantity for order in before.orders}
-    return tuple(
-        Alert(
-            "critical",
-            "overfilled",
-            f"order {order.client_order_id} filled {order.filled_quantity} of {order.quantity}: offset by the exit",
-        )
-        for order in after.orders
-        if order.filled_quantity > order.quantity and known.get(order.client_order_id) != order.filled_quantity
-    )
+def _excess(before: Run, after: Run) -> Iterator[Alert]:
+    """What a human must know where more filled than was wanted, by whichever of the orders."""
+    bought, wanted = after.filled(Leg.ENTRY), after.strategy.quantity
+    if bought > max(before.filled(Leg.ENTRY), wanted):
+        yield Alert("critical", "overfilled", f"bought {bought} of {wanted}: the exit sells all of it")
+    if after.held < min(before.held, 0):
+        yield Alert("critical", "oversold", f"sold {-after.held} more than bought: the account may be short")
 
 
 def evidence_of(book: Iterable[BookEntry], run: Run) -> tuple[list[Evidence], tuple[Alert, ...]]:

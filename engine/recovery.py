@@ -3,7 +3,7 @@
 One recoverer at a time. It creates state and never executes: the claim admits one runner for what it creates.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
@@ -114,10 +114,9 @@ class Recoverer:
             self._log("recovery_waits", epoch=n, seconds=self._settle_after.total_seconds(), runs=len(runs))
             sleep_until(real_now() + self._settle_after)
         self._epoch.open(n)
-        self.refresh_accounts()
-        for run in self._with_book(runs):
-            if self._store.arm(run, real_now(), buying=bool(run.orders)) is Armed.EXISTS:
-                self._store.signal(run.id, {"dirty": "1"}, real_now())
+        # What was written to the Redis that is gone has to be written again.
+        self._accounts.clear()
+        self._armed.clear()
         self._log("epoch_opened", epoch=n, runs=len(runs))
 
     def refresh_accounts(self) -> None:
@@ -129,28 +128,51 @@ class Recoverer:
                 self._log("account_ready", account=account.id, tenant=account.tenant, broker=account.broker)
 
     def arm(self) -> int:
-        """Give every strategy of today its run, and every open run its live state and timers; returns how many."""
+        """Give every strategy of today its run, and every open run its live state and timers; returns how many.
+
+        A run that may have sent orders is armed with what its account's book proves; while that book cannot be
+        read its account stays down alone, for an attempt we do not know of would be sent again.
+        """
         self.refresh_accounts()
-        now = self._clock.now()
-        day = self._calendar.today("NSE", now.market)
-        new = (self._new_run(strategy, day) for strategy in self._durable.unarmed(day))
-        self._durable.create_runs([run for run in new if run is not None])
+        created = self._create_runs()
+        books = Books(self._brokers, self._accounts, self._log)
         count = 0
         for run in self._durable.open_runs():
             if run.id in self._armed:
                 continue
-            now = self._clock.now()
-            if self._store.arm(run, now.when(run.buy_at), buying=bool(run.orders)) is not Armed.ENDED:
-                self._timers.schedule(run, now)
-                count += 1
+            known = run if run.id in created else self._with_book(run, books)
+            if known is None:
+                continue
+            count += self._arm(known)
             self._armed.add(run.id)
         if count:
             self._log("armed", runs=count)
         return count
 
+    def _create_runs(self) -> frozenset[RunId]:
+        """Rows for today's strategies that have none; nothing can have been sent for these."""
+        day = self._calendar.today("NSE", self._clock.now().market)
+        possible = (self._new_run(strategy, day) for strategy in self._durable.unarmed(day))
+        runs = [run for run in possible if run is not None]
+        self._durable.create_runs(runs)
+        return frozenset(run.id for run in runs)
+
+    def _arm(self, run: Run) -> bool:
+        now = self._clock.now()
+        armed = self._store.arm(run, now.real if run.dirty else now.when(run.buy_at), buying=bool(run.orders))
+        if armed is Armed.ENDED:
+            return False
+        if armed is Armed.EXISTS and run.dirty:
+            # The live state outlived its server's restart, but perhaps not its last second.
+            self._store.signal(run.id, {"dirty": "1"}, now.real)
+        self._timers.schedule(run, now)
+        return True
+
     def _new_run(self, strategy: Strategy, day: date) -> Run | None:
         exchange = strategy.symbol.split(":")[0]
-        if self._calendar.session(exchange, day) is None:
+        session = self._calendar.session(exchange, day)
+        if session is None or (strategy.trading_date is None and self._clock.now().market > session.closes):
+            # Without a date of its own it is meant for the next session, not for the one that is over.
             return None
         instrument = self._listed(strategy.account_id, exchange).get(strategy.symbol)
         if instrument is None:
@@ -170,26 +192,40 @@ class Recoverer:
         first = min(a.id for a in self._accounts.values() if a.base_url == account.base_url)
         listed = self._instruments.get((first, exchange))
         if listed is None:
-            broker = self._brokers.of(first, self._accounts[first].version)
-            listed = {instrument.symbol: instrument for instrument in broker.instruments(exchange)}
-            self._instruments[first, exchange] = listed
+            try:
+                found = self._brokers.of(first, self._accounts[first].version).instruments(exchange)
+                listed = self._instruments[first, exchange] = {each.symbol: each for each in found}
+            except (BrokerUnreachable, TokenInvalid) as error:
+                self._log("account_down", account=first, reason=str(error))
+                return {}
         return listed
 
-    def _with_book(self, runs: Iterable[Run]) -> list[Run]:
-        """`runs` with every order the brokers' books prove to be theirs; an unreadable account's stay in doubt."""
-        books: dict[int, Sequence[BookEntry]] = {}
-        found: list[Run] = []
-        for run in runs:
-            account = run.strategy.account_id
-            if account not in books:
-                books[account] = self._book(account)
-            adopted = lifecycle.adopt(run, books[account], self._deployment, self._clock.now().real)
-            found.append(replace(adopted, dirty=True))
-        return found
+    def _with_book(self, run: Run, books: "Books") -> Run | None:
+        """`run` with every order its account's book proves to be its own; None while the book cannot be read."""
+        book = books.of(run.strategy.account_id)
+        if book is None:
+            return None
+        return replace(lifecycle.adopt(run, book, self._deployment, self._clock.now().real), dirty=True)
 
-    def _book(self, account_id: int) -> Sequence[BookEntry]:
+
+class Books:
+    """The order books of one pass, each read at most once."""
+
+    def __init__(self, brokers: Brokers, accounts: Mapping[int, AccountState], log: Log) -> None:
+        self._brokers = brokers
+        self._accounts = accounts
+        self._log = log
+        self._read: dict[int, Sequence[BookEntry] | None] = {}
+
+    def of(self, account_id: int) -> Sequence[BookEntry] | None:
+        """The account's whole book; None where it cannot be read."""
+        if account_id not in self._read:
+            self._read[account_id] = self._ask(account_id)
+        return self._read[account_id]
+
+    def _ask(self, account_id: int) -> Sequence[BookEntry] | None:
         try:
             return self._brokers.of(account_id, self._accounts[account_id].version).orders()
         except (BrokerUnreachable, TokenInvalid) as error:
             self._log("account_down", account=account_id, reason=str(error))
-            return []
+            return None

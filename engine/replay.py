@@ -1,4 +1,7 @@
-"""A replay: the whole real stack over one recorded day, on a scaled market clock, and the report of how it ended."""
+"""A replay: the whole real stack over one market day on a scaled clock, and the report of how it ended.
+
+The day is a recorded one, read here, or one that was invented: the engine cannot tell.
+"""
 
 import shlex
 import time
@@ -23,8 +26,8 @@ from engine.reports import (
     StrategyReport,
 )
 from engine.stack.problems import EnvironmentProblem
-from engine.stack.trading import Market, TradingStack
 from engine.strategies import Draft, StrategyFileError, check, parse
+from engine.trading import Market, TradingStack
 from models.repositories.bookkeeping import CalendarTable
 from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
@@ -37,6 +40,8 @@ ANNOUNCED_AHEAD, AHEAD_EACH = timedelta(seconds=4), timedelta(milliseconds=20)
 SETTLE_WITHIN = 15.0
 #: A replay's accounts declare limits of their own, orders a second: the day is squeezed, the broker's limits are not.
 RATES: Mapping[str, int] = {"second": 100_000}
+#: Real seconds between two looks at the runs.
+LOOK_EVERY = 0.5
 #: The session of a recorded day.
 OPENS, CLOSES = wall_time(9, 15), wall_time(15, 30)
 
@@ -45,11 +50,9 @@ EXCHANGE = "NSE"
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is replayed."""
+    """What is replayed: the market's date and the strategies that trade on it."""
 
-    ticks: Path
     date: date
-    symbols: frozenset[str]
     drafts: Sequence[Draft]
 
 
@@ -59,28 +62,32 @@ def day_of(ticks: Path, strategies: Path) -> Day:
         market_date = date.fromisoformat(ticks.resolve().name)
     except ValueError:
         raise EnvironmentProblem(f"{ticks}: the folder's name must be the market date, as 2021-04-12") from None
-    symbols = frozenset(f"{EXCHANGE}:{path.name.removesuffix('.csv.gz')}" for path in ticks.glob("*.csv.gz"))
-    if not symbols:
+    if not any(ticks.glob("*.csv.gz")):
         raise EnvironmentProblem(f"{ticks}: no SYMBOL.csv.gz in it")
     try:
         text = strategies.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EnvironmentProblem(f"cannot read {strategies}: {error}") from None
-    return Day(ticks.resolve(), market_date, symbols, parse(text, str(strategies)))
+    return Day(market_date, parse(text, str(strategies)))
 
 
-def market_of(day: Day) -> Market:
-    """The recorded market, its clock standing still until it is announced."""
-    options = f"--market recorded --recorded-dir {shlex.quote(str(day.ticks))}"
-    anchor = f"--real-anchor 9999-01-01T00:00:00+00:00 --market-anchor {day.date}T00:00:00+05:30"
+def recorded_market(ticks: Path, day: Day) -> Market:
+    """The market recorded under `ticks`."""
+    return waiting_market(f"--market recorded --recorded-dir {shlex.quote(str(ticks.resolve()))}", day.date)
+
+
+def waiting_market(options: str, market_date: date) -> Market:
+    """A market of the paper broker whose clock stands still on `market_date` until it is announced."""
+    anchor = f"--real-anchor 9999-01-01T00:00:00+00:00 --market-anchor {market_date}T00:00:00+05:30"
     return Market(f"{options} {anchor}", clock=MarketClock.SCALED, rates=RATES)
 
 
 class Replay:
     """One replay on a started stack."""
 
-    def __init__(self, stack: TradingStack, day: Day, speed: float) -> None:
+    def __init__(self, stack: TradingStack, day: Day, speed: float, look_every: float = LOOK_EVERY) -> None:
         self._stack = stack
+        self._look_every = look_every
         self._day = day
         self._speed = speed
         self._runs = Runs(stack.sessions)
@@ -97,7 +104,7 @@ class Replay:
         Strategies(self._stack.sessions).add(self._day.drafts)
 
     def run(self, progress: Callable[[datetime, Sequence[Run]], None]) -> ReplayReport:
-        """Run the clock until every run is terminal or the session closes; tells `progress` twice a second."""
+        """Run the clock until every run is terminal or the session closes; tells `progress` at every look."""
         self._stack.wait_ready()
         real = RealTime()
         earliest = min(draft.buy_time for draft in self._day.drafts)
@@ -124,7 +131,7 @@ class Replay:
                 if time.monotonic() > deadline:
                     return False
             self._stack.revive()
-            time.sleep(0.5)
+            time.sleep(self._look_every)
 
     def _is_drained(self) -> bool:
         """Whether the history shows every run's last record: all rows ended, none only flat."""
@@ -134,7 +141,7 @@ class Replay:
         """What became of every strategy, and of every order at the broker."""
         runs = {run.strategy.name + "\0" + run.strategy.tenant: run for run in self._runs.of_date(self._day.date)}
         stages = [stage for run in runs.values() for stage in self._runs.stages(run.id).values()]
-        book = self._stack.paper("GET", "/paper/ledger")
+        book = self._stack.paper.ledger()
         fields = set(BrokerOrderReport.model_fields)
         return ReplayReport(
             complete=complete,

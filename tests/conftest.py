@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from engine.stack import wheels
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.valkey import EmbeddedValkey
+from tests.livestate import LiveState, open_live_state
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,15 @@ def redis(redis_url: str) -> Iterator[Redis]:
     with Redis.from_url(redis_url, decode_responses=True) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def live(redis: Redis, redis_url: str) -> Iterator[LiveState]:
+    """The live state, open and empty but for one account; its ledger is checked when the test is over."""
+    state = open_live_state(redis, redis_url)
+    yield state
+    state.check_ledger()
+    state.client.close()
 
 
 @pytest.fixture(scope="session")

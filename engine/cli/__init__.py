@@ -79,6 +79,18 @@ def replay(
     raise typer.Exit(run(ticks, strategies, report, speed, as_json=as_json))
 
 
+@app.command()
+def simulate(
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to play.")] = 200,
+    first: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Play seeds of a simulated world of crashes, losses and broker faults against the real core."""
+    from engine.cli.simulate import run
+
+    raise typer.Exit(run(seeds, first, as_json=as_json))
+
+
 @strategy_app.command("add")
 def strategy_add(
     file: Annotated[Optional[Path], typer.Argument(help="A strategies file; standard input where absent.")] = None,  # noqa: UP045
@@ -130,9 +142,8 @@ def main() -> None:
     from engine.cli.output import tell_problem
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        # Not standalone, a command's exit code is what the call returns.
+        sys.exit(app(standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
     except Exception as error:

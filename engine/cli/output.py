@@ -6,16 +6,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import click
 from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from engine.admission import InstrumentsUnknown
 from engine.stack.problems import EnvironmentProblem
 from engine.strategies import StrategyFileError
 from models.repositories.strategies import Refused
+from models.secrets import SecretsUnavailable
 
 USAGE = 2
 
+#: Columns of a table that no terminal limits.
+WIDE = 200
+
 console = Console()
+if not console.is_terminal:
+    console.width = WIDE
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -25,7 +33,7 @@ def tell_problem(error: Exception) -> int | None:
         case click.ClickException():
             error.show(sys.stderr)
             return USAGE
-        case StrategyFileError() | Refused() | EnvironmentProblem():
+        case StrategyFileError() | Refused() | InstrumentsUnknown() | EnvironmentProblem() | SecretsUnavailable():
             errors.print(str(error), markup=False)
             return USAGE
         case ValidationError():
@@ -42,11 +50,11 @@ def print_rows(title: str, rows: Iterable[Mapping[str, object]], columns: Sequen
     if as_json:
         print_json(found)
         return
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column.replace("_", " "))
     for row in found:
-        table.add_row(*(str(row.get(column) or "") for column in columns))
+        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
     console.print(table)
 
 

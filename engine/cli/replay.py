@@ -12,10 +12,10 @@ from broker_connector.registry import Credentials, connect
 from engine.cli import DONE
 from engine.cli.output import console, print_json, status_line
 from engine.domain.run import Run
-from engine.replay import EXCHANGE, Day, Replay, day_of, market_of
+from engine.replay import EXCHANGE, Day, Replay, day_of, recorded_market
 from engine.reports import ReplayReport, write_atomically
 from engine.stack.problems import EnvironmentProblem
-from engine.stack.trading import TradingStack
+from engine.trading import Market, TradingStack
 
 #: The paper broker's own account, for looking only.
 VISITOR = Credentials("paper-key", "paper-token")
@@ -27,7 +27,7 @@ def run(ticks: Path, strategies: Path, report: Path, speed: float, *, as_json: b
         raise EnvironmentProblem(f"cannot write {report}: {report.parent} is not a folder")
     day = day_of(ticks, strategies)
     with tempfile.TemporaryDirectory(prefix="engine-replay-") as directory:
-        told = _replay(Path(directory), day, speed)
+        told = _replay(Path(directory), recorded_market(ticks, day), day, speed)
     write_atomically(report, told.model_dump_json(indent=2) + "\n")
     if as_json:
         print_json({**_summary(told), "report": str(report)})
@@ -38,12 +38,12 @@ def run(ticks: Path, strategies: Path, report: Path, speed: float, *, as_json: b
     return DONE
 
 
-def _replay(directory: Path, day: Day, speed: float) -> ReplayReport:
+def _replay(directory: Path, market: Market, day: Day, speed: float) -> ReplayReport:
     say, done = status_line()
     try:
-        with TradingStack(directory, market_of(day), Fernet.generate_key().decode(), say=say) as stack:
+        with TradingStack(directory, market, Fernet.generate_key().decode(), say=say) as stack:
             replay = Replay(stack, day, speed)
-            visitor = connect("paper", stack.paper_url, VISITOR)
+            visitor = connect("paper", stack.paper.base_url, VISITOR)
             replay.prepare(visitor.instruments(EXCHANGE))
             visitor.close()
 

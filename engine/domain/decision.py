@@ -138,7 +138,10 @@ def _buy_blocked(run: Run) -> str:
         return "run_not_active"
     if run.position is not Position.NONE:
         return "position_not_none"
-    return "entry_in_flight" if run.live(Leg.ENTRY) else ""
+    if run.live(Leg.ENTRY):
+        return "entry_in_flight"
+    # The book may hold an entry we do not know of: after a loss of state it is asked before anything is bought.
+    return "book_unread" if run.dirty else ""
 
 
 def _sell(run: Run, now: Moment, _policy: Policy) -> Decision:

@@ -127,6 +127,9 @@ def _end_route(order: Order) -> Route:
 
 
 def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: float | None) -> Routed:
+    if run.is_frozen:
+        # A human decides; no later trouble of an exit may take the place of why.
+        return Routed(run, Route.SETTLED)
     retry_at = at + (timedelta(seconds=retry_after) if retry_after is not None else _delay_after(order))
     reason = order.reason or str(order.status)
     match chosen:

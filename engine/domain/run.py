@@ -21,6 +21,8 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DATE_ORIGIN = date(2000, 1, 1).toordinal()
 #: Widths of a client order id's parts, characters: deployment, strategy, date, run number, leg, attempt.
 _WIDTHS = (2, 7, 3, 2, 1, 3)
+#: What any id of ours looks like; a tag with a sign in it must not even be tried as a number.
+_CLIENT_ORDER_ID = re.compile(r"[0-9A-Z]{14}[EX][0-9A-Z]{3}")
 _LEG_LETTER = {Leg.ENTRY: "E", Leg.EXIT: "X"}
 _LEG_OF = {letter: leg for leg, letter in _LEG_LETTER.items()}
 
@@ -92,7 +94,7 @@ def client_order_id(deployment: str, run: RunId, leg: Leg, attempt: int) -> str:
 
 def parse_client_order_id(deployment: str, text: str) -> tuple[RunId, Leg, int] | None:
     """The run, leg and attempt of an id of ours; None for any other tag."""
-    if len(text) != sum(_WIDTHS) or not text.startswith(f"{deployment:0<2.2}") or text[14] not in _LEG_OF:
+    if not text.startswith(f"{deployment:0<2.2}") or not _CLIENT_ORDER_ID.fullmatch(text):
         return None
     try:
         strategy_id, days, n, attempt = (int(part, 36) for part in (text[2:9], text[9:12], text[12:14], text[15:]))

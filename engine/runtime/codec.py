@@ -5,7 +5,7 @@ Knows no Redis command. A field that cannot be read is corrupt state, never a me
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -122,7 +122,14 @@ def strategy_to_fields(strategy: Strategy) -> Fields:
 
 
 def strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
-    """The strategy a hash stands for."""
+    """The strategy a hash stands for; CorruptState where a field cannot be read."""
+    try:
+        return _strategy_from_fields(stored)
+    except (KeyError, ValueError, TypeError, ArithmeticError) as error:
+        raise CorruptState(f"strategy:{stored.get('id', '?')}: {error!r}") from error
+
+
+def _strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
     return Strategy(
         id=int(stored["id"]),
         name=stored["name"],
@@ -225,8 +232,3 @@ def changes(before: Run, after: Run, consumed: tuple[str, ...] = ()) -> dict[str
     written = {k: v for k, v in new.items() if old.get(k) != v and k not in SCRIPT_OWNED}
     dropped = [name for name in old if name not in new and name not in SCRIPT_OWNED]
     return {"set": written, "del": [*dropped, *consumed]}
-
-
-def with_latch(run: Run, latch: Latch) -> Run:
-    """`run` with a latch read elsewhere; the store's own way to change one is its scripts."""
-    return replace(run, latch=latch)

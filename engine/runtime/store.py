@@ -178,9 +178,14 @@ class RedisStore:
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         swept = self._call("sweep", [keys.DUE], [limit, LONGEST_NUDGE_US, SWEEP_SLACK_US])
         found: list[tuple[Run, int]] = []
-        for _, runtime, strategy, nudges in swept:
-            spec = codec.strategy_from_fields(_pairs(strategy))
-            found.append((codec.run_from_fields(_pairs(runtime), spec), int(nudges)))
+        for name, runtime, strategy, nudges in swept:
+            try:
+                spec = codec.strategy_from_fields(_pairs(strategy))
+                found.append((codec.run_from_fields(_pairs(runtime), spec), int(nudges)))
+            except codec.CorruptState as error:
+                # One run that cannot be read must not keep the others waiting; it is told once.
+                if int(nudges) == 1:
+                    self.dead_letter("sweep", str(error), name)
         return found
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:

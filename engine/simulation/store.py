@@ -52,6 +52,8 @@ class MemoryStore:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self.epoch: int | None = None
+        #: This server's own run id, new at each loss.
+        self.generation = 1
         self._wipe()
 
     def _wipe(self) -> None:
@@ -73,6 +75,20 @@ class MemoryStore:
         """Lose everything, the epoch too, as FLUSHALL or a lost primary does."""
         self._wipe()
         self.epoch = None
+        self.generation += 1
+
+    def stored(self) -> tuple[int, str] | None:
+        """The epoch it holds, with the run id it was opened under."""
+        return (self.epoch, self.run_id()) if self.epoch is not None else None
+
+    def run_id(self) -> str:
+        """The server's own run id."""
+        return f"server-{self.generation}"
+
+    def open(self, n: int) -> str:
+        """Open it under epoch `n`."""
+        self.epoch = n
+        return f"{n}:{self.run_id()}"
 
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         self._check()

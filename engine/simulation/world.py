@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.actions import Actions
+from engine.calendar import Calendar
 from engine.domain.broker import BookEntry
 from engine.domain.decision import Policy
 from engine.domain.events import Event, EventType
@@ -24,8 +25,10 @@ from engine.domain.ticks import Tick
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import AccountState, Broker, StoreClosed
+from engine.recovery import Recoverer
 from engine.simulation.actors import Actor
 from engine.simulation.broker import Chances, SimulatedBroker
+from engine.simulation.durable import SimulatedDurable
 from engine.simulation.store import MemoryStore
 from engine.sweeper import Sweeper
 
@@ -59,6 +62,8 @@ class Seed:
     repeat_message: float
     lose_push: float
     repeat_reply: float
+    #: How often, in a hundred seconds, the live state is lost whole.
+    lose_store: float
 
 
 def seed_of(number: int) -> Seed:
@@ -77,7 +82,14 @@ def seed_of(number: int) -> Seed:
         repeat_message=chance(0.3),
         lose_push=chance(0.6),
         repeat_reply=chance(0.3),
+        lose_store=chance(4.0),
     )
+
+
+def _run(number: int) -> Run:
+    """The run of strategy `number`, as it is before it is armed."""
+    strategy = Strategy(number, f"s{number}", "tenant", 1, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90))
+    return Run(RunId(number, date(2026, 1, 5)), strategy, START + BUY_AFTER, START + SELL_AFTER, STOP)
 
 
 class World:
@@ -99,25 +111,36 @@ class World:
         self._compose()
 
     def _compose(self) -> None:
-        self.store.epoch = 1
-        self.store.write_account(AccountState(1, "tenant", "sim", "simulated", "", "", "", "1", {}))
-        store: Any = _Bounded(self, self.store)
+        account = AccountState(1, "tenant", "sim", "simulated", "", "", "", "1", {})
+        runs = [_run(number) for number in range(1, self.seed.runs + 1)]
+        self.durable = SimulatedDurable([account], runs)
+        self._bounded: Any = _Bounded(self, self.store)
+        store = self._bounded
         policy = Policy(rest_limit=timedelta(seconds=20))
         clock = _Clock(self)
         actions = Actions(store, _OneBroker(self.broker), clock, _Timers(), DEPLOYMENT, self._log)
         self.pipeline = Pipeline(store, actions, clock, self, policy, self._log)
         self.sweeper = Sweeper(store, self, clock, policy)
         self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
-        for number in range(1, self.seed.runs + 1):
-            self._arm(number)
+        self.recoverer = self._new_recoverer()
+        self._recover()
+        for run in runs:
+            for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
+                self.publish(Event(f"{kind}:{run.id}", kind, run.id), at)
         self._sweep_at = self.now
 
-    def _arm(self, number: int) -> None:
-        strategy = Strategy(number, f"s{number}", "tenant", 1, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90))
-        run = Run(RunId(number, date(2026, 1, 5)), strategy, START + BUY_AFTER, START + SELL_AFTER, STOP)
-        self.store.arm(run, run.buy_at, buying=False)
-        for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
-            self.publish(Event(f"{kind}:{run.id}", kind, run.id), at)
+    def _new_recoverer(self) -> Recoverer:
+        """A recoverer that has just started and remembers nothing."""
+        settle_after = Policy().settle_after
+        brokers, clock, store = _OneBroker(self.broker), _Clock(self), self._bounded
+        return Recoverer(
+            self.durable, store, self.store, brokers, _Timers(), Calendar(), clock, DEPLOYMENT, settle_after, self._log
+        )
+
+    def _recover(self) -> None:
+        if self.store.epoch is None:
+            self.recoverer.open(lambda: self.now, _Clock(self).sleep_until)
+        self.recoverer.arm()
 
     def publish(self, event: Event, at: datetime | None = None) -> None:
         """The `Publisher` port: a queue that loses, repeats and reorders."""
@@ -202,11 +225,11 @@ class World:
         held = sum(p.filled if p.request.side is Side.BUY else -p.filled for p in self.broker.book)
         if held:
             raise Violation(f"{held} units still held {SETTLED_AFTER} after the faults ended")
-        if self.store.runtimes:
-            raise Violation(f"runs not ended: {', '.join(self.store.runtimes)}")
+        if left := {*self.store.runtimes, *(str(run.id) for run in self.durable.open_runs())}:
+            raise Violation(f"runs not ended: {', '.join(sorted(left))}")
 
     def _is_settled(self) -> bool:
-        return not (self.store.runtimes or self.actors or self.messages)
+        return not (self.store.runtimes or self.actors or self.messages or self.durable.open_runs())
 
     def _begin(self, name: str, call: Callable[[], object]) -> None:
         self.actors.append(Actor(name, call))
@@ -217,6 +240,8 @@ class World:
         self._running = actor
         if kill:
             actor.crash()
+            if actor.name == "recoverer":
+                self.recoverer = self._new_recoverer()
         else:
             actor.step()
         self._running = None
@@ -227,6 +252,8 @@ class World:
 
     def _tick(self) -> None:
         self._price = max(8_500, self._price + self.rng.randint(-400, 380))
+        if self.store.epoch is None:
+            return
         tick = Tick(SYMBOL, self._price, self.now)
         for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
@@ -244,7 +271,18 @@ class World:
         self.now += timedelta(milliseconds=self.rng.randint(1000, 9000) if long else self.rng.randint(1, 400))
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + timedelta(seconds=1)
-            self._begin("sweeper", self.sweeper.sweep)
+            self._every_second()
+
+    def _every_second(self) -> None:
+        """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
+        self._begin("sweeper", self.sweeper.sweep)
+        records = len(self.store.ledger)
+        self.durable.drain(self.store, records if self._healed else self.rng.randint(0, records))
+        if not any(actor.name == "recoverer" for actor in self.actors):
+            self._begin("recoverer", self._recover)
+        if not self._healed and self.rng.random() < self.seed.lose_store / 100:
+            self.trace.append(f"{self.now:%M:%S.%f} THE LIVE STATE IS LOST")
+            self.store.flush()
 
     def _pushed(self, entry: BookEntry) -> None:
         if not self._healed and self.rng.random() < self.seed.lose_push:

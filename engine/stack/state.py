@@ -20,12 +20,13 @@ LOCK_TIMEOUT = 1.0
 
 @dataclass(frozen=True)
 class Running:
-    """Where a running engine's servers are, and the process that runs them."""
+    """Where a running engine's servers are, the process that runs them, and by which calendar it lives."""
 
     pid: int
     redis_url: str
     database_url: str
     paper_url: str | None = None
+    calendar: str = "exchange"
 
 
 class StateDir:

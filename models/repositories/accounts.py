@@ -99,6 +99,12 @@ class Accounts:
         with self._sessions.begin() as session:
             session.execute(update(AccountRow).where(AccountRow.id == account_id).values(state=state))
 
+    def move(self, broker: str, base_url: str, ws_url: str) -> None:
+        """Say where `broker` answers from now on, for every account at it."""
+        statement = update(AccountRow).where(AccountRow.broker == broker)
+        with self._sessions.begin() as session:
+            session.execute(statement.values(base_url=base_url, ws_url=ws_url))
+
     def renew(self, account_id: int, credentials: Credentials) -> None:
         """Give the account new credentials, after a login; it is ready then unless an operator disabled it."""
         with self._sessions.begin() as session:

@@ -50,6 +50,10 @@ class Runs:
         """Those of one trading date, whatever became of them."""
         return self._read(RunRow.trading_date == trading_date)
 
+    def of_strategies(self, ids: Sequence[int]) -> Sequence[Run]:
+        """Every run of these strategies, oldest first within each."""
+        return self._read(RunRow.strategy_id.in_(ids))
+
     def orders(self, run: RunId) -> tuple[Order, ...]:
         """The orders of `run`, by leg and attempt."""
         with self._sessions() as session:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import Select, exists, or_, select
+from sqlalchemy import Select, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -38,7 +38,7 @@ class Strategies:
             return []
         with self._sessions.begin() as session:
             keys = _account_keys(session, {draft.tenant for draft in drafts})
-            if problems := [*_account_problems(drafts, keys), *_name_problems(session, drafts)]:
+            if problems := [*account_problems(drafts, keys), *_name_problems(session, drafts)]:
                 raise Refused(problems)
             accounts = [_account_of(draft, keys) for draft in drafts]
             rows = [_to_row(draft, *account) for draft, account in zip(drafts, accounts, strict=True)]
@@ -49,6 +49,19 @@ class Strategies:
                 raise Refused([*_name_problems(session, drafts)])
         pairs = zip(drafts, ids, accounts, strict=True)
         return [draft.strategy(strategy_id, account_id) for draft, strategy_id, (_, account_id) in pairs]
+
+    def taken(self, drafts: Sequence[Draft]) -> Sequence[str]:
+        """One line for each of `drafts` whose name its tenant has used for that date already."""
+        with self._sessions() as session:
+            return [*_name_problems(session, drafts)]
+
+    def retire(self, strategy_id: int) -> bool:
+        """Stop an active strategy that has no run, so that it never gets one; whether it was such a one."""
+        has_run = exists().where(RunRow.strategy_id == StrategyRow.id)
+        waits = (StrategyRow.id == strategy_id, StrategyRow.status == RunStatus.ACTIVE, ~has_run)
+        statement = update(StrategyRow).where(*waits).values(status=RunStatus.STOPPED).returning(StrategyRow.id)
+        with self._sessions.begin() as session:
+            return session.scalar(statement) is not None
 
     def get(self, strategy_id: int) -> Strategy | None:
         """The strategy of that id."""
@@ -145,7 +158,8 @@ def _account_of(draft: Draft, keys: _AccountKeys) -> tuple[int, int]:
     return accounts[draft.account] if draft.account else next(iter(accounts.values()))
 
 
-def _account_problems(drafts: Iterable[Draft], keys: _AccountKeys) -> Iterable[str]:
+def account_problems(drafts: Iterable[Draft], keys: Mapping[str, Mapping[str, object]]) -> Iterable[str]:
+    """One line for each of `drafts` that no single account is meant by; `keys` by tenant and account name."""
     for draft in drafts:
         names = keys.get(draft.tenant, {}).keys()
         if not names:

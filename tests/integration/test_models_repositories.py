@@ -98,6 +98,17 @@ def test_an_account_comes_back_as_it_was_stored(sessions: Sessions) -> None:
         accounts.add(ACCOUNT)
 
 
+def test_a_broker_that_moved_takes_its_own_accounts_along(sessions: Sessions) -> None:
+    accounts = Accounts(sessions)
+    ids = [accounts.add(replace(ACCOUNT, name=broker, broker=broker)) for broker in ("paper", "kite")]
+    accounts.move("paper", "http://new", "ws://new")
+    found = [accounts.get(each) for each in ids]
+    assert [(each.base_url, each.ws_url) for each in found if each is not None] == [
+        ("http://new", "ws://new"),
+        (ACCOUNT.base_url, ACCOUNT.ws_url),
+    ]
+
+
 def test_a_login_makes_an_account_ready_unless_it_is_disabled(sessions: Sessions) -> None:
     accounts = Accounts(sessions)
     account_id = accounts.add(ACCOUNT)

@@ -6,6 +6,7 @@
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })
+redis.call('PERSIST', KEYS[4])
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
 redis.call('SADD', 'symbols', ARGV[6])

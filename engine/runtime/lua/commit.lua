@@ -38,7 +38,9 @@ if ARGV[12] ~= '' then
   redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
     'tenant', last[4], 'record_seq', last[5] or '0')
   redis.call('PEXPIRE', KEYS[5], ARGV[12])
-  redis.call('DEL', KEYS[3], 'strategy:' .. last[3])
+  redis.call('DEL', KEYS[3])
+  -- Another run of the strategy may need its instruction; `arm` keeps it alive again.
+  redis.call('PEXPIRE', 'strategy:' .. last[3], ARGV[12])
   redis.call('ZREM', armed, run)
   redis.call('SREM', latched, run)
   redis.call('ZREM', KEYS[4], run)

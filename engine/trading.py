@@ -3,20 +3,21 @@
 Used by `engine up`, `engine demo` and `engine replay`, which differ only in market, clock and what they add.
 """
 
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
+from sqlalchemy.exc import OperationalError
 
+from broker_connector.paper.process import ControlError, PaperControl
 from engine.clock import Scale
 from engine.config import CalendarKind, MarketClock, Settings
 from engine.runtime import keys
@@ -27,15 +28,17 @@ from engine.stack.servers import Servers
 from engine.stack.supervisor import Supervisor
 from models import schema
 from models.database import Sessions, open_database, sessions_of
-from models.repositories.accounts import Account, Accounts, Tenants
+from models.repositories.accounts import Account, Accounts
 from models.secrets import Credentials, Encrypted
 
 #: The one process list.
-PROCFILE = Path(__file__).parents[2] / "Procfile"
+PROCFILE = Path(__file__).parents[1] / "Procfile"
 #: How long all processes may take to be ready, seconds.
 READY_WITHIN = 60.0
-#: How long the paper broker may take to answer a control call, seconds.
-CONTROL_TIMEOUT = 10.0
+#: Processes that leave no sign of life: they are asked directly, or nothing waits for them.
+SILENT = frozenset({"paper", "flower", "api"})
+#: Processes that have nothing to be ready for until there is an account.
+NEED_ACCOUNT = frozenset({"listener", "orderstream"})
 
 Say = Callable[[str], None]
 
@@ -44,7 +47,8 @@ Say = Callable[[str], None]
 class Market:
     """Which market the paper broker plays, and by what clock and calendar the engine lives."""
 
-    paper_options: str
+    #: The paper broker's command line; None for no paper broker.
+    paper_options: str | None
     clock: MarketClock = MarketClock.REAL
     calendar: CalendarKind = CalendarKind.EXCHANGE
     #: Order limits of each account by window; {} for the broker's own.
@@ -69,16 +73,15 @@ class TradingStack:
         self._market = market
         self._secret_key = secret_key
         self._servers = Servers(directory, redis_url=redis_url, database_url=database_url)
-        self._without = frozenset(without)
+        self._without = frozenset(without) | ({"paper"} if market.paper_options is None else frozenset())
         self._say = say
         self._supervisor: Supervisor | None = None
         self._paper_token = secrets.token_urlsafe(16)
+        self._paper_pid: int | None = None
+        self._opened: set[str] = set()
         self._port = free_port()
-
-    @property
-    def paper_url(self) -> str:
-        """The paper broker's address."""
-        return f"http://127.0.0.1:{self._port}"
+        #: The paper broker's control interface.
+        self.paper = PaperControl(f"http://127.0.0.1:{self._port}", self._paper_token)
 
     @property
     def settings(self) -> Settings:
@@ -120,24 +123,33 @@ class TradingStack:
         for name in self._names():
             self.redis.delete(keys.process(name))
         self.sessions: Sessions = sessions_of(open_database(self._servers.database_url))
+        # The port is a new one at each start, and the processes read where their accounts are.
+        Accounts(self.sessions).move("paper", self.paper.base_url, self.paper.ws_url)
         self._say("starting the processes")
         processes = [each for each in procfile.read(PROCFILE) if each.name not in self._without]
         self._supervisor = Supervisor(processes, self._environment(), self.log_dir)
         self._supervisor.start()
-        self._wait("the paper broker", lambda: [] if self._paper_answers() else ["paper"])
+        if "paper" not in self._without:
+            self._wait("the paper broker", lambda: [] if self._paper_answers() else ["paper"])
+            self._open_accounts()
 
     def stop(self) -> None:
         """End every process and our own servers."""
         if self._supervisor is not None:
             self._supervisor.stop()
         self._servers.stop()
+        self.paper.close()
 
-    def revive(self) -> None:
-        """Start again what of our own died; what is given to us is not ours to start."""
-        for name in self._servers.revive():
-            self._say(f"{name} had died and was started again")
+    def revive(self) -> list[str]:
+        """Start again what of our own died; tells which servers. What is given to us is not ours to start."""
+        revived = self._servers.revive()
         if self._supervisor is not None and not self._supervisor.alive():
             self._supervisor.start()
+        if "paper" not in self._without:
+            # What is away now is asked again at the next look.
+            with suppress(requests.RequestException, ControlError, OperationalError):
+                self._open_accounts()
+        return revived
 
     def states(self) -> dict[str, tuple[str, int | None]]:
         """Each process's state and id."""
@@ -145,55 +157,42 @@ class TradingStack:
 
     def wait_ready(self) -> None:
         """Return once every process has shown a sign of life; raises EnvironmentProblem naming those that have not."""
-        self._wait("the processes", self._unready)
+        self._wait("the processes", self.unready)
+
+    def unready(self) -> list[str]:
+        """Processes that have shown no sign of life yet, or not for a while."""
+        silent = SILENT if Accounts(self.sessions).list() else SILENT | NEED_ACCOUNT
+        needed = [name for name in self._names() if name not in self._without | silent]
+        return [name for name in needed if not self.redis.exists(keys.process(name.removeprefix("worker-")))]
 
     def add_account(self, tenant: str) -> None:
         """Open a paper account for `tenant`, if it has none, at the broker and in the engine."""
         accounts = Accounts(self.sessions)
-        known = accounts.named(tenant, "paper")
-        if known is None:
-            token = secrets.token_urlsafe(16)
-            credentials = Credentials({"api_key": f"key-{tenant}", "access_token": token})
-            Tenants(self.sessions).ensure(tenant)
-            accounts.add(
-                Account(
-                    tenant=tenant,
-                    name="paper",
-                    broker="paper",
-                    base_url=self.paper_url,
-                    ws_url=self.paper_url.replace("http", "ws") + "/ws",
-                    credentials=credentials,
-                    rates=self._market.rates,
-                )
-            )
-        else:
-            credentials = known.credentials
-            token = credentials.values["access_token"]
-        body = {"account_id": tenant, "api_key": credentials.values["api_key"], "access_token": token}
+        if accounts.named(tenant, "paper") is None:
+            accounts.add(paper_account(tenant, self.paper.base_url, self._market.rates))
+        self._open_account(accounts.named(tenant, "paper"))
+
+    def _open_accounts(self) -> None:
+        """Open at the paper broker what is stored since the last look, and all it forgot when it ended."""
+        pid = self.states().get("paper", ("", None))[1]
+        if pid != self._paper_pid:
+            self._paper_pid, self._opened = pid, set()
+        for account in Accounts(self.sessions).list():
+            if account.broker == "paper" and account.tenant not in self._opened:
+                self._open_account(account)
+
+    def _open_account(self, account: Account | None) -> None:
+        assert account is not None
         # The engine keeps the account's limits; the paper broker then enforces none but its own defaults.
-        self.paper("POST", "/paper/accounts", body | ({"limits": {}} if self._market.rates else {}))
+        limits: dict[str, Any] = {"limits": {}} if self._market.rates else {}
+        self.paper.add_account(account_id=account.tenant, **account.credentials.values, **limits)
+        self._opened.add(account.tenant)
 
     def announce(self, scale: Scale) -> None:
         """Tell the paper broker and every process how market time runs."""
-        self.paper("POST", "/paper/clock", scale.as_fields() | {"speed": scale.speed})
         fields: dict[Any, Any] = dict(scale.as_fields())
+        self.paper.set_clock(fields["real_anchor"], fields["market_anchor"], scale.speed)
         self.redis.hset(keys.MARKET_CLOCK, mapping=fields)
-
-    def paper(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """One call to the paper broker's control interface."""
-        answer = requests.request(
-            method,
-            self.paper_url + path,
-            data=json.dumps(body) if body is not None else None,
-            headers={"X-Paper-Token": self._paper_token},
-            timeout=CONTROL_TIMEOUT,
-        )
-        answer.raise_for_status()
-        return answer.json()
-
-    def market_time(self) -> datetime:
-        """The market's time as the paper broker has it."""
-        return datetime.fromisoformat(self.paper("GET", "/paper/health")["market_time"])
 
     def _environment(self) -> dict[str, str]:
         chosen = self.settings
@@ -204,20 +203,16 @@ class TradingStack:
             "ENGINE_SECRET_KEY": self._secret_key,
             "ENGINE_MARKET_CLOCK": chosen.market_clock.value,
             "ENGINE_CALENDAR": chosen.calendar.value,
-            "PAPER_OPTIONS": f"--port {self._port} {self._market.paper_options}",
+            "PAPER_OPTIONS": f"--port {self._port} {self._market.paper_options or ''}",
             "PAPER_CONTROL_TOKEN": self._paper_token,
         }
 
     def _names(self) -> list[str]:
         return [each.name for each in procfile.read(PROCFILE)]
 
-    def _unready(self) -> list[str]:
-        needed = [name for name in self._names() if name not in self._without | {"paper"}]
-        return [name for name in needed if not self.redis.exists(keys.process(name.removeprefix("worker-")))]
-
     def _paper_answers(self) -> bool:
         try:
-            return bool(self.paper("GET", "/paper/health")["ready"])
+            return bool(self.paper.health()["ready"])
         except requests.RequestException:
             return False
 
@@ -230,6 +225,19 @@ class TradingStack:
                 )
             self._say(f"waiting for {', '.join(left)}")
             time.sleep(0.1)
+
+
+def paper_account(tenant: str, base_url: str, rates: Mapping[str, int] | None = None) -> Account:
+    """A new account of `tenant` at the paper broker at `base_url`, with credentials of its own."""
+    return Account(
+        tenant=tenant,
+        name="paper",
+        broker="paper",
+        base_url=base_url,
+        ws_url=base_url.replace("http", "ws", 1) + "/ws",
+        credentials=Credentials({"api_key": f"key-{tenant}", "access_token": secrets.token_urlsafe(16)}),
+        rates=rates or {},
+    )
 
 
 def free_port() -> int:

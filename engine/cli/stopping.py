@@ -1,0 +1,81 @@
+"""FORCE_STOP from the command line: written into the run, then announced to the workers. Trades nothing itself."""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from engine.bootstrap import Remote
+from engine.domain.events import Event, EventType
+from engine.domain.orders import Leg
+from engine.domain.run import Run, RunStatus
+from engine.domain.strategy import StopMode, Strategy
+from engine.ports import StoreClosed
+from engine.stack.problems import EnvironmentProblem
+from models.database import Sessions
+from models.repositories.runs import Runs
+from models.repositories.strategies import Strategies
+
+#: How long a run that was just created may take to be armed, and how often it is looked for, seconds.
+ARMED_WITHIN, LOOK_EVERY = 5.0, 0.2
+#: How long a run may still appear after its strategy was kept from getting one, seconds: some rounds of arming.
+APPEARS_WITHIN = 1.5
+
+
+class Stopping:
+    """Stops strategies of one engine, in one mode."""
+
+    def __init__(self, sessions: Sessions, remote: Remote, mode: StopMode) -> None:
+        self._strategies = Strategies(sessions)
+        self._runs = Runs(sessions)
+        self._remote = remote
+        self._mode = mode
+
+    def stop(self, strategy: Strategy) -> str:
+        """Stop `strategy` and say what follows; raises EnvironmentProblem."""
+        runs = self._open(strategy)
+        if not runs and self._strategies.retire(strategy.id):
+            # The arming that had read it before may still give it a run.
+            time.sleep(APPEARS_WITHIN)
+            runs = self._open(strategy)
+            if not runs:
+                return "has no run yet and gets none any more"
+        if not runs:
+            return "has ended already; nothing to stop"
+        return "; ".join(self._stop_run(run) for run in runs)
+
+    def _open(self, strategy: Strategy) -> Sequence[Run]:
+        runs = self._runs.of_strategies([strategy.id])
+        return [run for run in runs if run.status is RunStatus.ACTIVE or run.held > 0]
+
+    def _stop_run(self, run: Run) -> str:
+        if not self._signal(run):
+            return "has ended already; nothing to stop"
+        self._remote.publisher.publish(Event(f"stop:{uuid.uuid4().hex}", EventType.FORCE_STOP, run.id))
+        live = self._remote.store.run(str(run.id)) or run
+        return f"is being stopped; {self._follows(live)}"
+
+    def _follows(self, run: Run) -> str:
+        """What becomes of what `run` holds."""
+        held = f"its {run.held} {run.strategy.symbol}"
+        if run.held and self._mode is StopMode.LEAVE:
+            return f"{held} stay with the account, watched by no stop"
+        if run.held:
+            return f"{held} are being sold at the market"
+        if run.live(Leg.ENTRY):
+            return "its entry is being withdrawn"
+        return "it holds nothing and buys nothing any more"
+
+    def _signal(self, run: Run) -> bool:
+        """Write the request into the run; False where it has ended. Only after this may anything be announced."""
+        deadline = time.monotonic() + ARMED_WITHIN
+        while True:
+            try:
+                fields = {"stop_requested": self._mode.value}
+                answer = self._remote.store.signal(run.id, fields, self._remote.real.now())
+            except StoreClosed as error:
+                raise EnvironmentProblem(f"the live state cannot be written ({error}): try again") from None
+            if answer != "unknown":
+                return answer != "gone"
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(f"run {run.id} is not in the live state: is the recoverer running?")
+            time.sleep(LOOK_EVERY)

@@ -1,0 +1,281 @@
+"""`engine strategy` on real servers and the real paper broker: what is refused is named and not stored."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from broker_connector.paper.process import PaperControl
+from engine import bootstrap
+from engine.calendar import ZONES
+from engine.cli import main
+from engine.config import settings
+from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.strategy import Strategy
+from engine.runtime import keys
+from engine.runtime.connect import connect
+from engine.runtime.epoch import EpochGuard
+from engine.runtime.store import RedisStore
+from models import schema
+from models.database import Sessions
+from models.repositories.accounts import Account, Accounts
+from models.repositories.runs import Runs
+from models.repositories.strategies import Strategies
+from models.secrets import Credentials
+from tests.desk import CREDENTIALS, environment
+
+#: Tomorrow at the exchange: whatever the hour, nothing on it has passed.
+TOMORROW = datetime.now(ZONES["NSE"]).date() + timedelta(days=1)
+GOOD = {
+    "name": "first",
+    "tenant": "acme",
+    "symbol": "INFY",
+    "quantity": 10,
+    "buy_time": "10:00",
+    "sell_time": "15:00",
+    "stop_loss": "1500.00",
+    "trading_date": str(TOMORROW),
+}
+
+
+@dataclass
+class Told:
+    """What one call of the command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Call = Callable[..., Told]
+
+
+@pytest.fixture
+def sessions(
+    redis: Redis, valkey_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sessions]:
+    """The durable state of an engine the environment names."""
+    chosen = environment(valkey_url, database_url) | {"ENGINE_CALENDAR": "always_open"}
+    for name, value in (chosen | {"ENGINE_STATE_DIR": str(tmp_path / "state")}).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    schema.upgrade(database_url)
+    found = bootstrap.database(settings())
+    yield found
+    settings.cache_clear()
+    found.kw["bind"].dispose()
+
+
+@pytest.fixture
+def account(sessions: Sessions, paper: PaperControl) -> int:
+    """The one account, of tenant acme."""
+    return Accounts(sessions).add(
+        Account("acme", "paper", "paper", paper.base_url, paper.ws_url, Credentials(CREDENTIALS))
+    )
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls the command as the console script does."""
+
+    def run(*words: str) -> Told:
+        monkeypatch.setattr(sys, "argv", ["engine", "strategy", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = capsys.readouterr()
+        return Told(ended.value.code if isinstance(ended.value.code, int) else 0, told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def add(call: Call, tmp_path: Path) -> Call:
+    """Adds strategies given as dictionaries."""
+
+    def run(*strategies: dict[str, Any]) -> Told:
+        file = tmp_path / "strategies.json"
+        file.write_text(json.dumps(strategies))
+        return call("add", str(file), "--json")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def redis_url(valkey_url: str) -> str:
+    """One server: which it is makes no difference to the command line."""
+    return valkey_url
+
+
+def test_what_is_added_is_told_and_stored_with_its_defaults(add: Call, account: int, sessions: Sessions) -> None:
+    told = add(GOOD, GOOD | {"name": "second", "symbol": "TCS", "stop_loss": "3900"})
+    assert told.code == 0
+    assert [row["name"] for row in told.json] == ["first", "second"]
+    assert told.json[0]["trades_on"] == str(TOMORROW)
+    stored = Strategies(sessions).list()
+    kinds = {(each.account_id, each.product.value, each.order_type.value) for each in stored}
+    assert kinds == {(account, "intraday", "market")}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "text"),
+    [
+        ({"stop_loss": None}, "stop_loss", "must be a price"),
+        ({"stop_loss": "1500.02"}, "stop_loss", "tick size 0.05"),
+        ({"stop_loss": "-1"}, "stop_loss", "above 0"),
+        ({"quantity": 0}, "quantity", "greater than 0"),
+        ({"quantity": "10"}, "quantity", "integer"),
+        ({"symbol": "NOTHING"}, "symbol", "not an instrument"),
+        ({"symbol": "infy"}, "symbol", "capitals"),
+        ({"sell_time": "09:59"}, "sell_time", "not after buy_time"),
+        ({"buy_time": "25:00"}, "buy_time", "must be a time"),
+        ({"trading_date": "2026-13-01"}, "trading_date", ""),
+        ({"trading_date": "2021-04-12"}, "buy_time", "has passed"),
+        ({"order_type": "limit"}, "order_type", "market"),
+        ({"product": "futures"}, "product", "one of"),
+        ({"tenant": "nobody"}, "tenant", "no account"),
+        ({"account": "other"}, "account", "no account other"),
+        ({"limit_price": "1"}, "limit_price", "not a field"),
+        ({"name": " "}, "name", "printable"),
+    ],
+)
+def test_a_refusal_names_the_strategy_and_its_field_and_stores_nothing(
+    add: Call, account: int, sessions: Sessions, change: dict[str, Any], field: str, text: str
+) -> None:
+    told = add(GOOD | {"name": "sound"}, GOOD | change)
+    assert told.code == 2
+    (line,) = [line for line in told.err.splitlines() if line.startswith("  ")]
+    assert line.startswith("  strategies[1]")
+    assert f" {field}: " in line
+    assert text in line
+    assert Strategies(sessions).list() == []
+
+
+def test_every_problem_of_every_strategy_is_told_at_once(add: Call, account: int) -> None:
+    told = add(
+        GOOD | {"stop_loss": "1500.01"}, GOOD | {"name": "b", "tenant": "nobody"}, GOOD | {"name": "c", "symbol": "X"}
+    )
+    assert [line.split(": ")[1] for line in told.err.splitlines() if line.startswith("  ")] == [
+        "tenant",
+        "stop_loss",
+        "symbol",
+    ]
+
+
+def test_a_name_is_taken_once_for_a_date(add: Call, account: int, sessions: Sessions) -> None:
+    assert add(GOOD).code == 0
+    told = add(GOOD, GOOD | {"name": "fresh"})
+    assert told.code == 2
+    assert "name: acme already has a strategy of this name" in told.err
+    assert len(Strategies(sessions).list()) == 1
+
+
+@pytest.mark.parametrize("words", [("add", "missing.json"), ("stop", "none"), ("show", "none")])
+def test_what_is_not_there_is_one_line(call: Call, account: int, words: tuple[str, ...]) -> None:
+    told = call(*words)
+    assert told.code == 2
+    assert len(told.err.splitlines()) == 1
+
+
+def test_without_an_engine_it_says_how_to_start_one(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_STATE_DIR", str(tmp_path / "state"))
+    for name in ("REDIS_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    told = call("list")
+    assert told.code == 2
+    assert "engine up --market synthetic" in told.err
+
+
+def test_a_database_without_an_engine_is_one_line(
+    call: Call, valkey_url: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(valkey_url, database_url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ENGINE_STATE_DIR", str(tmp_path / "state"))
+    told = call("list")
+    assert (told.code, len(told.err.splitlines())) == (2, 1)
+
+
+def test_five_thousand_are_added_in_one_call(add: Call, account: int, sessions: Sessions) -> None:
+    began = datetime.now(UTC)
+    told = add(*(GOOD | {"name": f"s{number}"} for number in range(5000)))
+    assert told.code == 0
+    assert len(told.json) == 5000
+    assert datetime.now(UTC) - began < timedelta(seconds=10)
+
+
+def test_list_shows_the_strategies_of_one_tenant_or_all(add: Call, call: Call, account: int) -> None:
+    add(GOOD)
+    (row,) = call("list", "--tenant", "acme", "--json").json
+    assert (row["name"], row["status"], row["position"]) == ("first", "active", "none")
+    assert call("list", "--tenant", "nobody", "--json").json == []
+    assert "first" in call("list").out
+
+
+def test_a_strategy_without_a_run_is_kept_from_getting_one(
+    add: Call, call: Call, account: int, sessions: Sessions
+) -> None:
+    add(GOOD)
+    told = call("stop", "first")
+    assert told.code == 0
+    assert "gets none" in told.out
+    assert Strategies(sessions).unarmed(TOMORROW) == []
+    assert "ended already" in call("stop", "first").out
+
+
+@pytest.mark.parametrize(("options", "mode"), [((), "close"), (("--leave",), "leave")])
+def test_a_stop_is_written_into_the_run_before_it_is_announced(
+    add: Call, call: Call, account: int, sessions: Sessions, redis: Redis, options: tuple[str, ...], mode: str
+) -> None:
+    add(GOOD)
+    run = armed(sessions, Strategies(sessions).list()[0])
+    told = call("stop", "first", *options)
+    assert told.code == 0
+    assert "is being stopped" in told.out
+    assert redis.hget(keys.runtime(str(run.id)), "stop_requested") == mode
+    assert [name for name in redis.keys("safety*") if redis.type(name) == "list"] != []
+    (shown,) = call("show", "first", "--json").json[0]["runs"]
+    assert (shown["live"], shown["stop_requested"]) == (True, mode)
+
+
+def test_an_unknown_name_is_answered_with_the_closest(add: Call, call: Call, account: int) -> None:
+    add(GOOD, GOOD | {"name": "other"})
+    told = call("stop", "frist")
+    assert told.code == 2
+    assert told.err.split("closest: ")[1].startswith("first")
+
+
+def test_a_name_of_two_tenants_asks_which(
+    add: Call, call: Call, account: int, sessions: Sessions, paper: PaperControl
+) -> None:
+    Accounts(sessions).add(Account("birch", "paper", "paper", paper.base_url, paper.ws_url, Credentials(CREDENTIALS)))
+    add(GOOD, GOOD | {"tenant": "birch"})
+    told = call("stop", "first")
+    assert told.code == 2
+    assert "acme, birch: say which with --tenant" in told.err
+    assert call("stop", "first", "--tenant", "birch").code == 0
+    assert [each.tenant for each in Strategies(sessions).list(status=RunStatus.ACTIVE)] == ["acme"]
+
+
+def armed(sessions: Sessions, strategy: Strategy) -> Run:
+    """The run of `strategy`, as the recoverer makes it."""
+    day: date = strategy.trading_date or TOMORROW
+    buy_at, sell_at = (datetime.combine(day, wall, ZONES["NSE"]) for wall in (time(10), time(15)))
+    run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, stop_units=150_000)
+    Runs(sessions).create(run)
+    with connect(settings().redis_url) as redis:
+        epoch = EpochGuard(redis)
+        epoch.open(1)
+        RedisStore(redis, epoch).arm(run, buy_at, buying=False)
+    return run

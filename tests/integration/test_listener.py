@@ -1,0 +1,215 @@
+"""The listener and the order stream on the real live state: what they leave in a run, and whom they wake."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from engine.domain.events import EventType
+from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
+from engine.domain.orders import OrderStatus
+from engine.domain.strategy import Session
+from engine.domain.ticks import Tick
+from engine.listener import Listener
+from engine.runtime import keys
+from tests.builders import BUY_AT, OPENS, SESSION, STOP, SYMBOL, entry, evidence, run, strategy, tick
+from tests.builders import book_entry as line
+from tests.livestate import LiveState, run_id
+from tests.world import World
+
+GOOD = 10_000
+OTHER = "NSE:INFY"
+
+
+class Watch:
+    """A listener on a world whose run is armed at its stop; its sessions can be changed."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.session = world, SESSION
+        self.listener = Listener(world.live.store, world.publisher, world.clock, self._guard, world.log)
+        world.live.arm(run(entry(OrderStatus.FILLED, 10)))
+        world.clock.market = BUY_AT
+        self.frame(tick(GOOD))
+
+    def _guard(self, symbol: str) -> SymbolGuard:
+        return SymbolGuard(FeedPolicy(), self.session)
+
+    def frame(self, *ticks: Tick) -> int:
+        return self.listener.on_frame(ticks, self.world.clock.real)
+
+    def woken(self) -> list[tuple[EventType, int]]:
+        """The events published, and whose they are."""
+        return [(event.type, event.run_id.strategy_id) for event in self.world.publisher.published]
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@pytest.fixture
+def watch(world: World) -> Watch:
+    return Watch(world)
+
+
+def test_a_breach_latches_the_run_and_wakes_a_stoploss_worker(watch: Watch) -> None:
+    assert watch.frame(tick(STOP + 1, 1)) == 0
+    assert watch.woken() == []
+    assert watch.frame(tick(STOP, 2)) == 1
+    assert watch.woken() == [(EventType.STOPLOSS, 7)]
+    latch = watch.world.run().latch
+    assert latch is not None
+    assert (latch.price, latch.event_id) == (STOP, watch.world.publisher.published[0].id)
+    assert watch.world.deliver() == ["submitted: accepted"]
+
+
+def test_a_breach_is_published_once(watch: Watch) -> None:
+    for second in range(1, 6):
+        watch.frame(tick(STOP - second, second))
+    assert len(watch.woken()) == 1
+
+
+def test_a_breach_of_one_second_within_a_frame_is_seen(watch: Watch) -> None:
+    assert watch.frame(tick(GOOD, 1), tick(STOP, 1), tick(GOOD, 1)) == 1
+
+
+def test_one_frame_wakes_every_run_of_every_symbol_it_breaches(watch: Watch) -> None:
+    for number in (8, 9):
+        watch.world.live.arm(run(entry(OrderStatus.FILLED, 10), spec=strategy(id=number)))
+    watch.world.live.arm(run(spec=strategy(id=20, symbol=OTHER)))
+    assert watch.frame(tick(STOP, 1), tick(STOP, 1, symbol=OTHER)) == 4
+    assert sorted(number for _, number in watch.woken()) == [7, 8, 9, 20]
+    ids = [event.id for event in watch.world.publisher.published]
+    assert len(set(ids)) == 4
+
+
+@pytest.mark.parametrize(
+    ("sick", "name"),
+    [
+        (tick(9_000, exchange_time=OPENS.replace(year=1970)), Refusal.OUT_OF_SESSION),
+        (tick(0, 1), Refusal.NOT_A_PRICE),
+        (tick(STOP, -1), Refusal.OUT_OF_SESSION),
+        (tick(STOP, exchange_time=None), Refusal.NO_TIME),
+        (tick(STOP, 3600), Refusal.FROM_THE_FUTURE),
+    ],
+)
+def test_a_sick_tick_sells_nothing_and_is_counted(watch: Watch, sick: Tick, name: Refusal) -> None:
+    assert watch.frame(sick) == 0
+    assert watch.listener.refused()[name] == 1
+    assert watch.world.run().latch is None
+    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == str(GOOD)
+
+
+def test_a_spike_fires_only_when_confirmed_or_when_nobody_contradicts_it(watch: Watch) -> None:
+    assert watch.frame(tick(9_000, 1)) == 0
+    assert watch.listener.on_pause() == 0
+    assert watch.frame(tick(GOOD, 2)) == 0
+    assert watch.frame(tick(9_000, 3)) == 0
+    watch.world.clock.advance(1)
+    assert watch.listener.on_pause() == 1
+    assert watch.listener.on_pause() == 0
+
+
+def test_a_pause_without_doubts_asks_the_store_nothing(watch: Watch) -> None:
+    watch.world.live.epoch.close()
+    assert watch.listener.on_pause() == 0
+
+
+def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(watch: Watch) -> None:
+    watch.world.live.arm(run(spec=strategy(id=20, symbol=OTHER)))
+    watch.frame(tick(GOOD, 1, symbol=OTHER))
+    watch.world.live.epoch.close()
+    assert watch.frame(tick(9_700, 1), tick(9_800, 1, symbol=OTHER)) == 0
+    assert watch.frame(tick(STOP, 2)) == 0
+    assert watch.frame(tick(9_900, 3)) == 0
+    watch.world.live.epoch.open(5)
+    assert watch.listener.on_pause() == 1
+    assert watch.woken() == [(EventType.STOPLOSS, 7)]
+    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == "9900"
+    assert watch.world.live.redis.hget(keys.price(OTHER), "price") == "9800"
+    assert watch.world.log.actions().count("ticks_kept") == 1
+    assert watch.listener.on_pause() == 0
+
+
+def test_what_was_missed_is_played_before_the_next_frame(watch: Watch) -> None:
+    watch.world.live.epoch.close()
+    watch.frame(tick(STOP, 2))
+    watch.world.live.epoch.open(5)
+    assert watch.frame(tick(9_900, 3)) == 1
+    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == "9900"
+
+
+def test_the_next_session_is_judged_by_a_guard_of_its_own(watch: Watch) -> None:
+    day = timedelta(days=1)
+    watch.session = Session(SESSION.date + day, SESSION.opens + day, SESSION.closes + day)
+    watch.world.clock.market = SESSION.closes + timedelta(hours=1)
+    watch.frame()
+    watch.world.clock.market = OPENS + day + timedelta(minutes=1)
+    assert watch.frame(tick(STOP, exchange_time=OPENS + day)) == 1
+
+
+def test_an_update_of_our_order_is_left_in_its_run_and_a_worker_is_woken(world: World) -> None:
+    armed = world.live.arm(run(entry(OrderStatus.ACCEPTED)))
+    told = evidence(armed.orders[0], OrderStatus.FILLED, 10)
+    assert world.stream.on_update(line(told)) is True
+    assert world.live.claim().evidence == (told,)
+    (woken,) = world.publisher.published
+    assert (woken.type, woken.run_id) == (EventType.ORDER_UPDATE, armed.id)
+
+
+@pytest.mark.parametrize("tag", ["", "manual", "XX00000077BX01E001", "EE-0000077BX01E001"])
+def test_somebody_elses_order_is_noticed_and_never_touched(world: World, tag: str) -> None:
+    armed = world.live.arm(run(entry(OrderStatus.ACCEPTED)))
+    before = world.live.fields()
+    foreign = line(evidence(armed.orders[0], OrderStatus.FILLED, 10), tag=tag)
+    assert world.stream.on_update(foreign) is False
+    assert (world.live.fields(), world.publisher.published) == (before, [])
+    assert world.log.actions() == ["foreign_order"]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_update_of_a_run_that_is_not_there_wakes_nobody(world: World, ended: bool) -> None:
+    if ended:
+        world.live.arm()
+        world.live.commit(world.live.claim(), finished=True)
+    told = line(evidence(entry(OrderStatus.ACCEPTED), OrderStatus.FILLED, 10))
+    assert world.stream.on_update(told) is True
+    assert world.publisher.published == []
+
+
+def test_updates_told_in_any_order_lead_to_the_same_run(world: World) -> None:
+    world.buy(quantity=0)
+    half, whole = world.broker.fill("B1", 5), world.broker.fill("B1")
+    world.stream.on_update(whole)
+    world.push(half)
+    world.push(replace(half))
+    assert world.run().held == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"stop_requested": "close"}, EventType.FORCE_STOP),
+        ({"abort_requested": "unsafe"}, EventType.SAFETY_ABORT),
+        ({"dirty": "1"}, EventType.ORDER_UPDATE),
+        # A retry is whichever attempt is due, the first one too.
+        ({}, EventType.RETRY),
+    ],
+)
+def test_the_sweeper_wakes_whoever_serves_the_most_urgent_need(
+    world: World, changes: dict[str, str], kind: EventType
+) -> None:
+    world.live.arm()
+    if changes:
+        world.live.store.signal(run_id(7), changes, BUY_AT)
+    assert world.sweeper.sweep() == 1
+    assert [event.type for event in world.publisher.published] == [kind]
+    assert world.sweeper.sweep() == 0
+
+
+def test_the_sweeper_publishes_and_executes_nothing(world: World) -> None:
+    for number in range(1, 21):
+        world.live.arm(run(spec=strategy(id=number)))
+    assert world.sweeper.sweep() == 20
+    assert len({event.id for event in world.publisher.published}) == 20
+    assert world.sides() == []

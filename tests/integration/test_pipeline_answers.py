@@ -1,0 +1,228 @@
+"""Every way the broker can answer, for entry and exit, and the doubt that only the book can settle."""
+
+from dataclasses import replace
+
+import pytest
+
+from engine.domain.broker import Reply
+from engine.domain.events import EventType
+from engine.domain.orders import Leg, OrderStatus, Side
+from engine.domain.run import Position, RunStatus
+from tests.builders import QUANTITY, STOP, run
+from tests.fakes import DEAD_TOKEN, DOUBT, DOWN, NO_MARGIN, REFUSED, Answer
+from tests.livestate import ACCOUNT, LiveState
+from tests.world import World
+
+E = EventType
+BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
+#: From the deadline of an attempt in doubt to when its absence from the book is proof.
+GRACE = 2 + 13
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@pytest.fixture
+def buying(world: World) -> World:
+    """A run at its time to buy."""
+    world.live.arm(buying=False)
+    return world
+
+
+@pytest.fixture
+def breached(world: World) -> World:
+    """A run that holds and whose stop is breached."""
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    return world
+
+
+def _answers(world: World, *answers: Answer) -> World:
+    world.broker.answers.extend(answers)
+    return world
+
+
+@pytest.mark.parametrize("reply", [REFUSED, DOWN])
+def test_a_refused_entry_is_tried_three_more_times_then_the_run_fails(buying: World, reply: Reply) -> None:
+    _answers(buying, *[Answer(reply)] * 9)
+    assert buying.serve(E.BUY).startswith("submitted: ")
+    for pause, sends in ((1, 2), (2, 3), (4, 4)):
+        buying.clock.advance(pause - 0.01)
+        assert (buying.deliver(), len(buying.sides())) == ([], sends - 1)
+        buying.clock.advance(0.01)
+        buying.deliver()
+        assert len(buying.sides()) == sends
+    buying.sweep()
+    assert (buying.ended()["status"], buying.alerts()) == ("failed", ["safety_abort"])
+    assert [request.client_order_id[-3:] for request in buying.broker.sent] == ["001", "002", "003", "004"]
+
+
+@pytest.mark.parametrize("reply", [NO_MARGIN, DEAD_TOKEN])
+def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply) -> None:
+    _answers(buying, Answer(reply))
+    buying.serve(E.BUY)
+    assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", ["safety_abort"])
+
+
+def test_a_retry_is_published_for_its_time_and_survives_without_its_message(buying: World) -> None:
+    _answers(buying, Answer(REFUSED))
+    buying.serve(E.BUY)
+    (retry,) = buying.publisher.published
+    assert (retry.type, buying.publisher.waiting[0][1]) == (E.RETRY, buying.run().retry_at)
+    buying.publisher.waiting.clear()
+    buying.clock.advance(1)
+    buying.sweep()
+    assert buying.sides() == [BUY, BUY]
+
+
+@pytest.mark.parametrize("reply", [REFUSED, DOWN, NO_MARGIN])
+def test_a_refused_exit_is_tried_until_flat_and_alerted_once(breached: World, reply: Reply) -> None:
+    _answers(breached, *[Answer(reply)] * 8)
+    breached.serve(E.STOPLOSS, "sl")
+    breached.pass_time(125)
+    assert breached.sides() == [BUY, *[SELL] * 9]
+    assert breached.alerts().count("exit_keeps_failing") == 1
+    assert breached.run().status is RunStatus.FAILED
+    breached.push(breached.broker.fill("B10"))
+    assert breached.ended()["position"] == "exited_by_sl"
+
+
+def test_an_exit_with_a_dead_token_keeps_its_latch_and_resumes(breached: World) -> None:
+    _answers(breached, *[Answer(DEAD_TOKEN)] * 3)
+    breached.serve(E.STOPLOSS, "sl")
+    assert breached.run().latch is not None
+    breached.pass_time(30)
+    assert breached.sides() == [BUY, *[SELL] * 4]
+    assert breached.alerts() == ["token_invalid"]
+
+
+def test_a_broker_that_asks_for_patience_gets_it(breached: World) -> None:
+    _answers(breached, Answer(replace(REFUSED, retry_after=7.0)))
+    breached.serve(E.STOPLOSS, "sl")
+    breached.pass_time(6)
+    assert breached.sides() == [BUY, SELL]
+    breached.pass_time(1)
+    assert breached.sides() == [BUY, SELL, SELL]
+
+
+LEGS = pytest.mark.parametrize("leg", Leg)
+
+
+def _in_doubt(world: World, leg: Leg, *, reaches_book: bool) -> None:
+    """An attempt of `leg` that ended in a timeout, the book not yet asked."""
+    if leg is Leg.EXIT:
+        world.buy()
+        world.clock.advance(60)
+        world.breach(STOP)
+    else:
+        world.live.arm(buying=False)
+    world.broker.unreachable = True
+    _answers(world, Answer(DOUBT, reaches_book=reaches_book))
+    outcome = world.serve(E.STOPLOSS if leg is Leg.EXIT else E.BUY, "doubt")
+    assert outcome == "submitted: timeout"
+    order = world.run().last_order(leg)
+    assert order is not None
+    assert order.status is OrderStatus.UNKNOWN
+
+
+def _of(world: World, leg: Leg) -> list[str]:
+    """The attempts of `leg` that left."""
+    letter = {Leg.ENTRY: "E", Leg.EXIT: "X"}[leg]
+    return [sent.client_order_id[-3:] for sent in world.broker.sent if sent.client_order_id[14] == letter]
+
+
+@LEGS
+def test_a_doubtful_attempt_found_in_the_book_is_adopted_and_not_sent_again(world: World, leg: Leg) -> None:
+    _in_doubt(world, leg, reaches_book=True)
+    world.broker.unreachable = False
+    world.pass_time(GRACE + 3)
+    order = world.run().last_order(leg)
+    assert order is not None
+    assert (order.status, order.attempt) == (OrderStatus.ACCEPTED, 1)
+    assert _of(world, leg) == ["001"]
+
+
+@LEGS
+def test_a_doubtful_attempt_absent_through_its_grace_is_followed_by_the_next_number(world: World, leg: Leg) -> None:
+    _in_doubt(world, leg, reaches_book=False)
+    world.broker.unreachable = False
+    world.pass_time(GRACE - 1)
+    assert _of(world, leg) == ["001"]
+    world.pass_time(3)
+    assert _of(world, leg) == ["001", "002"]
+    assert world.alerts() == ["attempt_given_up"]
+    assert [order.given_up for order in world.run().orders if order.leg is leg] == [True, False]
+
+
+@LEGS
+def test_a_doubtful_attempt_stays_in_doubt_while_the_book_cannot_be_read(world: World, leg: Leg) -> None:
+    _in_doubt(world, leg, reaches_book=True)
+    world.pass_time(120, step=5)
+    order = world.run().last_order(leg)
+    assert order is not None
+    assert order.status is OrderStatus.UNKNOWN
+    assert _of(world, leg) == ["001"]
+    world.broker.unreachable = False
+    world.pass_time(1)
+    adopted = world.run().last_order(leg)
+    assert adopted is not None
+    assert adopted.broker_order_id == f"B{len(world.broker.sent)}"
+    assert _of(world, leg) == ["001"]
+
+
+def test_a_doubtful_entry_that_filled_is_held_and_protected(world: World) -> None:
+    _in_doubt(world, Leg.ENTRY, reaches_book=True)
+    world.broker.fill("B1")
+    world.broker.unreachable = False
+    world.pass_time(3)
+    assert world.run().position is Position.BOUGHT
+    world.breach(STOP)
+    world.sweep()
+    world.pass_time(2)
+    assert world.sides() == [BUY, SELL]
+
+
+def test_a_doubtful_exit_that_filled_ends_the_run(world: World) -> None:
+    _in_doubt(world, Leg.EXIT, reaches_book=True)
+    world.broker.fill("B2")
+    world.broker.unreachable = False
+    world.pass_time(3)
+    assert world.ended()["position"] == "exited_by_sl"
+    assert world.sides() == [BUY, SELL]
+
+
+@pytest.mark.parametrize("reason", ["no margin left", "circuit limit"])
+def test_an_entry_rejected_after_its_acceptance_is_tried_again(buying: World, reason: str) -> None:
+    buying.serve(E.BUY)
+    buying.push(buying.broker.end("B1", OrderStatus.REJECTED, reason))
+    buying.clock.advance(1)
+    buying.deliver()
+    assert buying.sides() == [BUY, BUY]
+
+
+def test_a_cancellation_refused_because_the_order_filled_adopts_the_fill(buying: World) -> None:
+    buying.serve(E.BUY)
+    buying.broker.cancel_answers.append(Answer(REFUSED))
+    buying.broker.fill("B1")
+    buying.live.store.signal(run().id, {"stop_requested": "close"}, buying.clock.real)
+    buying.serve(E.FORCE_STOP, "stop")
+    assert buying.sides() == [BUY, SELL]
+
+
+def test_an_attempt_beyond_the_accounts_rate_is_denied_and_sent_when_the_window_ends(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    world.live.store.write_account(replace(ACCOUNT, limits={"rate_minute": 0}))
+    assert world.serve(E.STOPLOSS, "sl") == "denied: minute rate"
+    assert world.sides() == [BUY]
+    retry_at = world.run().retry_at
+    assert retry_at is not None
+    assert 0 < (retry_at - world.clock.real).total_seconds() <= 60
+    world.live.store.write_account(replace(ACCOUNT, limits={"rate_minute": 9}))
+    world.clock.advance((retry_at - world.clock.real).total_seconds())
+    world.sweep()
+    assert world.sides() == [BUY, SELL]

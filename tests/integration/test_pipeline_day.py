@@ -1,0 +1,248 @@
+"""A run's day through the real pipeline on the real live state: bought, protected, sold, once and only once."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from engine.domain.broker import BookEntry
+from engine.domain.events import EventType
+from engine.domain.orders import Leg, OrderStatus, Side
+from engine.domain.run import ExitReason, Position
+from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, evidence, run
+from tests.livestate import RUN, LiveState
+from tests.world import World
+
+E = EventType
+BOUGHT_AND_SOLD = [(Side.BUY, QUANTITY), (Side.SELL, QUANTITY)]
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+def test_a_day_without_a_breach_buys_sells_and_ends(world: World) -> None:
+    assert world.buy().position is Position.BOUGHT
+    world.clock.advance((SELL_AT - world.clock.market).total_seconds())
+    assert world.serve(E.SELL, "sell") == "submitted: accepted"
+    assert world.run().held == QUANTITY
+    world.push(world.broker.fill("B2"))
+    assert world.sides() == BOUGHT_AND_SOLD
+    assert (world.ended()["status"], world.ended()["position"]) == ("stopped", "sold")
+    assert world.timers.canceled == [run().id]
+    assert world.live.fields() == {}
+    assert world.serve(E.SELL, "late") == "gone"
+    assert world.outcomes("buy") == world.outcomes("sell") == ["submitted: accepted"]
+
+
+def test_accepted_is_not_bought(world: World) -> None:
+    world.buy(quantity=0)
+    assert world.run().position is Position.NONE
+    assert world.run().orders[0].status is OrderStatus.ACCEPTED
+
+
+def test_a_breach_sells_at_once_and_says_it_was_the_stop(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    assert world.serve(E.STOPLOSS, "sl") == "submitted: accepted"
+    assert world.run().exit_reason is ExitReason.STOP_LOSS
+    world.push(world.broker.fill("B2"))
+    assert world.sides() == BOUGHT_AND_SOLD
+    assert world.ended()["position"] == "exited_by_sl"
+
+
+def test_a_breach_whose_message_was_lost_is_swept_up(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    world.clock.advance(1)
+    world.sweep()
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_any_event_serves_the_most_urgent_need(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    assert world.serve(E.ORDER_UPDATE, "any") == "submitted: accepted"
+    assert world.run().exit_reason is ExitReason.STOP_LOSS
+
+
+@pytest.mark.parametrize("kind", E)
+def test_ten_repeats_of_an_event_send_one_order(world: World, kind: EventType) -> None:
+    world.buy(quantity=0)
+    world.push(world.broker.fill("B1"))
+    world.clock.advance((SELL_AT - world.clock.market).total_seconds())
+    world.breach(STOP)
+    world.live.store.signal(run().id, {"stop_requested": "close"}, world.clock.real)
+    for number in range(10):
+        world.serve(kind, f"{kind}-{number}")
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_ten_buys_buy_once(world: World) -> None:
+    world.live.arm(buying=False)
+    outcomes = [world.serve(E.BUY, f"b{number}") for number in range(10)]
+    assert outcomes == ["submitted: accepted", *["ignored: entry_in_flight"] * 9]
+    assert world.sides() == [(Side.BUY, QUANTITY)]
+
+
+def test_ten_repeats_of_an_update_count_its_fill_once(world: World) -> None:
+    world.buy(quantity=0)
+    for _ in range(10):
+        world.push(world.broker.fill("B1", 4))
+    assert world.run().held == 4
+
+
+def test_an_early_wake_up_waits_for_its_time_under_the_lock(world: World) -> None:
+    world.live.arm(buying=False)
+    world.clock.market = BUY_AT - timedelta(milliseconds=150)
+    assert world.serve(E.BUY) == "submitted: accepted"
+    assert world.clock.market == BUY_AT
+
+
+def test_a_far_too_early_wake_up_is_not_discarded_but_comes_back_by_due(world: World) -> None:
+    world.live.arm(buying=False)
+    world.clock.market = BUY_AT - 5 * S
+    assert world.serve(E.BUY).startswith("waits: ")
+    assert world.sides() == []
+    world.clock.advance(5)
+    world.sweep()
+    assert world.sides() == [(Side.BUY, QUANTITY)]
+
+
+def test_a_buy_beyond_its_lateness_is_missed_and_alerted(world: World) -> None:
+    world.live.arm(buying=False)
+    world.clock.advance(31)
+    assert world.serve(E.BUY) == "missed: buy_time_missed"
+    assert (world.sides(), world.ended()["status"], world.alerts()) == ([], "missed", ["missed"])
+
+
+def test_a_sale_never_expires(world: World) -> None:
+    world.buy()
+    world.clock.advance(2 * 24 * 3600)
+    world.sweep()
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_a_partly_filled_entry_protects_what_it_has(world: World) -> None:
+    world.buy(quantity=4)
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    assert world.sides() == [(Side.BUY, QUANTITY), (Side.SELL, 4)]
+    assert world.broker.canceled == ["B1"]
+    # The cancellation came too late for two more units: they are sold as well.
+    late = replace(world.broker.book["B1"].evidence, filled_quantity=6)
+    world.push(book_entry(late))
+    world.push(world.broker.fill("B2"))
+    world.deliver()
+    world.sweep()
+    assert world.sides() == [(Side.BUY, QUANTITY), (Side.SELL, 4), (Side.SELL, 2)]
+    world.push(world.broker.fill("B3"))
+    assert world.ended()["position"] == "exited_by_sl"
+
+
+def test_a_partly_filled_exit_that_ends_is_followed_by_one_for_the_rest(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    world.broker.fill("B2", 7)
+    world.push(world.broker.end("B2", OrderStatus.CANCELED))
+    world.deliver()
+    assert world.sides() == [*BOUGHT_AND_SOLD, (Side.SELL, 3)]
+    world.push(world.broker.fill("B3"))
+    assert world.ended()["position"] == "exited_by_sl"
+
+
+def test_an_exit_that_rests_too_long_is_canceled_and_replaced(world: World) -> None:
+    world.buy()
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    world.pass_time(40)
+    assert world.broker.canceled == ["B2"]
+    assert world.sides() == [*BOUGHT_AND_SOLD, (Side.SELL, QUANTITY)]
+
+
+def test_an_entry_that_never_fills_is_withdrawn_and_the_run_is_missed(world: World) -> None:
+    world.buy(quantity=0)
+    world.pass_time(45)
+    assert world.broker.canceled == ["B1"]
+    assert (world.sides(), world.ended()["status"]) == ([(Side.BUY, QUANTITY)], "missed")
+
+
+def test_a_silent_live_order_is_looked_up_in_the_book(world: World) -> None:
+    world.buy(quantity=0)
+    world.broker.fill("B1")
+    world.pass_time(7)
+    assert world.run().position is Position.BOUGHT
+
+
+def test_a_fill_below_the_stop_is_sold_though_no_further_tick_comes(world: World) -> None:
+    world.live.arm(buying=False)
+    world.price(STOP - 1)
+    world.serve(E.BUY, "buy")
+    world.push(world.broker.fill("B1"))
+    assert world.sides() == BOUGHT_AND_SOLD
+    assert world.run().exit_reason is ExitReason.STOP_LOSS
+
+
+def test_a_breach_before_the_fill_does_not_sell_what_was_bought_after_it(world: World) -> None:
+    world.buy(quantity=0)
+    world.breach(STOP)
+    world.clock.advance(1)
+    world.price(STOP + 100)
+    world.serve(E.STOPLOSS, "sl")
+    world.push(world.broker.fill("B1"))
+    assert (world.sides(), world.run().latch) == ([(Side.BUY, QUANTITY)], None)
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl2")
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_evidence_that_arrives_before_the_commit_is_not_lost(world: World) -> None:
+    world.live.arm(buying=False)
+
+    def fills_at_once(entry: BookEntry) -> None:
+        world.stream.on_update(world.broker.fill(entry.evidence.broker_order_id))
+
+    world.broker.on_placed = fills_at_once
+    assert world.serve(E.BUY) == "submitted: accepted"
+    bought = world.run()
+    assert (bought.position, bought.filled(Leg.ENTRY)) == (Position.BOUGHT, QUANTITY)
+
+
+def test_an_update_of_an_attempt_the_state_does_not_know_leads_to_the_book(world: World) -> None:
+    world.buy()
+    world.broker.book["B9"] = replace(
+        world.broker.book["B1"],
+        tag="EE00000077BX01E002",
+        evidence=evidence(
+            replace(world.run().orders[0], client_order_id="EE00000077BX01E002"),
+            OrderStatus.FILLED,
+            10,
+            broker_order_id="B9",
+        ),
+    )
+    world.push(world.broker.book["B9"])
+    world.deliver()
+    assert world.run().held == 2 * QUANTITY
+    assert "overfilled" in world.alerts()
+
+
+def test_a_malformed_message_is_one_dead_letter_and_touches_no_strategy(world: World) -> None:
+    world.live.arm(buying=False)
+    before = world.live.fields()
+    assert world.pipeline.process({"id": "x", "type": "BUY"}) == "dead_letter"
+    assert [letter["reason"] for letter in world.live.records("dead_letter")] == ["run: must be a non-empty string"]
+    assert (world.live.fields(), world.sides()) == (before, [])
+
+
+def test_an_event_of_a_run_nobody_knows_is_one_dead_letter(world: World) -> None:
+    assert world.serve(E.BUY) == "unknown"
+    assert len(world.live.records("dead_letter")) == 1
+    assert world.live.redis.exists(f"runtime:{RUN}") == 0

@@ -1,0 +1,106 @@
+"""on_tick: one round trip a frame latches exactly the runs whose stop the price has reached."""
+
+from datetime import datetime
+
+import pytest
+
+from engine.domain.orders import OrderStatus
+from engine.domain.run import Latch
+from engine.domain.ticks import Tick
+from engine.ports import Breach
+from engine.runtime import keys
+from tests.builders import BUY_AT, SYMBOL, S, entry, run, strategy, tick
+from tests.livestate import LiveState, microseconds, run_id
+
+OTHER = "NSE:INFY"
+STOPS = {11: 9400, 12: 9500, 13: 9501, 14: 9600}
+
+
+@pytest.fixture
+def stops(live: LiveState) -> LiveState:
+    """Runs of one symbol, their stops as `STOPS`, and one of another symbol with a stop above all of them."""
+    for number, stop in STOPS.items():
+        live.arm(run(entry(OrderStatus.FILLED, 10), spec=strategy(id=number), stop_units=stop))
+    live.arm(run(spec=strategy(id=20, symbol=OTHER), stop_units=99_000))
+    return live
+
+
+def _on(live: LiveState, *ticks: Tick, seen_at: datetime = BUY_AT) -> dict[int, int]:
+    """The price by strategy of every run these ticks latched."""
+    found = live.store.on_tick(ticks, seen_at, "sl:x")
+    assert len({breach.run_id for breach in found}) == len(found)
+    return {breach.run_id.strategy_id: breach.price for breach in found}
+
+
+@pytest.mark.parametrize("price", [9399, 9400, 9401, 9500, 9501, 9600, 9601])
+def test_a_tick_latches_exactly_the_runs_whose_stop_is_at_or_above_it(stops: LiveState, price: int) -> None:
+    expected = {number: price for number, stop in STOPS.items() if stop >= price}
+    assert _on(stops, tick(price)) == expected
+    assert stops.latched(SYMBOL) == {str(run_id(number)) for number in expected}
+    assert stops.armed(SYMBOL) == {str(run_id(number)) for number in STOPS if number not in expected}
+
+
+def test_a_latch_holds_price_both_times_and_the_event_it_raised(stops: LiveState) -> None:
+    seen_at = BUY_AT + 5 * S
+    breaches = stops.store.on_tick([tick(9550, 7)], seen_at, "sl:x")
+    name = str(run_id(14))
+    assert breaches == [Breach(run_id(14), 9550, f"sl:x:{name}")]
+    assert stops.run(name).latch == Latch(9550, tick(1, 7).exchange_time or BUY_AT, f"sl:x:{name}", seen_at)
+    assert stops.fields(name)["signal_seq"] == "1"
+    (record,) = stops.records("latched")
+    assert (record["run"], record["outcome"], record["price"]) == (name, "latched", "9550")
+    assert record["stoploss_event"] == f"sl:x:{name}"
+
+
+def test_a_latched_run_is_due_half_a_second_after_the_frame(stops: LiveState) -> None:
+    early = BUY_AT - 60 * S
+    _on(stops, tick(9550), seen_at=early)
+    assert stops.due(str(run_id(14))) == microseconds(early) + 500_000
+
+
+def test_a_latched_run_is_not_latched_again(stops: LiveState) -> None:
+    assert _on(stops, tick(9550, 1)) == {14: 9550}
+    first = stops.run(str(run_id(14))).latch
+    assert _on(stops, tick(9540, 2), tick(9000, 3)) == {13: 9000, 12: 9000, 11: 9000}
+    assert stops.run(str(run_id(14))).latch == first
+    assert len(stops.records("latched")) == 4
+
+
+def test_every_tick_of_a_frame_is_evaluated(stops: LiveState) -> None:
+    assert _on(stops, tick(9600, 1), tick(9450, 1), tick(9700, 1)) == {14: 9600, 13: 9450, 12: 9450}
+    assert stops.redis.hget(keys.price(SYMBOL), "price") == "9700"
+
+
+def test_a_tick_older_than_the_stored_price_has_no_effect(stops: LiveState) -> None:
+    _on(stops, tick(9900, 10))
+    assert _on(stops, tick(1, 9)) == {}
+    assert stops.redis.hgetall(keys.price(SYMBOL)) == {
+        "price": "9900",
+        "time": str(microseconds(tick(1, 10).exchange_time)),
+    }
+
+
+def test_a_tick_of_the_same_second_is_evaluated(stops: LiveState) -> None:
+    _on(stops, tick(9900, 10))
+    assert _on(stops, tick(9600, 10)) == {14: 9600}
+
+
+def test_symbols_do_not_touch_one_another(stops: LiveState) -> None:
+    frame = (tick(9550, 5), tick(98_000, 1, symbol=OTHER), tick(9999, 1, symbol="NSE:NOBODY"))
+    assert _on(stops, *frame) == {14: 9550, 20: 98_000}
+
+
+def test_a_tick_without_exchange_time_is_not_evaluated(stops: LiveState) -> None:
+    assert _on(stops, tick(1, exchange_time=None)) == {}
+
+
+def test_an_armed_run_whose_state_is_gone_is_forgotten_and_others_are_latched(stops: LiveState) -> None:
+    stops.redis.delete(keys.runtime(str(run_id(13))))
+    assert _on(stops, tick(9500)) == {14: 9500, 12: 9500}
+    assert stops.armed(SYMBOL) == {str(run_id(11))}
+    assert stops.latched(SYMBOL) == {str(run_id(14)), str(run_id(12))}
+
+
+def test_two_listeners_of_one_symbol_latch_a_run_once(stops: LiveState) -> None:
+    assert _on(stops, tick(9550, 1)) == {14: 9550}
+    assert _on(stops, tick(9550, 1)) == {}

@@ -1,0 +1,65 @@
+"""Hypothesis strategies for runs in any state a store could hold, sensible or not."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.run import ExitReason, Latch, Run, RunStatus
+from engine.domain.strategy import AbortPolicy, StopMode
+from tests.builders import BUY_AT, QUANTITY, SELL_AT, order, run, strategy
+
+#: Around the times that matter: buying, its lateness, selling.
+MOMENTS = st.builds(
+    lambda anchor, offset: anchor + timedelta(milliseconds=offset),
+    st.sampled_from((BUY_AT, SELL_AT)),
+    st.integers(-60_000, 120_000),
+)
+MAYBE = st.none() | MOMENTS
+WORDS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+PRICES = st.decimals(Decimal("0.01"), Decimal(10_000), places=2)
+
+
+@st.composite
+def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
+    attempts = sorted(draw(st.sets(st.integers(1, 6), max_size=3)))
+    return [
+        order(
+            leg,
+            draw(st.sampled_from(OrderStatus)),
+            draw(st.sampled_from((0, 4, QUANTITY))),
+            attempt=attempt,
+            send_by=draw(MOMENTS),
+            broker_order_id=draw(WORDS),
+            average_price=draw(PRICES),
+            filled_at=draw(MAYBE),
+            updated_at=draw(MAYBE),
+            reason=draw(WORDS),
+            given_up=draw(st.booleans()),
+        )
+        for attempt in attempts
+    ]
+
+
+LATCHES = st.builds(Latch, st.integers(1, 10_000), MOMENTS, st.text("sl:1", min_size=1), MAYBE)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Run:
+    """Any combination of fields and orders; quantities need not make sense together."""
+    return run(
+        *draw(_orders(Leg.ENTRY)),
+        *draw(_orders(Leg.EXIT)),
+        spec=strategy(on_abort=draw(st.sampled_from(AbortPolicy)), name=draw(WORDS), stop_loss=draw(PRICES)),
+        status=draw(st.sampled_from(RunStatus)),
+        exit_reason=draw(st.none() | st.sampled_from(ExitReason)),
+        failure=draw(st.sampled_from(("", "why", "exit_keeps_failing", "token_invalid"))),
+        latch=draw(st.none() | LATCHES),
+        stop_requested=draw(st.none() | st.sampled_from(StopMode)),
+        abort_requested=draw(st.sampled_from(("", "unsafe"))),
+        retry_at=draw(MAYBE),
+        dirty=draw(st.booleans()),
+        book_asked_at=draw(MAYBE),
+        book_read_at=draw(MAYBE),
+    )

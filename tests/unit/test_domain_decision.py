@@ -1,0 +1,134 @@
+"""Every event in every situation a run can be in, and the one thing it leads to."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from engine.domain.decision import (
+    URGENCY,
+    AskBook,
+    Cancel,
+    Decision,
+    Finish,
+    GiveUp,
+    Ignore,
+    Policy,
+    Submit,
+    Wait,
+    decide,
+    next_action,
+    next_attention,
+)
+from engine.domain.events import EventType
+from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.run import ExitReason, RunStatus
+from tests.builders import BUY_AT, SELL_AT, at, entry, exit_, latch, run
+from tests.situations import CASES, Case
+
+E, ST = EventType, OrderStatus
+POLICY = Policy()
+TABLE = [pytest.param(case, kind, id=f"{case.name}-{kind}") for case in CASES for kind in E]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_table_says_what_every_event_means(case: Case) -> None:
+    assert set(case.decisions) == set(E)
+
+
+@pytest.mark.parametrize(("case", "kind"), TABLE)
+def test_an_event_means_what_the_table_says(case: Case, kind: EventType) -> None:
+    assert decide(case.run, kind, case.now, POLICY) == case.decisions[kind]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_most_urgent_action_is_the_first_that_is_neither_ignored_nor_too_early(case: Case) -> None:
+    acting = [(kind, case.decisions[kind]) for kind in URGENCY if not isinstance(case.decisions[kind], Ignore | Wait)]
+    assert next_action(case.run, case.now, POLICY) == (acting[0] if acting else None)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_run_is_looked_at_again_at_once_or_when_its_first_wait_ends(case: Case) -> None:
+    waits = [decision.until for decision in case.decisions.values() if isinstance(decision, Wait)]
+    acts = any(not isinstance(decision, Ignore | Wait) for decision in case.decisions.values())
+    expected = case.now.real if acts else min(waits, default=None)
+    assert next_attention(case.run, case.now, POLICY) == expected
+
+
+def test_what_protects_a_position_comes_before_what_opens_one() -> None:
+    assert set(URGENCY) == set(E)
+    assert URGENCY[0] is E.STOPLOSS
+    assert URGENCY[-1] is E.BUY
+
+
+#: A live order sent at 0 s: its status, when it was last heard of, when the book was asked and read, the time, and
+#: what the watch makes of it. All in seconds.
+WATCH: list[tuple[OrderStatus, float | None, float | None, float | None, float, str]] = [
+    (ST.SENDING, None, None, None, -1, "wait 0"),
+    (ST.SENDING, None, None, None, 0, "in_doubt"),
+    (ST.UNKNOWN, 0, None, None, 0, "in_doubt"),
+    (ST.UNKNOWN, 0, 0, None, 0.5, "wait 1"),
+    (ST.UNKNOWN, 0, 0, None, 1, "in_doubt"),
+    (ST.UNKNOWN, 0, 100, None, 101, "in_doubt"),
+    (ST.UNKNOWN, 0, 12, 12.999, 12.999, "wait 13"),
+    (ST.UNKNOWN, 0, 12, 12.999, 500, "in_doubt"),
+    (ST.UNKNOWN, 0, 13, 13, 13, "give up"),
+    (ST.SENDING, None, 13, 13, 13, "give up"),
+    (ST.ACCEPTED, 0, None, None, 4.999, "wait 5"),
+    (ST.ACCEPTED, 0, None, None, 5, "silent"),
+    (ST.ACCEPTED, None, None, None, 5, "silent"),
+    (ST.ACCEPTED, 0, 5, 5, 7, "wait 10"),
+    (ST.ACCEPTED, 0, 5, 5, 10, "silent"),
+    (ST.ACCEPTED, 8, None, None, 10, "wait 13"),
+    (ST.ACCEPTED, 29, None, None, 30, "cancel"),
+    (ST.PARTIALLY_FILLED, 29, None, None, 30, "cancel"),
+    (ST.CANCEL_PENDING, 29, None, None, 30, "wait 34"),
+    (ST.CANCEL_PENDING, 29, None, None, 34, "silent"),
+    (ST.CANCEL_PENDING, 29, None, None, 59, "cancel"),
+]
+
+
+@pytest.mark.parametrize(("status", "heard", "asked", "read", "now", "expected"), WATCH)
+@pytest.mark.parametrize("make", [entry, exit_])
+def test_a_live_order_is_watched_until_it_is_settled(
+    make: Callable[..., Order],
+    status: OrderStatus,
+    heard: float | None,
+    asked: float | None,
+    read: float | None,
+    now: float,
+    expected: str,
+) -> None:
+    def when(seconds: float | None) -> datetime | None:
+        return None if seconds is None else BUY_AT + timedelta(seconds=seconds)
+
+    order = make(status, send_by=BUY_AT, updated_at=when(heard))
+    watched = run(order, book_asked_at=when(asked), book_read_at=when(read))
+    match expected.split():
+        case ["wait", seconds]:
+            decision: Decision = Wait(BUY_AT + timedelta(seconds=float(seconds)))
+        case ["give", "up"]:
+            decision = GiveUp(order)
+        case ["cancel"]:
+            decision = Cancel(order, "resting_too_long")
+        case _:
+            decision = AskBook(expected)
+    assert decide(watched, E.ORDER_UPDATE, at(BUY_AT, seconds=now), POLICY) == decision
+
+
+def test_a_market_that_runs_fast_is_waited_for_in_real_time() -> None:
+    hour_early = replace(at(BUY_AT), market=BUY_AT - timedelta(hours=1), speed=60)
+    assert decide(run(), E.BUY, hour_early, POLICY) == Wait(BUY_AT + timedelta(minutes=1))
+    half_hour_late = replace(hour_early, market=BUY_AT + timedelta(minutes=30))
+    assert decide(run(), E.BUY, half_hour_late, POLICY) == Submit(Leg.ENTRY, 10)
+
+
+def test_a_buy_whose_sale_is_already_due_is_missed_however_little_late() -> None:
+    fast = replace(at(SELL_AT), speed=100_000)
+    assert decide(run(), E.BUY, fast, POLICY) == Finish(RunStatus.MISSED, "buy_time_missed")
+
+
+def test_the_latch_stays_the_reason_to_sell_whatever_the_price_does() -> None:
+    breached = run(entry(ST.FILLED, 10), latch=latch())
+    assert decide(breached, E.STOPLOSS, at(BUY_AT, hours=4), POLICY) == Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)

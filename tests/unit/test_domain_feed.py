@@ -1,0 +1,174 @@
+"""The feed's illnesses, each as it was seen: what is believed at once, what must be confirmed, what has no effect."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
+from engine.domain.moment import Moment
+from engine.domain.ticks import Tick
+from tests.builders import CLOSES, OPENS, SESSION, at, tick
+
+#: A price in the middle of the day's band of 80.00 to 120.00; see `builders.tick`.
+GOOD = 10_000
+#: 10 % below, as a circuit limit is; inside the band and further than one believable step.
+SPIKE = 9_000
+#: Below the day's band.
+OUTSIDE = 7_900
+NOON = OPENS + timedelta(hours=2)
+LATE = at(CLOSES, hours=1)
+
+
+@dataclass
+class Desk:
+    """A guard fed one tick a second of real time, and what it let through."""
+
+    guard: SymbolGuard = field(default_factory=lambda: SymbolGuard(FeedPolicy(), SESSION))
+    believed: list[Tick] = field(default_factory=list)
+
+    def feed(self, *ticks: Tick, now: Moment = LATE) -> list[Tick]:
+        new: list[Tick] = []
+        for each in ticks:
+            new += self.guard.judge(each, now)
+        self.believed += new
+        return new
+
+    def overdue(self, seconds: float, now: Moment = LATE) -> list[Tick]:
+        return self.guard.overdue(now.real + timedelta(seconds=seconds))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """A guard that has believed one good tick."""
+    desk = Desk()
+    assert desk.feed(tick(GOOD)) == [tick(GOOD)]
+    return desk
+
+
+#: An illness that must have no effect, and the name it is counted under.
+REFUSED: list[tuple[str, Tick, Refusal]] = [
+    ("zero price", tick(0, 1), Refusal.NOT_A_PRICE),
+    ("negative price", tick(-5, 1), Refusal.NOT_A_PRICE),
+    ("no exchange time", tick(GOOD, 1, exchange_time=None), Refusal.NO_TIME),
+    (
+        "1970 with a circuit-limit price",
+        tick(SPIKE, exchange_time=datetime(1970, 1, 1, tzinfo=UTC)),
+        Refusal.OUT_OF_SESSION,
+    ),
+    ("1970 with a good price", tick(GOOD, exchange_time=datetime(1970, 1, 1, tzinfo=UTC)), Refusal.OUT_OF_SESSION),
+    ("before the open", tick(GOOD, -0.001), Refusal.OUT_OF_SESSION),
+    ("after the close", tick(GOOD, exchange_time=CLOSES + timedelta(microseconds=1)), Refusal.OUT_OF_SESSION),
+    ("yesterday", tick(GOOD, exchange_time=OPENS - timedelta(days=1)), Refusal.OUT_OF_SESSION),
+]
+
+
+@pytest.mark.parametrize(("sick", "name"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_a_sick_tick_is_counted_and_has_no_effect(desk: Desk, sick: Tick, name: Refusal) -> None:
+    before = replace(desk.guard, refused=desk.guard.refused.copy())
+    assert desk.feed(sick) == []
+    assert desk.guard.refused == Counter({name: 1})
+    assert (desk.guard.last_price, desk.guard.last_time) == (before.last_price, before.last_time)
+    assert desk.feed(tick(GOOD, 2)) == [tick(GOOD, 2)]
+
+
+@pytest.mark.parametrize("edge", [OPENS, CLOSES])
+def test_the_ends_of_the_session_belong_to_it(edge: datetime) -> None:
+    assert Desk().feed(tick(GOOD, exchange_time=edge)) == [tick(GOOD, exchange_time=edge)]
+
+
+def test_rows_out_of_order_are_refused_and_the_newer_ones_kept(desk: Desk) -> None:
+    rows = [tick(GOOD + 1, 5), tick(GOOD - 100, 3), tick(GOOD + 2, 6), tick(GOOD - 100, 5)]
+    assert desk.feed(*rows) == [rows[0], rows[2]]
+    assert desk.guard.refused == Counter({Refusal.OLDER_THAN_LAST: 2})
+
+
+def test_repeated_stamps_are_each_evaluated(desk: Desk) -> None:
+    rows = [tick(GOOD - i, 1) for i in range(5)]
+    assert desk.feed(*rows) == rows
+
+
+def test_a_stamp_from_the_future_is_refused_and_shuts_no_true_tick_out(desk: Desk) -> None:
+    now = at(NOON)
+    ahead = tick(GOOD, exchange_time=NOON + timedelta(minutes=10))
+    assert desk.feed(ahead, now=now) == []
+    assert desk.guard.refused == Counter({Refusal.FROM_THE_FUTURE: 1})
+    assert desk.feed(tick(GOOD, exchange_time=NOON), now=now) == [tick(GOOD, exchange_time=NOON)]
+
+
+@pytest.mark.parametrize(("speed", "market_ahead", "believed"), [(1, 2, True), (1, 2.001, False), (60, 119, True)])
+def test_a_stamp_may_be_ahead_by_two_real_seconds_whatever_the_speed(
+    speed: float, market_ahead: float, believed: bool
+) -> None:
+    stamped = tick(GOOD, exchange_time=NOON + timedelta(seconds=market_ahead))
+    assert bool(Desk().feed(stamped, now=Moment(NOON, NOON, speed))) is believed
+
+
+def test_a_spike_that_goes_back_fires_nothing(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1)) == []
+    assert desk.feed(tick(GOOD - 5, 2)) == [tick(GOOD - 5, 2)]
+    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
+    assert desk.overdue(5) == []
+
+
+def test_a_spike_a_later_tick_confirms_is_believed_with_it_and_in_order(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1)) == []
+    assert desk.feed(tick(SPIKE - 10, 2)) == [tick(SPIKE, 1), tick(SPIKE - 10, 2)]
+    assert desk.guard.refused.total() == 0
+    assert desk.feed(tick(SPIKE - 20, 3)) == [tick(SPIKE - 20, 3)]
+
+
+def test_the_same_second_confirms_nothing(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1), tick(SPIKE, 1)) == []
+    assert desk.feed(tick(SPIKE, 2)) == [tick(SPIKE, 1), tick(SPIKE, 1), tick(SPIKE, 2)]
+
+
+def test_a_spike_nobody_confirms_fires_after_a_second_inside_the_band(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1))
+    assert desk.overdue(0.999) == []
+    assert desk.overdue(1) == [tick(SPIKE, 1)]
+    assert desk.overdue(2) == []
+    assert desk.guard.last_price == SPIKE
+
+
+def test_a_spike_nobody_confirms_outside_the_band_never_fires(desk: Desk) -> None:
+    desk.feed(tick(OUTSIDE, 1))
+    assert desk.overdue(1) == []
+    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
+    assert desk.guard.last_price == GOOD
+
+
+def test_a_second_spike_elsewhere_does_not_confirm_the_first(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1), tick(11_500, 2)) == []
+    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
+    assert desk.feed(tick(11_500, 3)) == [tick(11_500, 2), tick(11_500, 3)]
+
+
+@pytest.mark.parametrize(("price", "believed"), [(9_500, True), (9_499, False), (10_500, True), (10_501, False)])
+def test_a_step_of_five_per_cent_is_believed_and_one_beyond_it_is_not(desk: Desk, price: int, believed: bool) -> None:
+    assert bool(desk.feed(tick(price, 1))) is believed
+
+
+@pytest.mark.parametrize(("price", "believed"), [(8_000, True), (7_999, False), (12_000, True), (12_001, False)])
+def test_the_first_tick_of_a_session_is_held_against_the_band(price: int, believed: bool) -> None:
+    assert bool(Desk().feed(tick(price))) is believed
+
+
+def test_the_first_tick_is_believed_where_no_close_is_told() -> None:
+    assert Desk().feed(tick(123, close=0)) == [tick(123, close=0)]
+
+
+@pytest.mark.parametrize(("gap", "believed"), [(300, False), (301, True)])
+def test_after_a_gap_of_minutes_the_band_decides_not_the_last_tick(desk: Desk, gap: int, believed: bool) -> None:
+    assert bool(desk.feed(tick(SPIKE, gap))) is believed
+
+
+def test_a_gap_excuses_no_price_outside_the_band(desk: Desk) -> None:
+    assert desk.feed(tick(OUTSIDE, 3600)) == []
+    assert desk.feed(tick(GOOD, 3601)) == [tick(GOOD, 3601)]
+
+
+def test_a_slide_in_small_steps_is_believed_to_the_bottom(desk: Desk) -> None:
+    slide = [tick(GOOD - 100 * i, i) for i in range(1, 50)]
+    assert desk.feed(*slide) == slide

@@ -1,0 +1,190 @@
+"""Both routing tables: every answer to an order sent, and every end that evidence tells later."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+
+import pytest
+
+from engine.domain.broker import Outcome, RejectCause, Reply
+from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus
+from engine.domain.routing import Route, apply_ends, apply_reply, retry_delay, route
+from engine.domain.run import RunStatus
+from tests.builders import BUY_AT, entry, exit_, order, run
+
+O, R, C, S = Outcome, Route, RejectCause, OrderStatus
+AT = BUY_AT + timedelta(seconds=2)
+CAUSES: tuple[RejectCause | None, ...] = (*RejectCause, None)
+ATTEMPTS = (1, 2, 3, 4, 5, 40)
+
+
+def _expected(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | None) -> Route:
+    """The specification's table, row by row."""
+    first_three = attempt <= 3
+    match (outcome, leg):
+        case (O.ACCEPTED, _):
+            return R.AWAIT_FILL
+        case (O.TIMEOUT, _):
+            return R.SETTLE
+        case (O.TOKEN_INVALID, Leg.ENTRY):
+            return R.ABORT
+        case (O.TOKEN_INVALID, Leg.EXIT):
+            return R.HOLD_FOR_TOKEN
+        case (_, Leg.ENTRY):
+            return R.ABORT if cause in (C.MARGIN, C.INPUT) or not first_three else R.RETRY
+        case _:
+            return R.RETRY if first_three else R.RETRY_AND_ALERT
+
+
+CASES = [(*case, _expected(*case)) for case in product(O, Leg, ATTEMPTS, CAUSES)]
+
+
+@pytest.mark.parametrize(("outcome", "leg", "attempt", "cause", "expected"), CASES)
+def test_every_answer_leads_where_the_specification_says(
+    outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | None, expected: Route
+) -> None:
+    assert route(outcome, leg, attempt, cause) is expected
+
+
+def test_an_exit_is_never_abandoned() -> None:
+    roads = {route(outcome, Leg.EXIT, attempt, cause) for outcome, attempt, cause in product(O, range(1, 200), CAUSES)}
+    assert R.ABORT not in roads
+
+
+@pytest.mark.parametrize(
+    ("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30), (5000, 30)]
+)
+def test_the_pause_doubles_up_to_half_a_minute(attempt: int, seconds: int) -> None:
+    assert retry_delay(attempt) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (O.ACCEPTED, S.ACCEPTED),
+        (O.REJECTED, S.REJECTED),
+        (O.TIMEOUT, S.UNKNOWN),
+        (O.TOKEN_INVALID, S.REJECTED),
+        (O.SERVER_DOWN, S.REJECTED),
+    ],
+)
+@pytest.mark.parametrize("leg", Leg)
+def test_an_answer_moves_its_order(leg: Leg, outcome: Outcome, status: OrderStatus) -> None:
+    sent = order(leg, S.SENDING)
+    answered = apply_reply(run(sent), sent, Reply(outcome, "B7", message="told"), AT).run.last_order(leg)
+    assert answered == replace(sent, status=status, broker_order_id="B7", reason="told", updated_at=AT)
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(1, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize("leg", Leg)
+def test_a_refused_attempt_is_tried_again_after_its_pause(leg: Leg, attempt: int, pause: int) -> None:
+    sent = order(leg, S.SENDING, attempt=attempt)
+    routed = apply_reply(run(sent), sent, Reply(O.REJECTED, cause=C.OTHER), AT)
+    assert (routed.route, routed.run.retry_at) == (R.RETRY, AT + timedelta(seconds=pause))
+    assert not routed.alerts
+
+
+def test_a_broker_that_asks_for_patience_gets_it() -> None:
+    sent = exit_(S.SENDING)
+    routed = apply_reply(run(sent), sent, Reply(O.REJECTED, cause=C.RATE_LIMITED, retry_after=0.5), AT)
+    assert routed.run.retry_at == AT + timedelta(seconds=0.5)
+
+
+def test_an_exit_that_keeps_failing_is_alerted_and_tried_on() -> None:
+    sent = exit_(S.SENDING, attempt=9)
+    routed = apply_reply(run(sent), sent, Reply(O.SERVER_DOWN), AT)
+    assert (routed.run.failure, routed.run.retry_at) == ("exit_keeps_failing", AT + timedelta(seconds=30))
+    assert (routed.run.status, routed.run.is_frozen) == (RunStatus.FAILED, False)
+    assert [(alert.severity, alert.code) for alert in routed.alerts] == [("critical", "exit_keeps_failing")]
+
+
+@pytest.mark.parametrize("reply", [Reply(O.SERVER_DOWN), Reply(O.TOKEN_INVALID)])
+def test_an_exit_in_trouble_is_told_of_once_not_at_every_attempt(reply: Reply) -> None:
+    first = exit_(S.SENDING, attempt=9)
+    told = apply_reply(run(first), first, reply, AT)
+    second = exit_(S.SENDING, attempt=10)
+    assert len(told.alerts) == 1
+    assert not apply_reply(told.run.with_order(second), second, reply, AT).alerts
+
+
+def test_an_exit_with_a_dead_token_waits_for_authentication_and_says_so() -> None:
+    sent = exit_(S.SENDING)
+    routed = apply_reply(run(sent), sent, Reply(O.TOKEN_INVALID), AT)
+    assert routed.run.retry_at == AT + timedelta(seconds=5)
+    assert [alert.code for alert in routed.alerts] == ["token_invalid"]
+
+
+@pytest.mark.parametrize("reply", [Reply(O.TOKEN_INVALID), Reply(O.REJECTED, cause=C.MARGIN, message="no margin")])
+def test_an_entry_that_cannot_succeed_asks_for_the_abort(reply: Reply) -> None:
+    sent = entry(S.SENDING)
+    routed = apply_reply(run(sent), sent, reply, AT)
+    assert routed.run.abort_requested == f"entry_rejected: {reply.message or 'rejected'}"
+    assert routed.run.retry_at is None
+
+
+@pytest.mark.parametrize("outcome", [O.ACCEPTED, O.TIMEOUT])
+def test_acceptance_and_doubt_ask_for_nothing_yet(outcome: Outcome) -> None:
+    sent = entry(S.SENDING)
+    routed = apply_reply(run(sent), sent, Reply(outcome), AT)
+    assert (routed.run.retry_at, routed.run.abort_requested, routed.alerts) == (None, "", ())
+
+
+LIVE = [status for status in S if status not in TERMINAL]
+#: The end, and the route by (leg, whether part of it filled).
+LATER = [
+    (S.REJECTED, Leg.ENTRY, 0, R.RETRY),
+    (S.REJECTED, Leg.EXIT, 0, R.RETRY),
+    (S.REJECTED, Leg.EXIT, 4, R.RETRY),
+    (S.CANCELED, Leg.ENTRY, 0, R.RETRY),
+    (S.CANCELED, Leg.ENTRY, 4, R.SETTLED),
+    (S.CANCELED, Leg.EXIT, 0, R.RETRY),
+    (S.CANCELED, Leg.EXIT, 4, R.RETRY),
+    (S.EXPIRED, Leg.ENTRY, 0, R.RETRY),
+    (S.EXPIRED, Leg.ENTRY, 4, R.SETTLED),
+    (S.EXPIRED, Leg.EXIT, 0, R.RETRY),
+    (S.EXPIRED, Leg.EXIT, 4, R.RETRY),
+    (S.FILLED, Leg.ENTRY, 10, R.SETTLED),
+    (S.FILLED, Leg.EXIT, 10, R.SETTLED),
+]
+
+
+@pytest.mark.parametrize(("end", "leg", "filled", "expected"), LATER)
+@pytest.mark.parametrize("before", LIVE)
+def test_an_end_told_later_leads_where_the_specification_says(
+    before: OrderStatus, end: OrderStatus, leg: Leg, filled: int, expected: Route
+) -> None:
+    old, new = run(order(leg, before)), run(order(leg, end, filled))
+    routed = apply_ends(old, new, AT)
+    assert routed.route is expected
+    pause = timedelta(seconds=1 if end is S.REJECTED else 0)
+    assert routed.run.retry_at == (AT + pause if expected is R.RETRY else None)
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 0), (2, 2), (3, 4), (8, 30)])
+@pytest.mark.parametrize("end", [S.CANCELED, S.EXPIRED])
+def test_what_was_canceled_is_replaced_at_once_but_not_again_and_again(
+    end: OrderStatus, attempt: int, seconds: int
+) -> None:
+    old, new = run(exit_(S.ACCEPTED, attempt=attempt)), run(exit_(end, attempt=attempt))
+    assert apply_ends(old, new, AT).run.retry_at == AT + timedelta(seconds=seconds)
+
+
+def test_an_end_that_was_known_leads_nowhere_again() -> None:
+    known = run(entry(S.CANCELED))
+    assert apply_ends(known, known, AT).run.retry_at is None
+
+
+@pytest.mark.parametrize("end", [S.REJECTED, S.CANCELED, S.EXPIRED])
+@pytest.mark.parametrize("leg", Leg)
+def test_the_end_of_an_attempt_that_was_replaced_delays_nothing(leg: Leg, end: OrderStatus) -> None:
+    live = order(leg, S.ACCEPTED, attempt=2)
+    old = run(order(leg, S.UNKNOWN, given_up=True), live)
+    new = run(order(leg, end, given_up=True), live)
+    routed = apply_ends(old, new, AT)
+    assert (routed.route, routed.run) == (R.SETTLED, new)
+
+
+def test_a_rejection_after_acceptance_exhausts_an_entry_as_an_answer_would() -> None:
+    old: Order = entry(S.ACCEPTED, attempt=4)
+    routed = apply_ends(run(old), run(replace(old, status=S.REJECTED, reason="no margin")), AT)
+    assert (routed.route, routed.run.abort_requested) == (R.ABORT, "entry_rejected: no margin")

@@ -1,0 +1,171 @@
+"""What a run makes of evidence and of an order book, and what abort and STOP leave of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from engine import lifecycle
+from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.run import RunStatus, client_order_id
+from engine.domain.strategy import AbortPolicy
+from tests.builders import BUY_AT, DEPLOYMENT, book_entry, entry, evidence, exit_, run, strategy
+
+S = OrderStatus
+REAL = BUY_AT + timedelta(seconds=3)
+MARKET = BUY_AT + timedelta(minutes=3)
+BOUGHT = entry(S.FILLED, 10)
+
+
+def test_no_evidence_changes_nothing() -> None:
+    before = run(BOUGHT)
+    assert lifecycle.absorb(before, [], REAL, MARKET) == lifecycle.Absorbed(before)
+
+
+def test_old_evidence_changes_nothing() -> None:
+    before = run(BOUGHT)
+    stale = evidence(BOUGHT, S.PARTIALLY_FILLED, 4)
+    assert lifecycle.absorb(before, [stale], REAL, MARKET) == lifecycle.Absorbed(before)
+
+
+def test_the_first_fill_is_told_with_its_own_time() -> None:
+    before = run(entry(S.ACCEPTED))
+    fill = evidence(before.orders[0], S.PARTIALLY_FILLED, 4, filled_at=BUY_AT)
+    assert lifecycle.absorb(before, [fill], REAL, MARKET).first_fill == BUY_AT
+
+
+def test_a_first_fill_without_a_time_counts_from_now_on_the_market_clock() -> None:
+    before = run(entry(S.UNKNOWN))
+    assert lifecycle.absorb(before, [evidence(before.orders[0], S.FILLED, 10)], REAL, MARKET).first_fill == MARKET
+
+
+@pytest.mark.parametrize("leg", [Leg.ENTRY, Leg.EXIT])
+def test_a_later_fill_is_no_first_fill(leg: Leg) -> None:
+    before = run(entry(S.PARTIALLY_FILLED, 4), exit_(S.ACCEPTED, quantity=4))
+    order = before.last_order(leg)
+    assert order is not None
+    absorbed = lifecycle.absorb(before, [evidence(order, S.FILLED, order.quantity)], REAL, MARKET)
+    assert absorbed.first_fill is None
+    assert absorbed.run != before
+
+
+def test_a_rejection_after_acceptance_leads_to_the_next_attempt() -> None:
+    before = run(entry(S.ACCEPTED))
+    absorbed = lifecycle.absorb(before, [evidence(before.orders[0], S.REJECTED)], REAL, MARKET)
+    assert absorbed.run.retry_at == REAL + timedelta(seconds=1)
+
+
+def test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book() -> None:
+    before = run(BOUGHT)
+    unknown = evidence(entry(S.ACCEPTED, attempt=2), S.FILLED, 10)
+    assert lifecycle.absorb(before, [unknown], REAL, MARKET).run == replace(before, dirty=True)
+
+
+#: Orders before, evidence as (leg, attempt, status, filled), and the alerts it must raise.
+EXCESS: list[tuple[str, tuple[Order, ...], tuple[Leg, int, OrderStatus, int], list[str]]] = [
+    ("as ordered", (entry(S.ACCEPTED),), (Leg.ENTRY, 1, S.FILLED, 10), []),
+    ("more than ordered", (entry(S.ACCEPTED),), (Leg.ENTRY, 1, S.FILLED, 12), ["overfilled"]),
+    ("still more", (entry(S.FILLED, 12),), (Leg.ENTRY, 1, S.FILLED, 13), ["overfilled"]),
+    (
+        "an attempt given up fills beside its replacement",
+        (entry(S.UNKNOWN, given_up=True), entry(S.FILLED, 10, attempt=2)),
+        (Leg.ENTRY, 1, S.FILLED, 10),
+        ["overfilled"],
+    ),
+    ("sold as bought", (BOUGHT, exit_(S.ACCEPTED)), (Leg.EXIT, 1, S.FILLED, 10), []),
+    ("sold more than ordered", (BOUGHT, exit_(S.ACCEPTED)), (Leg.EXIT, 1, S.FILLED, 11), ["oversold"]),
+    (
+        "an exit given up fills beside its replacement",
+        (BOUGHT, exit_(S.UNKNOWN, given_up=True), exit_(S.FILLED, 10, attempt=2)),
+        (Leg.EXIT, 1, S.PARTIALLY_FILLED, 1),
+        ["oversold"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("orders", "told", "codes"), [row[1:] for row in EXCESS], ids=[row[0] for row in EXCESS])
+def test_more_bought_or_sold_than_wanted_is_never_silent(
+    orders: tuple[Order, ...], told: tuple[Leg, int, OrderStatus, int], codes: list[str]
+) -> None:
+    before = run(*orders)
+    leg, attempt, status, filled = told
+    about = next(o for o in orders if (o.leg, o.attempt) == (leg, attempt))
+    absorbed = lifecycle.absorb(before, [evidence(about, status, filled)], REAL, MARKET)
+    assert [alert.code for alert in absorbed.alerts] == codes
+    assert all(alert.severity == "critical" for alert in absorbed.alerts)
+    again = lifecycle.absorb(absorbed.run, [evidence(about, status, filled)], REAL, MARKET)
+    assert not again.alerts
+
+
+def test_the_book_proves_only_orders_that_carry_our_ids() -> None:
+    mine = run(BOUGHT)
+    told = evidence(BOUGHT, S.FILLED, 10)
+    foreign = book_entry(replace(told, client_order_id="manual"), tag="manual")
+    other_run = book_entry(replace(told, client_order_id=DEPLOYMENT), tag=client_order_id("XX", mine.id, Leg.ENTRY, 1))
+    proven, alerts = lifecycle.evidence_of([foreign, book_entry(told), other_run], mine)
+    assert proven == [told]
+    assert alerts == ()
+
+
+def test_two_orders_under_one_id_are_alerted_and_their_fills_added() -> None:
+    mine = run(entry(S.UNKNOWN))
+    first = evidence(mine.orders[0], S.FILLED, 10, broker_order_id="B1")
+    second = evidence(mine.orders[0], S.PARTIALLY_FILLED, 4, broker_order_id="B2")
+    proven, alerts = lifecycle.evidence_of([book_entry(first), book_entry(second)], mine)
+    assert [item.filled_quantity for item in proven] == [14]
+    assert [alert.code for alert in alerts] == ["double_order"]
+
+
+def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
+    mine = run()
+    found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
+    adopted = lifecycle.adopt(mine, [book_entry(found)], DEPLOYMENT, REAL)
+    assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, broker_order_id="B1"),)
+    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL).attempt == 4
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "manual", client_order_id("XX", run().id, Leg.ENTRY, 1), client_order_id("EE", run().id, Leg.ENTRY, 1)]
+)
+def test_no_other_order_of_the_book_is_adopted(tag: str) -> None:
+    known = run(entry(S.ACCEPTED))
+    line = book_entry(evidence(known.orders[0], S.FILLED, 10), tag=tag)
+    assert lifecycle.adopt(known, [line], DEPLOYMENT, REAL) == known
+
+
+def test_an_order_of_another_run_is_not_adopted() -> None:
+    line = book_entry(evidence(entry(S.ACCEPTED), S.FILLED, 10))
+    other = run(spec=strategy(id=8))
+    assert lifecycle.adopt(other, [line], DEPLOYMENT, REAL) == other
+
+
+@pytest.mark.parametrize("leg", Leg)
+def test_the_next_order_has_the_next_number_and_the_id_anyone_can_compute(leg: Leg) -> None:
+    before = run(entry(S.REJECTED), entry(S.FILLED, 10, attempt=2), exit_(S.REJECTED))
+    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL)
+    number = {Leg.ENTRY: 3, Leg.EXIT: 2}[leg]
+    assert (order.attempt, order.quantity, order.status, order.send_by) == (number, 6, S.SENDING, REAL)
+    assert order.client_order_id == client_order_id(DEPLOYMENT, before.id, leg, number)
+
+
+def test_an_abort_fails_the_run_and_says_what_is_still_held() -> None:
+    before = run(BOUGHT, spec=strategy(on_abort=AbortPolicy.FREEZE), abort_requested="why")
+    after, (alert,) = lifecycle.abort(before, "why")
+    assert (after.status, after.failure, after.abort_requested) == (RunStatus.FAILED, "why", "")
+    assert (alert.severity, alert.code) == ("critical", "safety_abort")
+    assert "why; still holding 10: policy freeze" in alert.message
+
+
+@pytest.mark.parametrize(
+    ("status", "bought", "codes"),
+    [
+        (RunStatus.STOPPED, False, []),
+        (RunStatus.FAILED, False, []),
+        (RunStatus.MISSED, False, ["missed"]),
+        (RunStatus.STOPPED, True, ["position_left"]),
+    ],
+)
+def test_a_stop_says_what_a_human_must_know(status: RunStatus, bought: bool, codes: list[str]) -> None:
+    after, alerts = lifecycle.finish(run(*([BOUGHT] if bought else [])), status, "reason")
+    assert after.status is status
+    assert [alert.code for alert in alerts] == codes

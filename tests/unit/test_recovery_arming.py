@@ -1,0 +1,77 @@
+"""Arming: which strategies get a run, and on which date."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.calendar import Calendar
+from engine.domain.broker import Instrument
+from engine.domain.moment import Moment
+from engine.domain.run import Run
+from engine.domain.strategy import Strategy
+from engine.ports import AccountState
+from engine.recovery import Recoverer
+
+TODAY = date(2026, 1, 5)
+MORNING, EVENING = datetime(2026, 1, 5, 4, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
+ACCOUNT = AccountState(1, "acme", "paper", "paper", "http://paper", "", "", "")
+
+
+@dataclass
+class Database:
+    """The `Durable` port over one strategy nobody has armed."""
+
+    strategy: Strategy
+    created: list[Run] = field(default_factory=list)
+
+    def accounts(self) -> Sequence[AccountState]:
+        return [ACCOUNT]
+
+    def unarmed(self, day: date) -> Sequence[Strategy]:
+        return [self.strategy]
+
+    def create_runs(self, runs: Sequence[Run]) -> None:
+        self.created.extend(runs)
+
+    def open_runs(self) -> Sequence[Run]:
+        return []
+
+
+class Broker:
+    """Lists one instrument."""
+
+    def instruments(self, exchange: str) -> Iterable[Instrument]:
+        return [Instrument("NSE:INFY", 1, Decimal("0.05"), 1)]
+
+
+@pytest.mark.parametrize(
+    ("now", "trading_date", "runs"),
+    [
+        (MORNING, None, 1),
+        (MORNING, TODAY, 1),
+        # Without a date it waits for the next session; with one it must be seen to have been missed.
+        (EVENING, None, 0),
+        (EVENING, TODAY, 1),
+    ],
+)
+def test_a_strategy_without_a_date_gets_no_run_once_the_session_is_over(
+    now: datetime, trading_date: date | None, runs: int
+) -> None:
+    strategy = Strategy(
+        1, "first", "acme", 1, "NSE:INFY", 10, time(10), time(15), Decimal(1500), trading_date=trading_date
+    )
+    database = Database(strategy)
+    nothing: Any = SimpleNamespace(write_account=lambda _account: None)
+    brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
+    clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
+    durable: Any = database
+    recoverer = Recoverer(
+        durable, nothing, nothing, brokers, nothing, Calendar(), clock, "EE", timedelta(0), lambda *_, **__: None
+    )
+    recoverer.arm()
+    assert len(database.created) == runs
