@@ -6,7 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 
 from engine.simulation.broker import Chances
-from engine.simulation.world import Seed, Violation, World, seed_of
+from engine.simulation.invariants import Violation
+from engine.simulation.scenario import Seed, seed_of
+from engine.simulation.world import World
 
 #: Seeds one worker process takes at a time.
 CHUNK = 25

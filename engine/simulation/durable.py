@@ -37,6 +37,10 @@ class SimulatedDurable:
             )
         del store.ledger[:count]
 
+    def runs(self) -> Sequence[Run]:
+        """Every run, as far as it was drained."""
+        return [*self._runs.values()]
+
     def epoch(self) -> tuple[int, str] | None:
         return self._epoch
 

@@ -4,7 +4,7 @@ Keeps the same flat fields as Redis, so that the codec is part of what is simula
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,13 +35,12 @@ from engine.runtime.store import (
     holding_of,
     record_body,
 )
+from engine.simulation.limits import Limits
 
 #: Fields a run may hold before a flood of evidence is answered with a hint, as in signal.lua.
 MOST_FIELDS = 400
 #: Yesterday's price proves nothing: how old a price may be at a first fill, us.
 FRESH_US = 43_200_000_000
-#: Length of each rate window, seconds.
-WINDOWS = {"second": 1, "minute": 60, "day": 86_400}
 
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
 
@@ -66,8 +65,7 @@ class MemoryStore:
         self.prices: dict[str, tuple[int, int]] = {}
         self.due: dict[str, int] = {}
         self.accounts: dict[int, AccountState] = {}
-        self.slots: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
-        self.rates: Counter[tuple[int, str, int]] = Counter()
+        self.limits = Limits(self.accounts)
         self.ledger: list[dict[str, Any]] = []
         self._orphans = 0
 
@@ -102,13 +100,14 @@ class MemoryStore:
             self._note(run, event, "coalesced")
             return Refused.BUSY
         if holder is None:
-            if slot is not Slot.NONE and not self._take_slot(stored, run, slot):
+            account, lease = int(stored["account_id"]), LEASE_MS * 1000
+            if slot is not Slot.NONE and not self.limits.take(account, slot, run, self._us(), lease):
                 self.due[run] = self._us() + PARKED_US
                 self._note(run, event, "parked")
                 return Refused.PARKED
-            self.locks[run] = (token, self._us() + LEASE_MS * 1000)
-        account = self.accounts.get(int(stored["account_id"]))
-        return holding_of(token, stored, self.strategies[event.run_id.strategy_id], account.version if account else "")
+            self.locks[run] = (token, self._us() + lease)
+        known = self.accounts.get(int(stored["account_id"]))
+        return holding_of(token, stored, self.strategies[event.run_id.strategy_id], known.version if known else "")
 
     def _claim_missing(self, event: Event, run: str) -> Refused:
         if run in self.tombstones:
@@ -137,7 +136,7 @@ class MemoryStore:
         field = f"order:{order.client_order_id}"
         if field in stored:
             raise LockLost(f"run {run}: attempt {order.client_order_id} was taken")
-        denied = self._spend(int(stored["account_id"]), entry=order.side is Side.BUY)
+        denied = self.limits.spend(int(stored["account_id"]), self._us(), entry=order.side is Side.BUY)
         if denied is not None:
             return denied
         lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
@@ -301,46 +300,14 @@ class MemoryStore:
     def _raise_signal(stored: codec.Fields) -> None:
         stored["signal_seq"] = str(int(stored["signal_seq"]) + 1)
 
-    def _take_slot(self, stored: codec.Fields, run: str, slot: Slot) -> bool:
-        account = int(stored["account_id"])
-        taken, now = self.slots[account, slot], self._us()
-        for name in [name for name, until in taken.items() if until <= now]:
-            del taken[name]
-        limits = self.accounts[account].limits if account in self.accounts else {}
-        if len(taken) >= limits.get(f"{slot}_slots", 32):
-            return False
-        taken[run] = now + LEASE_MS * 1000
-        return True
-
     def _keep(self, run: str, stored: codec.Fields, lease_ms: int) -> None:
         until = self._us() + lease_ms * 1000
         self.locks[run] = (self.locks[run][0], until)
-        for slot in (Slot.ENTRY, Slot.EXIT):
-            taken = self.slots[int(stored["account_id"]), slot]
-            if run in taken:
-                taken[run] = until
+        self.limits.keep(int(stored["account_id"]), run, until)
 
     def _free(self, run: str, stored: codec.Fields) -> None:
         self.locks.pop(run, None)
-        for slot in (Slot.ENTRY, Slot.EXIT):
-            self.slots[int(stored["account_id"]), slot].pop(run, None)
-
-    def _spend(self, account: int, *, entry: bool) -> Denied | None:
-        limits = self.accounts[account].limits if account in self.accounts else {}
-        second = self._us() // 1_000_000
-        spent: list[tuple[int, str, int]] = []
-        for window, length in WINDOWS.items():
-            limit = limits.get(f"rate_{window}")
-            if limit is None:
-                continue
-            limit -= limits.get(f"reserve_{window}", 0) if entry else 0
-            key = (account, window, second // length)
-            if self.rates[key] >= limit:
-                opens = (second // length + 1) * length * 1_000_000
-                return Denied(window, timedelta(microseconds=opens - self._us()))
-            spent.append(key)
-        self.rates.update(spent)
-        return None
+        self.limits.free(int(stored["account_id"]), run)
 
     def _compare_first_fill(self, run: str, stored: codec.Fields, filled_us: int) -> bool:
         """As commit.lua: an older breach counts only while the price is there, and a price already there counts."""

@@ -11,8 +11,10 @@ from engine.domain.broker import Outcome, RejectCause
 from engine.domain.orders import Leg, OrderTrigger
 from engine.ports import LockLost
 from engine.simulation.campaign import campaign, play
+from engine.simulation.invariants import Violation
+from engine.simulation.scenario import seed_of
 from engine.simulation.store import MemoryStore
-from engine.simulation.world import Violation, World, seed_of
+from engine.simulation.world import World
 
 #: Enough seeds that each guard's removal shows in every tested range.
 SEEDS_FOR_A_GUARD = range(200, 500)

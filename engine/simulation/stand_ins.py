@@ -1,0 +1,84 @@
+"""What stands between the real core and its world: its clock, its timers, its line to store and broker."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from engine.domain.moment import Moment
+from engine.domain.run import Run, RunId
+from engine.ports import Broker
+from engine.simulation.scenario import Seed
+from engine.simulation.store import MemoryStore
+
+#: Calls whose lost reply is asked for again.
+REPEATED = frozenset({"claim", "intend", "commit"})
+
+
+class Around(Protocol):
+    """What a stand-in needs of its world."""
+
+    now: datetime
+    rng: random.Random
+    seed: Seed
+
+    def boundary(self, name: str) -> None:
+        """An I/O boundary."""
+
+
+class Clock:
+    """The `Clock` port on a world's time; market time is real time here."""
+
+    def __init__(self, world: "Around") -> None:
+        self._world = world
+
+    def now(self) -> Moment:
+        """This instant."""
+        return Moment(self._world.now, self._world.now)
+
+    def sleep_until(self, real: datetime) -> None:
+        """The world's time moves on while somebody sleeps."""
+        self._world.now = max(self._world.now, real)
+
+
+class Timers:
+    """Timers are messages here; a message for a run that ended finds its tombstone."""
+
+    def schedule(self, run: Run, now: Moment) -> None:
+        """Already published by the world."""
+
+    def cancel(self, run_id: RunId) -> None:
+        """Nothing to remove."""
+
+
+class OneBroker:
+    """Every account's broker is the same."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def of(self, account_id: int, version: str) -> Broker:
+        """The broker."""
+        del account_id, version
+        return self._broker
+
+
+class Bounded:
+    """The store behind a boundary at each call, before it and after it, and replies that are lost and asked again."""
+
+    def __init__(self, world: "Around", store: MemoryStore) -> None:
+        self._world = world
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._store, name)
+
+        def bounded(*args: Any, **named: Any) -> Any:
+            self._world.boundary(f"store.{name}")
+            reply = call(*args, **named)
+            if name in REPEATED and self._world.rng.random() < self._world.seed.repeat_reply:
+                reply = call(*args, **named)
+            self._world.boundary(f"store.{name} done")
+            return reply
+
+        return bounded
