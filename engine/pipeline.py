@@ -78,9 +78,16 @@ class Pipeline:
             stepped = self._step(holding, event if number == 0 else None, number)
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number)
+            self._tell(stepped)
             retry_at = self._announce_retry(stepped.run, retry_at)
         self._log("event_served", outcome=outcome, ms=round((time.monotonic() - started) * 1e3, 2), **event.as_wire())
         return outcome
+
+    def _tell(self, stepped: Stepped) -> None:
+        """Alerts are rows by way of the record, and log lines at once."""
+        for alert in stepped.note.alerts:
+            facts = {"severity": alert.severity, "code": alert.code, "message": alert.message}
+            self._log("alert", run=str(stepped.run.id), tenant=stepped.run.strategy.tenant, **facts)
 
     def _announce_retry(self, run: Run, announced: datetime | None) -> datetime | None:
         """Publish RETRY for a pause that is new and short; a long one is the sweeper's."""

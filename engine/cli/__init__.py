@@ -91,6 +91,19 @@ def simulate(
     raise typer.Exit(run(seeds, first, as_json=as_json))
 
 
+@app.command("alerts")
+def list_alerts(
+    ack: Annotated[Optional[int], typer.Option(metavar="ID", help="Mark this alert as seen.")] = None,  # noqa: UP045
+    tenant: Annotated[Optional[str], typer.Option(help="Only this tenant's.")] = None,  # noqa: UP045
+    everything: Annotated[bool, typer.Option("--all", help="Those already seen, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what a human must see, or mark one of it as seen."""
+    from engine.cli.alerts import run
+
+    raise typer.Exit(run(tenant, ack, everything=everything, as_json=as_json))
+
+
 @strategy_app.command("add")
 def strategy_add(
     file: Annotated[Optional[Path], typer.Argument(help="A strategies file; standard input where absent.")] = None,  # noqa: UP045
