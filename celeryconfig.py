@@ -12,6 +12,9 @@ PRIORITY_STEPS = [0, 3, 6, 9]
 
 broker_url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 broker_connection_retry_on_startup = True
+# For as long as it takes: a worker that gave up would only be started again.
+broker_connection_max_retries = None
+worker_consumer = "tasks.consumer:PromptConsumer"
 broker_transport_options = {
     # Redelivery after a kill within seconds; every task ends well inside it.
     "visibility_timeout": 30,

@@ -99,7 +99,10 @@ class Recoverer:
         self._log = log
         self._accounts: dict[int, AccountState] = {}
         self._armed: set[RunId] = set()
-        self._instruments: dict[tuple[int, str], dict[str, Instrument]] = {}
+        #: By broker and exchange.
+        self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
+        #: Accounts whose broker did not answer in this pass.
+        self._unlisted: set[int] = set()
 
     def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
         """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
@@ -151,6 +154,7 @@ class Recoverer:
 
     def _create_runs(self) -> frozenset[RunId]:
         """Rows for today's strategies that have none; nothing can have been sent for these."""
+        self._unlisted.clear()
         day = self._calendar.today("NSE", self._clock.now().market)
         possible = (self._new_run(strategy, day) for strategy in self._durable.unarmed(day))
         runs = [run for run in possible if run is not None]
@@ -174,7 +178,10 @@ class Recoverer:
         if session is None or (strategy.trading_date is None and self._clock.now().market > session.closes):
             # Without a date of its own it is meant for the next session, not for the one that is over.
             return None
-        instrument = self._listed(strategy.account_id, exchange).get(strategy.symbol)
+        listed = self._listed(strategy.account_id, exchange)
+        if listed is None:
+            return None
+        instrument = listed.get(strategy.symbol)
         if instrument is None:
             self._log("symbol_unknown", strategy=strategy.id, symbol=strategy.symbol)
             return None
@@ -186,19 +193,19 @@ class Recoverer:
             stop_units=to_units(strategy.stop_loss, instrument.scale),
         )
 
-    def _listed(self, account_id: int, exchange: str) -> dict[str, Instrument]:
-        """What an account can trade, read once a broker: every account of one broker lists the same."""
+    def _listed(self, account_id: int, exchange: str) -> Mapping[str, Instrument] | None:
+        """What an account can trade, None while that cannot be read; every account of one broker lists the same."""
         account = self._accounts[account_id]
-        first = min(a.id for a in self._accounts.values() if a.base_url == account.base_url)
-        listed = self._instruments.get((first, exchange))
-        if listed is None:
+        place = account.base_url, exchange
+        if place not in self._instruments and account_id not in self._unlisted:
             try:
-                found = self._brokers.of(first, self._accounts[first].version).instruments(exchange)
-                listed = self._instruments[first, exchange] = {each.symbol: each for each in found}
+                # Asked by the account itself: another tenant's dead token must not keep this one from trading.
+                found = self._brokers.of(account_id, account.version).instruments(exchange)
+                self._instruments[place] = {each.symbol: each for each in found}
             except (BrokerUnreachable, TokenInvalid) as error:
-                self._log("account_down", account=first, reason=str(error))
-                return {}
-        return listed
+                self._unlisted.add(account_id)
+                self._log("account_down", account=account_id, reason=str(error))
+        return self._instruments.get(place)
 
     def _with_book(self, run: Run, books: "Books") -> Run | None:
         """`run` with every order its account's book proves to be its own; None while the book cannot be read."""

@@ -80,7 +80,7 @@ class LiveState:
 
     def now_us(self) -> int:
         """The server's clock."""
-        seconds, micros = self.redis.time()  # type: ignore[misc]
+        seconds, micros = self.redis.time()
         return int(seconds) * 1_000_000 + int(micros)
 
     def records(self, kind: str = "") -> list[dict[str, Any]]:

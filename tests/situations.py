@@ -4,16 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.decision import (
-    Abort,
-    AskBook,
-    Cancel,
-    Decision,
-    Finish,
-    Ignore,
-    Submit,
-    Wait,
-)
+from engine.domain.decision import Abort, AskBook, Cancel, Decision, Finish, Ignore, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, OrderStatus
@@ -31,10 +22,15 @@ RESTING = entry(ST.ACCEPTED, **FRESH)
 PART = entry(ST.PARTIALLY_FILLED, 4, **FRESH)
 DOUBTFUL = entry(ST.UNKNOWN, **FRESH)
 EXITING = exit_(ST.ACCEPTED, **FRESH)
-FROZEN, FLATTEN, PROTECT = (
-    {"spec": strategy(on_abort=policy), "status": RunStatus.FAILED, "failure": "why"}
-    for policy in (AbortPolicy.FREEZE, AbortPolicy.FLATTEN, AbortPolicy.PROTECT)
-)
+OVERDUE = exit_(ST.ACCEPTED, send_by=NOON.real - 30 * S, updated_at=NOON.real)
+
+
+def failed(policy: AbortPolicy) -> dict[str, Any]:
+    """A run that was aborted under `policy`."""
+    return {"spec": strategy(on_abort=policy), "status": RunStatus.FAILED, "failure": "why"}
+
+
+FROZEN, FLATTEN, PROTECT = failed(AbortPolicy.FREEZE), failed(AbortPolicy.FLATTEN), failed(AbortPolicy.PROTECT)
 
 
 def ignored(**reasons: str) -> dict[EventType, Decision]:
@@ -44,12 +40,9 @@ def ignored(**reasons: str) -> dict[EventType, Decision]:
 
 def exits(quantity: int, *names: str) -> dict[EventType, Decision]:
     """The events named, each selling `quantity` for its own reason."""
-    reasons = {
-        E.SELL: ExitReason.SCHEDULE,
-        E.STOPLOSS: ExitReason.STOP_LOSS,
-        E.FORCE_STOP: ExitReason.FORCE_STOP,
-        E.SAFETY_ABORT: ExitReason.SAFETY_ABORT,
-    }
+    why = ExitReason
+    reasons = {E.SELL: why.SCHEDULE, E.STOPLOSS: why.STOP_LOSS, E.FORCE_STOP: why.FORCE_STOP}
+    reasons |= {E.SAFETY_ABORT: why.SAFETY_ABORT}
     return {E[name]: Submit(Leg.EXIT, quantity, reasons[E[name]]) for name in names}
 
 
@@ -74,7 +67,6 @@ ENTRY_OPEN = ignored(BUY="entry_in_flight", SELL="not_bought", RETRY="nothing_to
 EXIT_OPEN = ignored(BUY="position_not_none", STOPLOSS="exit_in_flight", SELL="exit_in_flight") | WATCHED
 STOPPING = ignored(BUY="run_not_active", SAFETY_ABORT="no_abort_requested", STOPLOSS="not_latched")
 ABORTED = ignored(BUY="run_not_active", FORCE_STOP="no_stop_requested")
-NOT_CANCELABLE = Ignore("entry_not_cancelable_yet")
 UNWANTED = "entry_no_longer_wanted"
 
 CASES = [
@@ -86,9 +78,7 @@ CASES = [
         "at its time, the book unread",
         run(dirty=True),
         TIME,
-        NOT_BOUGHT
-        | ignored(BUY="book_unread", RETRY="nothing_to_retry")
-        | {E.ORDER_UPDATE: AskBook("broker_update")},
+        NOT_BOUGHT | ignored(BUY="book_unread", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "retry pending",
@@ -169,17 +159,13 @@ CASES = [
     ),
     Case(
         "exit resting too long",
-        run(BOUGHT, exit_(ST.ACCEPTED, send_by=NOON.real - 30 * S, updated_at=NOON.real)),
+        run(BOUGHT, OVERDUE),
         NOON,
         NOTHING_ASKED
         | EXIT_OPEN
         | SELLS_LATER
         | ignored(STOPLOSS="not_latched")
-        | {
-            E.ORDER_UPDATE: Cancel(
-                exit_(ST.ACCEPTED, send_by=NOON.real - 30 * S, updated_at=NOON.real), "resting_too_long"
-            )
-        },
+        | {E.ORDER_UPDATE: Cancel(OVERDUE, "resting_too_long")},
     ),
     Case(
         "the broker hinted",
@@ -216,7 +202,7 @@ CASES = [
         run(DOUBTFUL, stop_requested=StopMode.CLOSE),
         NOON,
         STOPPING
-        | ignored(SELL="not_bought", RETRY="nothing_to_retry", FORCE_STOP=NOT_CANCELABLE.reason)
+        | ignored(SELL="not_bought", RETRY="nothing_to_retry", FORCE_STOP="entry_not_cancelable_yet")
         | {E.ORDER_UPDATE: AskBook("in_doubt")},
     ),
     Case(

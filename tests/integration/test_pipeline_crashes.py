@@ -96,7 +96,7 @@ def test_a_worker_that_dies_holding_the_lock_delays_a_stop_by_its_lease_only(wor
     held = world.live.claim()
     world.breach(STOP)
     assert world.serve(E.STOPLOSS, "sl") == "busy"
-    assert int(world.live.redis.pttl(keys.lock(RUN))) <= 1000  # type: ignore[arg-type]
+    assert int(world.live.redis.pttl(keys.lock(RUN))) <= 1000
     world.live.lease_runs_out()
     world.clock.advance(1)
     world.sweep()

@@ -55,7 +55,7 @@ def test_a_repeat_with_the_same_token_answers_the_same(live: LiveState) -> None:
 def test_a_lease_runs_out_by_itself_and_the_next_one_holds_the_run(live: LiveState) -> None:
     live.arm()
     first = live.claim()
-    assert 0 < int(live.redis.pttl(keys.lock(RUN))) <= 1000  # type: ignore[arg-type]
+    assert 0 < int(live.redis.pttl(keys.lock(RUN))) <= 1000
     live.redis.pexpire(keys.lock(RUN), 1)
     time.sleep(0.01)
     second = live.claim()
@@ -132,10 +132,10 @@ def test_an_extended_lease_keeps_lock_and_slot(live: LiveState) -> None:
     held = live.claim(EventType.SELL, Slot.EXIT)
     before = live.now_us()
     live.store.extend(held, 15 * S)
-    assert int(live.redis.pttl(keys.lock(RUN))) > 14_000  # type: ignore[arg-type]
+    assert int(live.redis.pttl(keys.lock(RUN))) > 14_000
     slot = live.redis.zscore("account:1:slots:exit", RUN)
     assert slot is not None
-    assert float(slot) >= before + 15_000_000  # type: ignore[arg-type]
+    assert float(slot) >= before + 15_000_000
 
 
 def test_a_lost_lease_cannot_be_extended(live: LiveState) -> None:

@@ -138,7 +138,7 @@ def test_a_finished_run_leaves_a_tombstone_and_nothing_else(live: LiveState) -> 
     assert (live.due(), live.armed(SYMBOL), live.latched(SYMBOL)) == (None, set(), set())
     stone: dict[str, str] = live.redis.hgetall(keys.tombstone(RUN))  # type: ignore[assignment]
     assert (stone["status"], stone["position"], stone["tenant"]) == ("stopped", "sold", "alpha")
-    assert int(live.redis.pttl(keys.tombstone(RUN))) > 19 * 3600 * 1000  # type: ignore[arg-type]
+    assert int(live.redis.pttl(keys.tombstone(RUN))) > 19 * 3600 * 1000
     assert len(live.records("test")) == 1
 
 

@@ -46,10 +46,10 @@ def test_the_lease_outlives_the_deadline_and_the_answer(live: LiveState) -> None
     held = live.claim(EventType.BUY, Slot.ENTRY)
     before = live.now_us()
     assert _intend(live, held) is None
-    assert 5_000 < int(live.redis.pttl(keys.lock(RUN))) <= 7_000  # type: ignore[arg-type]
+    assert 5_000 < int(live.redis.pttl(keys.lock(RUN))) <= 7_000
     slot = live.redis.zscore("account:1:slots:entry", RUN)
     assert slot is not None
-    assert float(slot) > before + 5_000_000  # type: ignore[arg-type]
+    assert float(slot) > before + 5_000_000
 
 
 def test_a_repeat_of_the_same_step_gets_the_first_answer_and_changes_nothing(live: LiveState) -> None:

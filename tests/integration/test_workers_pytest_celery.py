@@ -14,7 +14,7 @@ from pytest_celery import CeleryBrokerCluster, CeleryTestBroker, CeleryTestSetup
 from broker_connector.paper.process import PaperControl, paper_broker
 from engine import bootstrap
 from engine.domain.events import Event, EventType
-from engine.domain.orders import OrderStatus
+from engine.domain.orders import Leg, OrderStatus
 from engine.domain.run import Position, Run, RunId
 from engine.ports import StoreClosed
 from engine.stack.valkey import EmbeddedValkey
@@ -24,7 +24,7 @@ from models.database import Sessions, open_database, sessions_of
 from models.repositories import Account, Accounts, Runs, Strategies
 from models.secrets import Credentials, Encrypted
 from tasks.app import app
-from tests.celery_nodes import RedisContainer, WorkerContainer, WorkerNode, app_at
+from tests.celery_nodes import ProcessContainer, RedisContainer, WorkerContainer, WorkerNode, app_at, command_of
 from tests.desk import CREDENTIALS, PAPER, SECRET_KEY, STOP, SYMBOL, Desk, environment, event_of, open_desk
 from tests.processes import eventually
 
@@ -227,13 +227,23 @@ def stored(desk: Desk, sessions: Sessions, **asked: float) -> Run:
     return run
 
 
+@pytest.fixture
+def sweeper(celery_broker_cluster: CeleryBrokerCluster, tmp_path: Path) -> Iterator[ProcessContainer]:
+    """The sweeper's process: what a worker, a message or a Redis took along comes back by what is due."""
+    chosen = environment(celery_broker_cluster.config()["urls"][0])
+    process = ProcessContainer("sweeper", command_of("sweeper"), chosen, tmp_path / "sweeper.log")
+    process.start()
+    yield process
+    process.teardown()
+
+
 @workers(*ALL)
 def test_workers_go_on_after_their_redis_was_killed_and_recovered(
-    celery_setup: CeleryTestSetup, desk: Desk, sessions: Sessions
+    celery_setup: CeleryTestSetup, desk: Desk, sessions: Sessions, sweeper: ProcessContainer
 ) -> None:
     account = Account("acme", "paper", "paper", desk.paper.base_url, desk.paper.ws_url, Credentials(CREDENTIALS))
     assert Accounts(sessions).add(account) == 1
-    held, late = stored(desk, sessions), stored(desk, sessions, buy_in=8)
+    held, late = stored(desk, sessions), stored(desk, sessions, buy_in=15)
     shared = replace(desk.parts, policy=replace(desk.parts.policy, settle_after=timedelta(seconds=1)))
     real, recoverer = shared.real, bootstrap.recoverer(shared, sessions)
 
@@ -250,21 +260,38 @@ def test_workers_go_on_after_their_redis_was_killed_and_recovered(
     celery_setup.broker.restart()
     with pytest.raises(StoreClosed):
         desk.tick("1490.00")
-    # Nobody has vouched for this Redis: a worker that takes a message trades nothing.
+    # Nobody has vouched for this Redis: workers that take a message trade nothing.
     publish(desk, held, EventType.SELL)
-    time.sleep(1)
+    time.sleep(3)
     assert sides(desk) == [("buy", 10)]
     recover()
 
     (breach,) = desk.tick("1490.00")
     desk.parts.publisher.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
+    assert desk.tick("1550.00") == []
     assert eventually(lambda: sides(desk) == [("buy", 10), ("sell", 10)])
     desk.hear()
     assert eventually(lambda: desk.ended(held) == ("stopped", "exited_by_sl"))
-    # A wake-up that was lost is made good by what is due; the price is above the stop again.
-    assert desk.tick("1550.00") == []
-    real.sleep_until(late.buy_at + timedelta(seconds=1))
-    assert bootstrap.sweeper(desk.parts).sweep() == 1
-    assert eventually(lambda: sides(desk) == [("buy", 10), ("sell", 10), ("buy", 10)])
-    assert before == {node.name(): node.container.pid for node in celery_setup.worker_cluster}
+    # The timer of this one was written before the fall, and nobody runs beat here.
+    assert eventually(lambda: sides(desk) == [("buy", 10), ("sell", 10), ("buy", 10)], within=25)
+    assert desk.live(late).live(Leg.EXIT) is None
     assert celery_setup.worker_cluster.ready()
+    assert before == {node.name(): node.container.pid for node in celery_setup.worker_cluster}
+    assert sweeper.status == "running"
+
+
+@pytest.mark.slow
+@workers(STOPLOSS)
+def test_a_worker_is_back_within_seconds_of_its_redis_however_long_that_was_away(
+    celery_setup: CeleryTestSetup, desk: Desk
+) -> None:
+    assert celery_setup.ready(docker=True)
+    celery_setup.broker.kill()
+    time.sleep(21)
+    celery_setup.broker.restart()
+    desk.parts.redis.connection_pool.disconnect()
+    desk.parts.epoch.forget()
+    desk.parts.epoch.open(2)
+    event = publish(desk, desk.run(), EventType.STOPLOSS)
+    (node,) = celery_setup.worker_cluster
+    assert eventually(lambda: event.id in [line["id"] for line in node.lines("event_refused")], within=3)

@@ -49,7 +49,7 @@ def test_what_a_run_asks_for_is_an_action_and_due_at_once(run: Run, now: Moment)
     if urgent is None:
         assert attention is None or attention > now.real
     else:
-        assert not isinstance(urgent[1], Ignore | Wait)
+        assert type(urgent[1]) not in {Ignore, Wait}
         assert decide(run, urgent[0], now, POLICY) == urgent[1]
         assert attention == now.real
 

@@ -28,8 +28,7 @@ ALMOST = st.fixed_dictionaries(
 def test_any_json_is_an_event_or_malformed_and_nothing_else(message: Any) -> None:
     try:
         event = parse_event(message)
-    except MalformedEvent as error:
-        assert ": " in str(error)
-    else:
-        assert isinstance(event, Event)
-        assert parse_event(event.as_wire()) == event
+    except MalformedEvent:
+        return
+    assert isinstance(event, Event)
+    assert parse_event(event.as_wire()) == event

@@ -12,7 +12,7 @@ from engine.domain.routing import Route, apply_ends, apply_reply, retry_delay, r
 from engine.domain.run import RunStatus
 from tests.builders import BUY_AT, entry, exit_, order, run
 
-O, R, C, S = Outcome, Route, RejectCause, OrderStatus
+R, C, S = Route, RejectCause, OrderStatus
 AT = BUY_AT + timedelta(seconds=2)
 CAUSES: tuple[RejectCause | None, ...] = (*RejectCause, None)
 ATTEMPTS = (1, 2, 3, 4, 5, 40)
@@ -22,13 +22,13 @@ def _expected(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | Non
     """The specification's table, row by row."""
     first_three = attempt <= 3
     match (outcome, leg):
-        case (O.ACCEPTED, _):
+        case (Outcome.ACCEPTED, _):
             return R.AWAIT_FILL
-        case (O.TIMEOUT, _):
+        case (Outcome.TIMEOUT, _):
             return R.SETTLE
-        case (O.TOKEN_INVALID, Leg.ENTRY):
+        case (Outcome.TOKEN_INVALID, Leg.ENTRY):
             return R.ABORT
-        case (O.TOKEN_INVALID, Leg.EXIT):
+        case (Outcome.TOKEN_INVALID, Leg.EXIT):
             return R.HOLD_FOR_TOKEN
         case (_, Leg.ENTRY):
             return R.ABORT if cause in (C.MARGIN, C.INPUT) or not first_three else R.RETRY
@@ -36,7 +36,7 @@ def _expected(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | Non
             return R.RETRY if first_three else R.RETRY_AND_ALERT
 
 
-CASES = [(*case, _expected(*case)) for case in product(O, Leg, ATTEMPTS, CAUSES)]
+CASES = [(*case, _expected(*case)) for case in product(Outcome, Leg, ATTEMPTS, CAUSES)]
 
 
 @pytest.mark.parametrize(("outcome", "leg", "attempt", "cause", "expected"), CASES)
@@ -47,7 +47,9 @@ def test_every_answer_leads_where_the_specification_says(
 
 
 def test_an_exit_is_never_abandoned() -> None:
-    roads = {route(outcome, Leg.EXIT, attempt, cause) for outcome, attempt, cause in product(O, range(1, 200), CAUSES)}
+    roads = {
+        route(outcome, Leg.EXIT, attempt, cause) for outcome, attempt, cause in product(Outcome, range(1, 200), CAUSES)
+    }
     assert R.ABORT not in roads
 
 
@@ -61,11 +63,11 @@ def test_the_pause_doubles_up_to_half_a_minute(attempt: int, seconds: int) -> No
 @pytest.mark.parametrize(
     ("outcome", "status"),
     [
-        (O.ACCEPTED, S.ACCEPTED),
-        (O.REJECTED, S.REJECTED),
-        (O.TIMEOUT, S.UNKNOWN),
-        (O.TOKEN_INVALID, S.REJECTED),
-        (O.SERVER_DOWN, S.REJECTED),
+        (Outcome.ACCEPTED, S.ACCEPTED),
+        (Outcome.REJECTED, S.REJECTED),
+        (Outcome.TIMEOUT, S.UNKNOWN),
+        (Outcome.TOKEN_INVALID, S.REJECTED),
+        (Outcome.SERVER_DOWN, S.REJECTED),
     ],
 )
 @pytest.mark.parametrize("leg", Leg)
@@ -79,26 +81,26 @@ def test_an_answer_moves_its_order(leg: Leg, outcome: Outcome, status: OrderStat
 @pytest.mark.parametrize("leg", Leg)
 def test_a_refused_attempt_is_tried_again_after_its_pause(leg: Leg, attempt: int, pause: int) -> None:
     sent = order(leg, S.SENDING, attempt=attempt)
-    routed = apply_reply(run(sent), sent, Reply(O.REJECTED, cause=C.OTHER), AT)
+    routed = apply_reply(run(sent), sent, Reply(Outcome.REJECTED, cause=C.OTHER), AT)
     assert (routed.route, routed.run.retry_at) == (R.RETRY, AT + timedelta(seconds=pause))
     assert not routed.alerts
 
 
 def test_a_broker_that_asks_for_patience_gets_it() -> None:
     sent = exit_(S.SENDING)
-    routed = apply_reply(run(sent), sent, Reply(O.REJECTED, cause=C.RATE_LIMITED, retry_after=0.5), AT)
+    routed = apply_reply(run(sent), sent, Reply(Outcome.REJECTED, cause=C.RATE_LIMITED, retry_after=0.5), AT)
     assert routed.run.retry_at == AT + timedelta(seconds=0.5)
 
 
 def test_an_exit_that_keeps_failing_is_alerted_and_tried_on() -> None:
     sent = exit_(S.SENDING, attempt=9)
-    routed = apply_reply(run(sent), sent, Reply(O.SERVER_DOWN), AT)
+    routed = apply_reply(run(sent), sent, Reply(Outcome.SERVER_DOWN), AT)
     assert (routed.run.failure, routed.run.retry_at) == ("exit_keeps_failing", AT + timedelta(seconds=30))
     assert (routed.run.status, routed.run.is_frozen) == (RunStatus.FAILED, False)
     assert [(alert.severity, alert.code) for alert in routed.alerts] == [("critical", "exit_keeps_failing")]
 
 
-@pytest.mark.parametrize("reply", [Reply(O.SERVER_DOWN), Reply(O.TOKEN_INVALID)])
+@pytest.mark.parametrize("reply", [Reply(Outcome.SERVER_DOWN), Reply(Outcome.TOKEN_INVALID)])
 def test_an_exit_in_trouble_is_told_of_once_not_at_every_attempt(reply: Reply) -> None:
     first = exit_(S.SENDING, attempt=9)
     told = apply_reply(run(first), first, reply, AT)
@@ -109,12 +111,14 @@ def test_an_exit_in_trouble_is_told_of_once_not_at_every_attempt(reply: Reply) -
 
 def test_an_exit_with_a_dead_token_waits_for_authentication_and_says_so() -> None:
     sent = exit_(S.SENDING)
-    routed = apply_reply(run(sent), sent, Reply(O.TOKEN_INVALID), AT)
+    routed = apply_reply(run(sent), sent, Reply(Outcome.TOKEN_INVALID), AT)
     assert routed.run.retry_at == AT + timedelta(seconds=5)
     assert [alert.code for alert in routed.alerts] == ["token_invalid"]
 
 
-@pytest.mark.parametrize("reply", [Reply(O.TOKEN_INVALID), Reply(O.REJECTED, cause=C.MARGIN, message="no margin")])
+@pytest.mark.parametrize(
+    "reply", [Reply(Outcome.TOKEN_INVALID), Reply(Outcome.REJECTED, cause=C.MARGIN, message="no margin")]
+)
 def test_an_entry_that_cannot_succeed_asks_for_the_abort(reply: Reply) -> None:
     sent = entry(S.SENDING)
     routed = apply_reply(run(sent), sent, reply, AT)
@@ -122,7 +126,7 @@ def test_an_entry_that_cannot_succeed_asks_for_the_abort(reply: Reply) -> None:
     assert routed.run.retry_at is None
 
 
-@pytest.mark.parametrize("outcome", [O.ACCEPTED, O.TIMEOUT])
+@pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.TIMEOUT])
 def test_acceptance_and_doubt_ask_for_nothing_yet(outcome: Outcome) -> None:
     sent = entry(S.SENDING)
     routed = apply_reply(run(sent), sent, Reply(outcome), AT)
