@@ -1,6 +1,6 @@
 """Prints a strategies file whose trades are a moment ahead, for `engine up --market synthetic`.
 
-    .venv/bin/python examples/soon.py | .venv/bin/engine strategy add
+.venv/bin/python examples/soon.py | .venv/bin/engine strategy add
 """
 
 import json
