@@ -82,7 +82,6 @@ class Listener:
             self._log("ticks_kept", reason=str(error))
         missed: dict[str, list[Tick]] = {}
         for tick in ticks:
-            lowest, latest = missed.get(tick.symbol, [tick, tick])
+            lowest = missed.get(tick.symbol, [tick])[0]
             missed[tick.symbol] = [min(lowest, tick, key=lambda t: t.price), tick]
-            del latest
         self._missed = missed

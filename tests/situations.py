@@ -122,6 +122,12 @@ CASES = [
         HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
     ),
     Case(
+        "latched, the book unread",
+        run(BOUGHT, latch=latch(), dirty=True),
+        NOON,
+        HELD | SELLS_LATER | ignored(STOPLOSS="book_unread") | {E.ORDER_UPDATE: AskBook("broker_update")},
+    ),
+    Case(
         "latched with the entry still open",
         run(PART, latch=latch()),
         NOON,

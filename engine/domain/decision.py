@@ -234,6 +234,9 @@ def _exit(run: Run, reason: ExitReason, now: Moment) -> Decision:
         return Ignore("frozen")
     if run.live(Leg.EXIT):
         return Ignore("exit_in_flight")
+    if run.dirty:
+        # The book may hold an exit we do not know of; a second one would be a short.
+        return Ignore("book_unread")
     if run.retry_at and now.real < run.retry_at:
         return Wait(run.retry_at)
     return Submit(Leg.EXIT, run.held, reason)

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from engine.domain.orders import TERMINAL, Evidence, Leg, Order, Side
+from engine.domain.orders import Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
@@ -203,16 +203,3 @@ class Run:
 
 
 SIDE_OF: dict[Leg, Side] = {Leg.ENTRY: Side.BUY, Leg.EXIT: Side.SELL}
-
-__all__ = [
-    "SIDE_OF",
-    "TERMINAL",
-    "ExitReason",
-    "Latch",
-    "Position",
-    "Run",
-    "RunId",
-    "RunStatus",
-    "client_order_id",
-    "parse_client_order_id",
-]

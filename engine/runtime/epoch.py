@@ -64,11 +64,6 @@ class EpochGuard:
         self._epoch = epoch
         return epoch
 
-    def close(self) -> None:
-        """Shut the store to everyone until it is opened again."""
-        self._redis.delete(keys.EPOCH)
-        self._epoch = None
-
     def stored(self) -> tuple[int, str] | None:
         """The (n, run id) Redis holds; None where it holds none."""
         text = self._redis.get(keys.EPOCH)

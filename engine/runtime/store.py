@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.client import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.domain.events import Event
@@ -255,8 +255,6 @@ class RedisStore:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if attempt == REPEATS:
                     raise StoreClosed(f"Redis does not answer: {error}") from error
-            except NoScriptError as error:  # pragma: no cover - redis-py reloads scripts itself
-                raise StoreClosed(f"Redis lost its scripts: {error}") from error
             except ResponseError as error:
                 if str(error).startswith("EPOCH"):
                     self._epoch.forget()
