@@ -32,6 +32,10 @@ class LiveState:
     store: RedisStore
     _tokens: Any = field(default_factory=lambda: count(1))
 
+    def lose_epoch(self) -> None:
+        """Shut the store to everyone, as a loss does."""
+        self.redis.delete(keys.EPOCH)
+
     def arm(self, what: Run | None = None, *, buying: bool = True) -> Run:
         """Put a run into the live state, due at its time, its stop armed."""
         armed = what or run()

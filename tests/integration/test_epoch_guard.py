@@ -62,7 +62,7 @@ def test_a_process_that_was_refused_works_on_once_the_store_is_open_again(live: 
 def test_a_store_that_was_closed_is_closed_to_everyone(live: LiveState, second: Redis) -> None:
     store = RedisStore(second, EpochGuard(second))
     store.sweep(1)
-    live.client.delete(keys.EPOCH)
+    live.lose_epoch()
     for each in (store, live.store):
         with pytest.raises(StoreClosed):
             each.sweep(1)

@@ -111,14 +111,14 @@ def test_a_spike_fires_only_when_confirmed_or_when_nobody_contradicts_it(watch: 
 
 
 def test_a_pause_without_doubts_asks_the_store_nothing(watch: Watch) -> None:
-    watch.world.live.epoch.close()
+    watch.world.live.lose_epoch()
     assert watch.listener.on_pause() == 0
 
 
 def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(watch: Watch) -> None:
     watch.world.live.arm(run(spec=strategy(id=20, symbol=OTHER)))
     watch.frame(tick(GOOD, 1, symbol=OTHER))
-    watch.world.live.epoch.close()
+    watch.world.live.lose_epoch()
     assert watch.frame(tick(9_700, 1), tick(9_800, 1, symbol=OTHER)) == 0
     assert watch.frame(tick(STOP, 2)) == 0
     assert watch.frame(tick(9_900, 3)) == 0
@@ -132,7 +132,7 @@ def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(
 
 
 def test_what_was_missed_is_played_before_the_next_frame(watch: Watch) -> None:
-    watch.world.live.epoch.close()
+    watch.world.live.lose_epoch()
     watch.frame(tick(STOP, 2))
     watch.world.live.epoch.open(5)
     assert watch.frame(tick(9_900, 3)) == 1
