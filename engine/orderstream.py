@@ -5,6 +5,7 @@ Knows no connection. A tag that is none of ours is somebody else's order: counte
 
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
+from engine.domain.orders import Evidence, OrderStatus
 from engine.domain.run import parse_client_order_id
 from engine.ports import Clock, Log, Publisher, Store
 
@@ -27,7 +28,12 @@ class OrderStream:
             return False
         evidence = entry.evidence
         answer = self._store.tell(ours[0], evidence, self._clock.now().real)
-        if answer in ("ok", "full"):
+        if answer in ("ok", "full") and _is_news(evidence):
             name = f"upd:{evidence.client_order_id}:{evidence.status}:{evidence.filled_quantity}"
             self._publisher.publish(Event(name, EventType.ORDER_UPDATE, ours[0]))
         return True
+
+
+def _is_news(evidence: Evidence) -> bool:
+    """Whether a worker must know now: that an order stands, its own answer has told, and the run keeps it."""
+    return evidence.status is not OrderStatus.ACCEPTED or evidence.filled_quantity > 0

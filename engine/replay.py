@@ -62,13 +62,18 @@ def day_of(ticks: Path, strategies: Path) -> Day:
         market_date = date.fromisoformat(ticks.resolve().name)
     except ValueError:
         raise EnvironmentProblem(f"{ticks}: the folder's name must be the market date, as 2021-04-12") from None
-    if not any(ticks.glob("*.csv.gz")):
+    recorded = {f"{EXCHANGE}:{path.name.removesuffix('.csv.gz')}" for path in ticks.glob("*.csv.gz")}
+    if not recorded:
         raise EnvironmentProblem(f"{ticks}: no SYMBOL.csv.gz in it")
     try:
         text = strategies.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EnvironmentProblem(f"cannot read {strategies}: {error}") from None
-    return Day(market_date, parse(text, str(strategies)))
+    drafts = parse(text, str(strategies))
+    absent = [f"{draft.where}: symbol: {draft.symbol} has no ticks in {ticks}" for draft in drafts]
+    if wrong := [line for line, draft in zip(absent, drafts, strict=True) if draft.symbol not in recorded]:
+        raise StrategyFileError(str(strategies), wrong)
+    return Day(market_date, drafts)
 
 
 def recorded_market(ticks: Path, day: Day) -> Market:

@@ -32,7 +32,9 @@ class RedBeatTimers:
 
     def schedule(self, run: Run, now: Moment) -> None:
         """Trigger BUY and SELL at their instants, converted from market time now."""
-        for kind, due in ((EventType.BUY, now.when(run.buy_at)), (EventType.SELL, now.when(run.sell_at))):
+        instants = ((EventType.SELL, now.when(run.sell_at)), (EventType.BUY, now.when(run.buy_at)))
+        # The later one first: a message published at once may end the run, and must find every entry to cancel.
+        for kind, due in instants:
             event = Event(f"{kind.value.lower()}:{run.id}", kind, run.id)
             if due - now.real < TOO_CLOSE:
                 self._publisher.publish(event, at=due)

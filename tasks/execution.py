@@ -5,13 +5,20 @@ from typing import Any
 from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdown
 
 from engine import bootstrap
+from engine.ports import StoreClosed
 from tasks.app import app
 
 Wire = dict[str, Any]
 
 
 def _process(event: Wire) -> str:
-    return bootstrap.worker().pipeline.process(event)
+    worker = bootstrap.worker()
+    try:
+        return worker.pipeline.process(event)
+    except StoreClosed as error:
+        # The run's own fields bring it back once the recoverer has opened the store again.
+        worker.parts.log("store_closed", reason=str(error), event=event)
+        return "store_closed"
 
 
 @app.task(name="execution.buy")

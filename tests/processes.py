@@ -1,7 +1,8 @@
 """What tests ask about real processes: are they gone, does something come true in time."""
 
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 
@@ -33,3 +34,9 @@ def eventually(condition: Callable[[], bool], *, within: float = 10.0) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def hearing_ctrl_c(command: Sequence[str]) -> list[str]:
+    """`command` with SIGINT as a terminal gives it: what a shell starts in the background ignores it."""
+    hear = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    return [sys.executable, "-c", hear, *command]

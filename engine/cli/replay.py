@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from broker_connector.registry import Credentials, connect
+from engine.calendar import ZONES
 from engine.cli import DONE
 from engine.cli.output import console, print_json, status_line
 from engine.domain.run import Run
@@ -50,7 +51,9 @@ def _replay(directory: Path, market: Market, day: Day, speed: float) -> ReplayRe
             def progress(now: datetime, runs: Sequence[Run]) -> None:
                 ended = sum(each.is_terminal for each in runs)
                 held = sum(each.held > 0 for each in runs)
-                say(f"market time {now.astimezone():%H:%M:%S %Z}: {held} held, {ended} of {len(day.drafts)} ended")
+                say(
+                    f"market time {now.astimezone(ZONES[EXCHANGE]):%H:%M:%S}: {held} held, {ended} of {len(day.drafts)} ended"
+                )
 
             return replay.run(progress)
     finally:

@@ -16,7 +16,7 @@ import pytest
 from engine.calendar import ZONES
 from engine.stack.state import Running, StateDir
 from tests.commands import engine
-from tests.processes import all_gone, eventually, family
+from tests.processes import all_gone, eventually, family, hearing_ctrl_c
 
 #: Seconds the processes may take to be ready on a busy machine, and to end.
 READY_WITHIN, STOPPED_WITHIN = 120.0, 45.0
@@ -34,7 +34,10 @@ class Up:
         self._state, self._log = state, log
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                engine("up", "--market", "synthetic"), stdout=output, stderr=output, env=self._environment
+                hearing_ctrl_c(engine("up", "--market", "synthetic")),
+                stdout=output,
+                stderr=output,
+                env=self._environment,
             )
 
     def is_ready(self) -> bool:

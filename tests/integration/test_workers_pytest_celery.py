@@ -180,6 +180,7 @@ def test_exits_leave_a_waiting_queue_before_retries_and_entries(celery_setup: Ce
     assert [line["type"] for line in node.lines("event_served")] == ["SELL", "SELL", "RETRY", "RETRY", "BUY", "BUY"]
 
 
+@pytest.mark.slow
 @workers(ORDERS)
 def test_a_task_whose_worker_was_killed_is_delivered_again_and_its_order_sent_once(
     celery_setup: CeleryTestSetup, desk: Desk
