@@ -51,9 +51,8 @@ def _replay(directory: Path, market: Market, day: Day, speed: float) -> ReplayRe
             def progress(now: datetime, runs: Sequence[Run]) -> None:
                 ended = sum(each.is_terminal for each in runs)
                 held = sum(each.held > 0 for each in runs)
-                say(
-                    f"market time {now.astimezone(ZONES[EXCHANGE]):%H:%M:%S}: {held} held, {ended} of {len(day.drafts)} ended"
-                )
+                at = now.astimezone(ZONES[EXCHANGE])
+                say(f"market time {at:%H:%M:%S}: {held} held, {ended} of {len(day.drafts)} ended")
 
             return replay.run(progress)
     finally:
