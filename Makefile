@@ -6,7 +6,7 @@ DEV := .venv/.installed-dev
 CHECKED := engine tasks broker_connector models tests celeryconfig.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow check format lock clean
+.PHONY: help install install-dev demo test test-slow simulate check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(DEV) ## run the tests except the slow ones
 
 test-slow: $(DEV) ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
+
+simulate: $(RUNTIME) ## play SEEDS seeds of the simulated world, from seed FIRST
+	@$(BIN)/engine simulate --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
 
 check: $(DEV) ## lint, format check, types, layers, compose file
 	$(BIN)/ruff check .

@@ -17,8 +17,6 @@ from models.repositories.strategies import Strategies
 
 #: How long a run that was just created may take to be armed, and how often it is looked for, seconds.
 ARMED_WITHIN, LOOK_EVERY = 5.0, 0.2
-#: How long a run may still appear after its strategy was kept from getting one, seconds: some rounds of arming.
-APPEARS_WITHIN = 1.5
 
 
 class Stopping:
@@ -32,13 +30,9 @@ class Stopping:
 
     def stop(self, strategy: Strategy) -> str:
         """Stop `strategy` and say what follows; raises EnvironmentProblem."""
+        if self._strategies.retire(strategy.id):
+            return "has no run yet and gets none any more"
         runs = self._open(strategy)
-        if not runs and self._strategies.retire(strategy.id):
-            # The arming that had read it before may still give it a run.
-            time.sleep(APPEARS_WITHIN)
-            runs = self._open(strategy)
-            if not runs:
-                return "has no run yet and gets none any more"
         if not runs:
             return "has ended already; nothing to stop"
         return "; ".join(self._stop_run(run) for run in runs)

@@ -26,12 +26,15 @@ class Runs:
         return self.create_all([run]) == 1
 
     def create_all(self, runs: Sequence[Run]) -> int:
-        """Store those of `runs` that are absent, in one transaction; how many were."""
-        if not runs:
-            return 0
+        """Store those of `runs` that are absent and whose strategy is active, in one transaction; how many were."""
+        wanted = {run.id.strategy_id for run in runs}
+        active = select(StrategyRow.id).where(StrategyRow.id.in_(wanted), StrategyRow.status == RunStatus.ACTIVE)
         statement = insert(RunRow).on_conflict_do_nothing().returning(RunRow.id)
         with self._sessions.begin() as session:
-            return len(session.scalars(statement, [_to_row(run) for run in runs]).all())
+            # Held to the end: a strategy that is being retired gets no run, one that gets a run is not retired.
+            alive = set(session.scalars(active.order_by(StrategyRow.id).with_for_update()))
+            rows = [_to_row(run) for run in runs if run.id.strategy_id in alive]
+            return len(session.scalars(statement, rows).all()) if rows else 0
 
     def get(self, run: RunId) -> Run | None:
         """The run of that id, with its orders."""

@@ -61,6 +61,8 @@ class Strategies:
         waits = (StrategyRow.id == strategy_id, StrategyRow.status == RunStatus.ACTIVE, ~has_run)
         statement = update(StrategyRow).where(*waits).values(status=RunStatus.STOPPED).returning(StrategyRow.id)
         with self._sessions.begin() as session:
+            # `Runs.create_all` locks the same row: whichever is second sees what the first has done.
+            session.execute(select(StrategyRow.id).where(StrategyRow.id == strategy_id).with_for_update())
             return session.scalar(statement) is not None
 
     def get(self, strategy_id: int) -> Strategy | None:

@@ -1,6 +1,7 @@
 """The repositories on a real PostgreSQL: domain values in, the same domain values out."""
 
 import logging
+import threading
 import time as clock
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -257,6 +258,26 @@ def test_many_runs_are_created_at_once_and_those_that_exist_are_left_alone(
     assert runs.create_all([]) == 0
     assert runs.create_all([replace(three[0], stop_units=1), *three[1:]]) == 2
     assert runs.of_date(DAY) == three
+
+
+def test_a_strategy_being_retired_gets_no_run_and_one_that_got_a_run_is_not_retired(
+    sessions: Sessions, strategies: Strategies
+) -> None:
+    (added,) = strategies.add([DRAFT])
+    runs, run = Runs(sessions), _run(added.id, strategies)
+    created: list[int] = []
+    arming = threading.Thread(target=lambda: created.append(runs.create_all([run])))
+    with sessions.begin() as retiring:
+        # Half way through `retire`: the row is locked and not yet committed.
+        retiring.execute(text("UPDATE strategies SET status = 'stopped' WHERE id = :id"), {"id": added.id})
+        arming.start()
+        arming.join(0.5)
+        assert created == [], "arming did not wait for the one who retires"
+    arming.join()
+    assert (created, runs.of_date(DAY)) == ([0], [])
+    (other,) = strategies.add([replace(DRAFT, name="other")])
+    assert runs.create(_run(other.id, strategies)) is True
+    assert strategies.retire(other.id) is False
 
 
 def test_unarmed_are_the_active_strategies_of_the_date_without_a_run(
