@@ -91,6 +91,7 @@ def test_a_symbol_the_day_does_not_have_is_refused_before_anything_is_traded(
     assert "NOSUCH" in lines[-1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_writes_no_report(ticks: Path, scratch: Path, tmp_path: Path) -> None:
     report, said = tmp_path / "report.json", tmp_path / "said"
     strategies = write_strategies(tmp_path, [GOOD])

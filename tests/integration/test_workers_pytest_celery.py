@@ -239,6 +239,7 @@ def sweeper(celery_broker_cluster: CeleryBrokerCluster, tmp_path: Path) -> Itera
     process.teardown()
 
 
+@pytest.mark.slow
 @workers(*ALL)
 def test_workers_go_on_after_their_redis_was_killed_and_recovered(
     celery_setup: CeleryTestSetup, desk: Desk, sessions: Sessions, sweeper: ProcessContainer
