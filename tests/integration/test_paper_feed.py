@@ -124,7 +124,7 @@ def test_a_cut_line_is_opened_again_and_resubscribed(paper: PaperControl) -> Non
             await until(events, a(Disconnected))
             await until(events, a(Connected))
             await asyncio.to_thread(paper.price, "NSE:INFY", "1503.00")
-            await until(events, price_of(150300))
+            assert await until(events, price_of(150300))
 
     asyncio.run(scenario())
 

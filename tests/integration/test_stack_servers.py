@@ -131,6 +131,7 @@ def test_a_stale_lock_file_that_names_a_living_process_does_not_matter(directory
     server.start()
     try:
         check_database(server.url)
+        assert server.pid not in (None, os.getpid())
     finally:
         server.stop()
 
