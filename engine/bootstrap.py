@@ -7,14 +7,14 @@ from functools import partial
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
-from broker_connector.registry import PAPER_PROFILE, entry_of
+from broker_connector.registry import BROKERS
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import CeleryPublisher
-from engine.domain.decision import Policy
+from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.ledger import Drainer
 from engine.listener import AFTER_CLOSE, Listener
@@ -83,7 +83,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         brokers=BrokerPool(store.account, partial(decrypt, current)),
         publisher=publisher,
         timers=RedBeatTimers(app, publisher),
-        policy=current.policy(max(entry_of("kite").profile.grace, PAPER_PROFILE.grace)),
+        policy=current.policy(),
         log=log,
     )
 
@@ -164,7 +164,7 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
         calendar(shared.settings, sessions),
         shared.clock,
         shared.settings.deployment,
-        shared.policy.settle_after,
+        max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
     )
 

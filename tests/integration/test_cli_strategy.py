@@ -272,7 +272,7 @@ def armed(sessions: Sessions, strategy: Strategy) -> Run:
     """The run of `strategy`, as the recoverer makes it."""
     day: date = strategy.trading_date or TOMORROW
     buy_at, sell_at = (datetime.combine(day, wall, ZONES["NSE"]) for wall in (time(10), time(15)))
-    run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, stop_units=150_000)
+    run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, sell_at, stop_units=150_000)
     Runs(sessions).create(run)
     with connect(settings().redis_url) as redis:
         epoch = EpochGuard(redis)
