@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, Ignore, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -450,5 +450,40 @@ CASES = [
         seen(BOUGHT, OVERDUE, **FROZEN),
         NOON,
         ABORTED | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted") | SELLS_LATER | WATCHED,
+    ),
+    Case(
+        "frozen, and its user wants it closed",
+        seen(BOUGHT, stop_requested=StopMode.CLOSE, **FROZEN),
+        NOON,
+        ABORTED
+        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
+        | exits(10, "FORCE_STOP")
+        | {E.SELL: Wait(SELL_AT), E.RETRY: Submit(Leg.EXIT, 10, ExitReason.FORCE_STOP)},
+    ),
+    Case(
+        "a human stated that the doubtful entry was never placed",
+        seen(DOUBTFUL, absent=DOUBTFUL.client_order_id),
+        NOON,
+        NOTHING_ASKED
+        | ENTRY_OPEN
+        | {kind: GiveUp(DOUBTFUL) for kind in (E.FORCE_STOP, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "a human stated that the position is closed",
+        seen(BOUGHT, latch=latch(), closed_elsewhere=True, **PROTECT),
+        EVENING,
+        ABORTED
+        | ignored(STOPLOSS="frozen", SELL="frozen", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
+        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY)},
+    ),
+    Case(
+        "a human stated that the position is closed, an exit in flight",
+        seen(BOUGHT, EXITING, closed_elsewhere=True, **PROTECT),
+        NOON,
+        ABORTED
+        | WATCHED
+        | SELLS_LATER
+        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", FORCE_STOP="exit_in_flight"),
     ),
 ]

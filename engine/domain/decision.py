@@ -7,7 +7,7 @@ nothing. Says what to do, not how; `engine.domain.routing` says what follows an 
 from collections.abc import Callable
 from datetime import datetime
 
-from engine.domain.action import Abort, Action, Cancel, Decision, Finish, Ignore, Policy, Submit, Wait
+from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.exits import ask, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
@@ -81,19 +81,32 @@ def _stop_loss(run: Run, now: Moment, policy: Policy) -> Decision:
 
 
 def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
+    if resolved := _resolved(run):
+        return resolved
     if run.stop_requested is None:
         return Ignore("no_stop_requested")
-    entry = run.live(Leg.ENTRY)
     if run.stop_requested is StopMode.CLOSE and run.held > 0:
         decision = sell_all(run, ExitReason.FORCE_STOP, now, policy)
+        entry = run.live(Leg.ENTRY)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
-    if entry is not None:
-        return _withdraw(entry)
-    if run.live(Leg.EXIT):
-        return Ignore("exit_in_flight")
     if run.stop_requested is StopMode.CLOSE and not is_watched_out(run, now):
-        return Ignore("given_up_attempts_watched")
-    return Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}")
+        return _end(run, Ignore("given_up_attempts_watched"))
+    return _end(run, Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}"))
+
+
+def _resolved(run: Run) -> Decision | None:
+    """What follows of what a human stated: an attempt that was never placed, a position that is closed."""
+    stated = [order for order in run.orders if order.client_order_id == run.absent and order.is_doubtful]
+    if stated:
+        return GiveUp(stated[0])
+    return _end(run, Finish(RunStatus.STOPPED, "closed_elsewhere")) if run.closed_elsewhere else None
+
+
+def _end(run: Run, end: Decision) -> Decision:
+    """`end`, once nothing of the run can trade."""
+    if entry := run.live(Leg.ENTRY):
+        return _withdraw(entry)
+    return Ignore("exit_in_flight") if run.live(Leg.EXIT) else end
 
 
 def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:

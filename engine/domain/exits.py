@@ -39,7 +39,7 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
-    if run.is_frozen:
+    if run.is_frozen or run.closed_elsewhere:
         return Ignore("frozen")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)

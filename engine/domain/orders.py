@@ -164,6 +164,11 @@ class Order:
         return self.given_up and self.status not in TERMINAL
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether nobody knows if it reached the broker, and nothing has replaced it."""
+        return self.status in (OrderStatus.SENDING, OrderStatus.UNKNOWN) and not self.given_up
+
+    @property
     def is_resting(self) -> bool:
         """Whether it is known to stand at the broker."""
         return self.status in (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCEL_PENDING)

@@ -143,6 +143,9 @@ class Run:
     latch: Latch | None = None
     stop_requested: StopMode | None = None
     abort_requested: str = ""
+    #: What a human resolved: the attempt that never reached the broker, and that the position was closed elsewhere.
+    absent: str = ""
+    closed_elsewhere: bool = False
     retry_at: datetime | None = None
     orders: tuple[Order, ...] = ()
     #: Something about its orders changed at the broker and we do not know what.
@@ -189,8 +192,8 @@ class Run:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether an abort left the position to a human; an exit that merely keeps failing is no abort."""
-        aborted = self.status is RunStatus.FAILED and self.failure not in EXIT_TROUBLES
+        """Whether an abort left the position to a human who has not said anything yet; trouble of an exit is none."""
+        aborted = self.status is RunStatus.FAILED and self.failure not in EXIT_TROUBLES and not self.stop_requested
         return aborted and self.strategy.on_abort is AbortPolicy.FREEZE
 
     @property

@@ -29,7 +29,7 @@ def _each(run: Run, now: Moment, policy: Policy) -> Iterator[Decision]:
 
 
 def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
-    if order.status in (OrderStatus.UNKNOWN, OrderStatus.SENDING):
+    if order.is_doubtful:
         return _doubtful(run, order, now, policy)
     known_at = order.updated_at or order.send_by
     resting_since = known_at if order.status is OrderStatus.CANCEL_PENDING else order.send_by
