@@ -156,7 +156,7 @@ def recoverer_lock(current: Settings) -> AdvisoryLock:
 def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     """The recoverer."""
     return Recoverer(
-        DurableState(sessions),
+        DurableState(sessions, lambda epoch: drainer(shared, sessions, epoch).drain_all()),
         shared.store,
         shared.epoch,
         shared.brokers,

@@ -45,6 +45,11 @@ class Drainer:
         self._redis.xtrim(keys.LEDGER, minid=behind)
         return len(entries)
 
+    def drain_all(self) -> None:
+        """Carry everything there is. Raises models.drain.Fenced."""
+        while self.drain():
+            pass
+
 
 def _entries_of(read: Any) -> list[tuple[str, dict[str, str]]]:
     if not read:

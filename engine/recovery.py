@@ -37,6 +37,9 @@ class Durable(Protocol):
     def open_runs(self) -> Sequence[Run]:
         """Runs that still need the engine, with their orders."""
 
+    def drain(self, epoch: int) -> None:
+        """Store what the ledger's stream still holds, as the drainer of `epoch`."""
+
 
 class Calendar(Protocol):
     """Which sessions there are."""
@@ -69,6 +72,9 @@ class LiveState(Store, Protocol):
 
     def write_account(self, account: AccountState) -> None:
         """Put an account where workers read it."""
+
+    def forget_runs(self) -> None:
+        """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
 
 
 class Recoverer:
@@ -112,12 +118,15 @@ class Recoverer:
         if stored is not None and known is not None and stored == known and stored[1] == run_id:
             self._log("epoch_kept", epoch=stored[0])
             return
-        runs = self._durable.open_runs()
         n = self._durable.advance_epoch(run_id)
+        self._durable.drain(n)
+        runs = self._durable.open_runs()
         if runs and known is not None:
             # A call under way when Redis went may still reach the broker: no attempt is numbered before it shows.
             self._log("recovery_waits", epoch=n, seconds=self._settle_after.total_seconds(), runs=len(runs))
             sleep_until(real_now() + self._settle_after)
+        # A server that kept its state may lack its last second of it: all is rebuilt from what is durable.
+        self._store.forget_runs()
         self._epoch.open(n)
         # What was written to the Redis that is gone has to be written again.
         self._accounts.clear()
@@ -181,9 +190,6 @@ class Recoverer:
         armed = self._store.arm(run, now.real if run.dirty else now.when(run.buy_at), buying=bool(run.orders))
         if armed is Armed.ENDED:
             return False
-        if armed is Armed.EXISTS and run.dirty:
-            # The live state outlived its server's restart, but perhaps not its last second.
-            self._store.signal(run.id, {"dirty": "1"}, now.real)
         self._timers.schedule(run, now)
         return True
 

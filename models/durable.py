@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 
 from sqlalchemy import Text, cast, select
@@ -20,8 +20,10 @@ from models.tables import AccountRow, TenantRow
 class DurableState:
     """The `Durable` port."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, drain: Callable[[int], None] = lambda _epoch: None) -> None:
+        """`drain`: store what the ledger still holds, as the drainer of that epoch."""
         self._sessions = sessions
+        self._drain = drain
         self._epochs = Epoch(sessions)
         self._strategies = Strategies(sessions)
         self._runs = Runs(sessions)
@@ -45,6 +47,9 @@ class DurableState:
 
     def create_runs(self, runs: Sequence[Run]) -> None:
         self._runs.create_all(runs)
+
+    def drain(self, epoch: int) -> None:
+        self._drain(epoch)
 
     def open_runs(self) -> Sequence[Run]:
         return self._runs.open()

@@ -486,4 +486,12 @@ CASES = [
         | SELLS_LATER
         | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", FORCE_STOP="exit_in_flight"),
     ),
+    Case(
+        "stop requested, the book unread",
+        seen(stop_requested=StopMode.LEAVE, dirty=True),
+        TIME,
+        STOPPING
+        | ignored(SELL="not_bought", FORCE_STOP="book_unread", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: AskBook("broker_update")},
+    ),
 ]

@@ -14,6 +14,7 @@ from engine.domain.orders import Order
 from engine.domain.run import Run, RunStatus
 from engine.domain.strategy import StopMode
 from engine.stack.problems import EnvironmentProblem
+from models.repositories.runs import Runs
 
 COLUMNS = ("run", "flagged_for", "held", "symbol", "choice", "what_it_does")
 
@@ -93,7 +94,7 @@ def choices(runs: Sequence[Run]) -> list[Row]:
     ]
 
 
-def resolve(remote: Remote, runs: Sequence[Run], choice: Choice) -> list[Row]:
+def resolve(remote: Remote, stored: Runs, runs: Sequence[Run], choice: Choice) -> list[Row]:
     """Carry `choice` out on the flagged run of `runs`; raises EnvironmentProblem where it suits none, or several."""
     way = WAYS[choice]
     fitting = [run for run in runs if is_flagged(run) and way.suits(run)]
@@ -102,6 +103,9 @@ def resolve(remote: Remote, runs: Sequence[Run], choice: Choice) -> list[Row]:
         problem = f"it would resolve {named}: say which with --run" if fitting else "nothing it could resolve"
         raise EnvironmentProblem(f"{choice}: {problem}; without --as the choices are listed")
     (run,) = fitting
-    if not ask(remote, run, way.fields(run)):
+    fields = way.fields(run)
+    if "stop_requested" in fields:
+        stored.request_stop(run.id, StopMode(fields["stop_requested"]))
+    if not ask(remote, run, fields):
         raise EnvironmentProblem(f"run {run.id} has ended meanwhile; nothing to resolve")
     return [{"run": str(run.id), "choice": choice.value, "what_it_does": way.does(run)}]

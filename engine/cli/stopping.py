@@ -45,6 +45,7 @@ class Stopping:
         return [run for run in runs if run.status is RunStatus.ACTIVE or not run.is_terminal]
 
     def _stop_run(self, run: Run) -> str:
+        self._runs.request_stop(run.id, self._mode)
         if not ask(self._remote, run, {"stop_requested": self._mode.value}):
             return "has ended already; nothing to stop"
         live = self._remote.store.run(str(run.id)) or run

@@ -107,7 +107,7 @@ def resolve(name: str, tenant: str | None, run: str | None, choice: Choice | Non
     live = _live_states(engine, stored)
     runs = [live.get(str(each.id), each) for each in stored if run in (None, str(each.id))]
     if choice is not None:
-        rows = resolving.resolve(engine.remote(), runs, choice)
+        rows = resolving.resolve(engine.remote(), Runs(engine.sessions), runs, choice)
         print_rows("Resolved", rows, [name for name in resolving.COLUMNS if name in rows[0]], as_json=as_json)
         return DONE
     rows = resolving.choices(runs)

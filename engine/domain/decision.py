@@ -89,6 +89,9 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
         decision = sell_all(run, ExitReason.FORCE_STOP, now, policy)
         entry = run.live(Leg.ENTRY)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
+    if run.dirty:
+        # The book may hold orders we do not know of: a loss can take those of the last second.
+        return _end(run, Ignore("book_unread"))
     if run.stop_requested is StopMode.CLOSE and not is_watched_out(run, now):
         return _end(run, Ignore("given_up_attempts_watched"))
     return _end(run, Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}"))

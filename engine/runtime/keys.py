@@ -6,6 +6,9 @@ LEDGER = "ledger"
 SYMBOLS = "symbols"
 MARKET_CLOCK = "market:clock"
 
+#: Patterns of the keys that live runs are made of.
+OF_RUNS = ("runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*", DUE)
+
 
 def strategy(strategy_id: int) -> str:
     """The standing instruction."""

@@ -245,6 +245,13 @@ class RedisStore:
         details |= account.limits
         self._ask(partial(self._redis.hset, keys.account(account.id), mapping=details))
 
+    def forget_runs(self) -> None:
+        """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
+        for pattern in keys.OF_RUNS:
+            names = self._ask(partial(self._redis.keys, pattern))
+            if names:
+                self._ask(partial(self._redis.unlink, *names))
+
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""
         names: list[str] = self._ask(partial(self._redis.zrange, keys.DUE, 0, -1))

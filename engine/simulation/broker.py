@@ -5,7 +5,7 @@ Faults are chances the world's random numbers decide; everything heals when the 
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -25,11 +25,13 @@ from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 
 #: Longest an accepted order may stay out of the book while its answer was lost.
 LATEST = timedelta(seconds=8)
+#: How long an answer takes that takes its time: longer than any lease.
+HANGS_FOR = timedelta(seconds=10)
 #: How often an order whose answer is lost appears late, and how often a fill is a whole one.
 LATE, WHOLE = 0.5, 0.6
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Chances:
     """How often the line fails, each a probability a call; all 0 once healed."""
 
@@ -41,6 +43,8 @@ class Chances:
     lose_request: float = 0.0
     unreadable: float = 0.0
     cancel_order: float = 0.0
+    #: The answer takes its time.
+    hang: float = 0.0
 
 
 @dataclass
@@ -76,6 +80,8 @@ class SimulatedBroker:
     now: Callable[[], datetime]
     #: Called at each boundary with its name; the world interleaves and crashes there.
     boundary: Callable[[str], None]
+    #: Called where an answer takes so long.
+    hang: Callable[[timedelta], None]
     #: Called with each change a push tells of.
     push: Callable[[BookEntry], None]
     chances: Chances = field(default_factory=Chances)
@@ -100,6 +106,8 @@ class SimulatedBroker:
         self.revision += 1
         if self._happens(self.chances.reject):
             placed.status = OrderStatus.REJECTED
+        if self._happens(self.chances.hang):
+            self.hang(HANGS_FOR)
         self.boundary("broker.placed")
         if lost:
             return Reply(Outcome.TIMEOUT, message="answer lost")
@@ -165,7 +173,7 @@ class SimulatedBroker:
 
     def heal(self) -> None:
         """No fault from here on."""
-        self.chances = replace(Chances())
+        self.chances = Chances()
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance

@@ -68,7 +68,17 @@ def _play_all(numbers: Iterable[int]) -> Failure | None:
 def _simpler() -> Iterator[Callable[[Seed], Seed]]:
     """Ways to make a seed simpler, one fault each."""
     yield lambda each: replace(each, runs=1)
-    for name in ("crash", "lose_message", "repeat_message", "lose_push", "repeat_reply"):
+    for name in (
+        "crash",
+        "lose_message",
+        "repeat_message",
+        "lose_push",
+        "repeat_reply",
+        "lose_store",
+        "roll_back",
+        "jump",
+        "skew",
+    ):
         yield lambda each, name=name: replace(each, **{name: 0.0})  # type: ignore[misc]
     for field in fields(Chances):
         yield lambda each, name=field.name: replace(each, chances=replace(each.chances, **{name: 0.0}))  # type: ignore[misc]

@@ -1,12 +1,13 @@
 """The simulated PostgreSQL: what was drained of the ledger, and the epochs. Outlives every loss of the live state."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from engine.domain.run import ExitReason, Latch, Run, RunStatus
+from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode, Strategy
 from engine.ports import AccountState
 from engine.runtime import codec
@@ -29,31 +30,45 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 class SimulatedDurable:
     """The `Durable` port, and the drainer that feeds it."""
 
-    def __init__(self, accounts: Sequence[AccountState], runs: Sequence[Run]) -> None:
+    def __init__(self, store: MemoryStore, accounts: Sequence[AccountState], runs: Sequence[Run]) -> None:
+        self._live = store
         self._accounts = accounts
         self._runs = {str(run.id): run for run in runs}
         self._epoch: tuple[int, str] | None = None
+        self._stored: set[tuple[str, int, int]] = set()
+        self._newest: dict[str, tuple[int, int]] = {}
+        #: How many terminal records each event has, by (epoch, run, event id).
+        self.terminals: Counter[tuple[int, str, str]] = Counter()
 
-    def drain(self, store: MemoryStore, count: int) -> None:
+    def take(self, count: int) -> None:
         """Carry the first `count` records of the ledger over and trim them."""
-        for record in store.ledger[:count]:
-            body = json.loads(record["body"])
-            run = self._runs.get(record["run"])
-            if run is None:
-                continue
-            if body["kind"] in _ASKED:
-                self._runs[record["run"]] = _ASKED[body["kind"]](run, body)
-            if "state" not in body:
-                continue
+        for record in self._live.ledger[:count]:
+            name, place = record["run"], (record["epoch"], record["seq"])
+            if (name, *place) not in self._stored and name in self._runs:
+                self._stored.add((name, *place))
+                self._store(name, place, json.loads(record["body"]), repeated=record["repeated"])
+        del self._live.ledger[:count]
+
+    def _store(self, name: str, place: tuple[int, int], body: dict[str, Any], *, repeated: bool) -> None:
+        run = self._runs[name]
+        if body.get("event_id") and not repeated:
+            self.terminals[place[0], name, body["event_id"]] += 1
+        if body["kind"] in _ASKED:
+            run = _ASKED[body["kind"]](run, body)
+        if "state" in body and self._newest.get(name, (0, 0)) < place:
+            self._newest[name] = place
             for order in body["orders"]:
                 order.pop("stages", None)
                 run = run.with_order(codec.order_from_json(json.dumps(order)))
             state = body["state"]
             reason = ExitReason(state["exit_reason"]) if state["exit_reason"] else None
-            self._runs[record["run"]] = replace(
-                run, status=RunStatus(state["status"]), failure=state["failure"], exit_reason=reason
-            )
-        del store.ledger[:count]
+            run = replace(run, status=RunStatus(state["status"]), failure=state["failure"], exit_reason=reason)
+        self._runs[name] = run
+
+    def request_stop(self, run_id: RunId, mode: StopMode) -> None:
+        """A user's stop, kept before anything else is told of it."""
+        name = str(run_id)
+        self._runs[name] = replace(self._runs[name], stop_requested=mode)
 
     def runs(self) -> Sequence[Run]:
         """Every run, as far as it was drained."""
@@ -75,6 +90,10 @@ class SimulatedDurable:
 
     def create_runs(self, runs: Sequence[Run]) -> None:
         self._runs |= {str(run.id): run for run in runs if str(run.id) not in self._runs}
+
+    def drain(self, epoch: int) -> None:
+        del epoch
+        self.take(len(self._live.ledger))
 
     def open_runs(self) -> Sequence[Run]:
         return [

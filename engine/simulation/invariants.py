@@ -1,13 +1,17 @@
-"""The invariants, checked on the broker's own ledger; the history is compared with it at the end."""
+"""The invariants, checked on the brokers' own ledgers; the history is compared with them at the end."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
 from functools import lru_cache
 
-from engine.domain.orders import TERMINAL, Side
+from engine.domain.events import Event
+from engine.domain.orders import TERMINAL, Leg, Side
 from engine.domain.run import RunId, parse_client_order_id
-from engine.simulation.broker import SimulatedBroker
+from engine.ports import Refused
+from engine.simulation.broker import Placed
 from engine.simulation.durable import SimulatedDurable
-from engine.simulation.scenario import DEPLOYMENT, QUANTITY
+from engine.simulation.scenario import DEPLOYMENT, QUANTITY, Seed
 from engine.simulation.store import MemoryStore
 
 
@@ -15,13 +19,11 @@ class Violation(AssertionError):
     """Raised when the ledger breaks an invariant; the message names it."""
 
 
-def check_always(broker: SimulatedBroker) -> None:
+def check_always(book: Iterable[Placed]) -> None:
     """Invariant 1: filled buys within the quantity, filled sells within the buys, one live exit."""
-    bought: defaultdict[RunId, int] = defaultdict(int)
-    sold: defaultdict[RunId, int] = defaultdict(int)
-    live_exits: defaultdict[RunId, int] = defaultdict(int)
-    for placed in broker.book:
-        run = _run_of(placed.request.client_order_id)
+    bought, sold, live_exits = Counter[RunId](), Counter[RunId](), Counter[RunId]()
+    for placed in book:
+        run = run_id_of(placed)
         if placed.request.side is Side.BUY:
             bought[run] += placed.filled
         else:
@@ -36,29 +38,101 @@ def check_always(broker: SimulatedBroker) -> None:
             raise Violation(f"{run} has {live_exits[run]} live exits")
 
 
-def check_end(broker: SimulatedBroker, store: MemoryStore, durable: SimulatedDurable) -> None:
+def check_end(book: Iterable[Placed], store: MemoryStore, durable: SimulatedDurable) -> None:
     """Invariants 2 and 3: everything bought is flat, every run ended, the history equals the book."""
-    for placed in broker.book:
+    history = {order.client_order_id: order for run in durable.runs() for order in run.orders}
+    held = Counter[RunId]()
+    for placed in book:
+        held[run_id_of(placed)] += placed.filled if placed.request.side is Side.BUY else -placed.filled
         if placed.status not in TERMINAL:
             raise Violation(f"order {placed.request.client_order_id} is still {placed.status}")
-    held = sum(p.filled if p.request.side is Side.BUY else -p.filled for p in broker.book)
-    if held:
-        raise Violation(f"{held} units still held long after the faults ended")
-    if left := {*store.runtimes, *(str(run.id) for run in durable.open_runs())}:
-        raise Violation(f"runs not ended: {', '.join(sorted(left))}")
-    history = {order.client_order_id: order for run in durable.runs() for order in run.orders}
-    for placed in broker.book:
         known = history.get(placed.request.client_order_id)
         if known is None or (known.filled_quantity, known.status) != (placed.filled, placed.status):
             told = f"{known.status} {known.filled_quantity}" if known else "nothing"
             raise Violation(
                 f"history of {placed.request.client_order_id} says {told}, the book {placed.status} {placed.filled}"
             )
+    if left := [f"{quantity} of {run}" for run, quantity in held.items() if quantity]:
+        raise Violation(f"still held long after the faults ended: {', '.join(left)}")
+    if open_runs := {*store.runtimes, *(str(run.id) for run in durable.open_runs())}:
+        raise Violation(f"runs not ended: {', '.join(sorted(open_runs))}")
+
+
+class Observer:
+    """What is checked over time: breaches served, runs that ended staying so, one terminal record an event."""
+
+    def __init__(self, seed: Seed) -> None:
+        self._seed = seed
+        self._breached: dict[RunId, datetime] = {}
+        self._ended: dict[RunId, int] = {}
+        self._answered: set[tuple[str, str]] = set()
+
+    def breached(self, run_id: RunId, at: datetime, book: Iterable[Placed]) -> None:
+        """A tick breached the stop of a run; it counts where something is held."""
+        if _held(run_id, book) > 0:
+            self._breached.setdefault(run_id, at)
+
+    def ended(self, run_id: RunId, book: Iterable[Placed]) -> None:
+        """The run's STOP was committed: from now on it sends nothing."""
+        self._ended[run_id] = sum(run_id_of(placed) == run_id for placed in book)
+
+    def answered(self, event: Event, outcome: str) -> None:
+        """A worker served an event to its end; none of ours is a dead letter while the live state lasts."""
+        if outcome != Refused.UNKNOWN:
+            self._answered.add((str(event.run_id), event.id))
+        elif self._seed.keeps_state:
+            raise Violation(f"{event.type} {event.id} found nothing of its run")
+
+    def check(self, now: datetime, book: Iterable[Placed]) -> None:
+        """Invariant 6, as far as this world's faults allow, and that what ended stays ended."""
+        orders: defaultdict[RunId, list[Placed]] = defaultdict(list)
+        for placed in book:
+            orders[run_id_of(placed)].append(placed)
+        for run_id, count in self._ended.items():
+            if len(orders[run_id]) > count:
+                raise Violation(f"{run_id} sent an order after it had ended")
+        for run_id, since in [*self._breached.items()]:
+            own = orders[run_id]
+            exiting = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
+            patience = self._seed.patience(self._seed.account_of(run_id.strategy_id))
+            if exiting or _held(run_id, own) <= 0:
+                del self._breached[run_id]
+            elif patience is not None and now - since > patience:
+                raise Violation(f"{run_id} was breached at {since:%M:%S} and has no exit at {now:%M:%S}")
+
+    def check_end(self, durable: SimulatedDurable) -> None:
+        """Invariant 5, and that what only repeats itself keeps no run from its trade."""
+        twice = [key for key, count in durable.terminals.items() if count > 1]
+        if twice:
+            raise Violation(f"event {twice[0]} has more than one terminal record")
+        if not self._seed.keeps_state:
+            return
+        recorded = {(run, event_id) for _, run, event_id in durable.terminals}
+        if self._seed.loses_nothing:
+            self._check_trades(durable)
+        if missing := sorted(self._answered - recorded):
+            raise Violation(f"event {missing[0]} was served and has no terminal record")
+
+    def _check_trades(self, durable: SimulatedDurable) -> None:
+        for run in durable.runs():
+            is_calm = run.strategy.account_id > self._seed.ill_accounts and run.stop_requested is None
+            if is_calm and run.filled(Leg.ENTRY) < QUANTITY:
+                raise Violation(f"{run.id} was not bought, though nothing it needs failed: {run.status} {run.failure}")
+
+
+def run_id_of(placed: Placed) -> RunId:
+    """The run an order belongs to; Violation where it is none of ours."""
+    return _run_id(placed.request.client_order_id)
 
 
 @lru_cache(maxsize=1024)
-def _run_of(client_order_id: str) -> RunId:
+def _run_id(client_order_id: str) -> RunId:
     ours = parse_client_order_id(DEPLOYMENT, client_order_id)
     if ours is None:
         raise Violation(f"an order without an id of ours: {client_order_id}")
     return ours[0]
+
+
+def _held(run_id: RunId, book: Iterable[Placed]) -> int:
+    own = [placed for placed in book if run_id_of(placed) == run_id]
+    return sum(placed.filled if placed.request.side is Side.BUY else -placed.filled for placed in own)

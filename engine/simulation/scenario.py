@@ -1,7 +1,7 @@
 """What a seed chooses before its world begins: how many runs, and which faults how often."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -23,18 +23,50 @@ SETTLED_AFTER = timedelta(seconds=150)
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What one seed chose before it began."""
+    """What one seed chose before it began. Chances a thing goes wrong where nothing else is said."""
 
     number: int
     runs: int
-    chances: Chances
-    crash: float
-    lose_message: float
-    repeat_message: float
-    lose_push: float
-    repeat_reply: float
-    #: How often, in a hundred seconds, the live state is lost whole.
-    lose_store: float
+    chances: Chances = field(default_factory=Chances)
+    #: Of the accounts, each run having its own, how many have a broker that fails.
+    ill_accounts: int = 3
+    #: How many of the runs, the first, share account 1; the others have one each.
+    crowd: int = 1
+    crash: float = 0.0
+    lose_message: float = 0.0
+    repeat_message: float = 0.0
+    lose_push: float = 0.0
+    repeat_reply: float = 0.0
+    #: How often, in a hundred seconds, the live state is lost whole, or goes back by up to a second.
+    lose_store: float = 0.0
+    roll_back: float = 0.0
+    #: How often, in a hundred seconds, every machine stands still for long.
+    jump: float = 0.0
+    #: How often a user stops a run, a tick.
+    user_stops: float = 0.02
+    #: How far clocks are apart, seconds.
+    skew: float = 0.0
+
+    def account_of(self, number: int) -> int:
+        """Whose account run `number` trades on."""
+        return 1 if number <= self.crowd else number
+
+    @property
+    def loses_nothing(self) -> bool:
+        """Whether this world only delays, repeats and reorders."""
+        return self.keeps_state and not (self.lose_message or self.lose_push)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the live state and the processes outlive this world."""
+        return not (self.crash or self.lose_store or self.roll_back or self.jump)
+
+    def patience(self, account: int) -> timedelta | None:
+        """How long a breached stop may wait for its exit at `account`; None where its broker or our state fails."""
+        if not self.keeps_state or account <= self.ill_accounts:
+            return None
+        # What is lost on its way, the sweeper and a look at the book make good.
+        return timedelta(seconds=8 if self.loses_nothing else 30)
 
 
 def seed_of(number: int) -> Seed:
@@ -47,18 +79,24 @@ def seed_of(number: int) -> Seed:
     return Seed(
         number=number,
         runs=rng.randint(1, 3),
-        chances=Chances(chance(0.4), chance(0.4), chance(0.5), chance(0.3), chance(0.5), chance(0.3)),
+        chances=Chances(chance(0.4), chance(0.4), chance(0.5), chance(0.3), chance(0.5), chance(0.3), chance(0.2)),
+        ill_accounts=rng.randint(0, 3),
         crash=chance(0.08),
         lose_message=chance(0.5),
         repeat_message=chance(0.3),
         lose_push=chance(0.6),
         repeat_reply=chance(0.3),
         lose_store=chance(4.0),
+        roll_back=chance(4.0),
+        jump=chance(2.0),
+        skew=chance(0.3),
     )
 
 
-def run_of(number: int) -> Run:
-    """The run of strategy `number`, as it is before it is armed."""
-    strategy = Strategy(number, f"s{number}", "tenant", 1, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90))
+def run_of(number: int, account: int) -> Run:
+    """The run of strategy `number` on `account`, as it is before it is armed."""
+    strategy = Strategy(
+        number, f"s{number}", f"t{account}", account, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90)
+    )
     times = (START + BUY_AFTER, START + SELL_AFTER, START + CLOSES_AFTER)
     return Run(RunId(number, date(2026, 1, 5)), strategy, *times, STOP)

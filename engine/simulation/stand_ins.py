@@ -1,8 +1,8 @@
 """What stands between the real core and its world: its clock, its timers, its line to store and broker."""
 
 import random
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from engine.domain.moment import Moment
@@ -25,6 +25,12 @@ class Around(Protocol):
     def boundary(self, name: str) -> None:
         """An I/O boundary."""
 
+    def skew(self) -> timedelta:
+        """How far the clock of whoever runs is off."""
+
+    def ended(self, run_id: RunId) -> None:
+        """A run's STOP was committed."""
+
 
 class Clock:
     """The `Clock` port on a world's time; market time is real time here."""
@@ -33,12 +39,13 @@ class Clock:
         self._world = world
 
     def now(self) -> Moment:
-        """This instant."""
-        return Moment(self._world.now, self._world.now)
+        """This instant, by the clock of whoever asks."""
+        now = self._world.now + self._world.skew()
+        return Moment(now, now)
 
     def sleep_until(self, real: datetime) -> None:
         """The world's time moves on while somebody sleeps."""
-        self._world.now = max(self._world.now, real)
+        self._world.now = max(self._world.now, real - self._world.skew())
 
 
 class Timers:
@@ -51,16 +58,16 @@ class Timers:
         """Nothing to remove."""
 
 
-class OneBroker:
-    """Every account's broker is the same."""
+class Brokers:
+    """Each account's broker."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, by_account: Mapping[int, Broker]) -> None:
+        self._by_account = by_account
 
     def of(self, account_id: int, version: str) -> Broker:
         """The broker."""
-        del account_id, version
-        return self._broker
+        del version
+        return self._by_account[account_id]
 
 
 class Bounded:
@@ -78,6 +85,8 @@ class Bounded:
             reply = call(*args, **named)
             if name in REPEATED and self._world.rng.random() < self._world.seed.repeat_reply:
                 reply = call(*args, **named)
+            if named.get("finished"):
+                self._world.ended(args[2].id)
             self._world.boundary(f"store.{name} done")
             return reply
 

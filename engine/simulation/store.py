@@ -6,6 +6,7 @@ Keeps the same flat fields as Redis, so that the codec is part of what is simula
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,6 +45,11 @@ MOST_FIELDS = 400
 #: Yesterday's price proves nothing: how old a price may be at a first fill, us.
 FRESH_US = 43_200_000_000
 
+#: What a server finds on its disk when it starts again.
+_ON_DISK = (
+    "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
+    "ledger", "_ended_events", "_orphans",
+)  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
 
 
@@ -53,6 +59,7 @@ class MemoryStore:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self.epoch: int | None = None
+        self._opened_under = ""
         #: This server's own run id, new at each loss.
         self.generation = 1
         self._wipe()
@@ -78,9 +85,29 @@ class MemoryStore:
         self.epoch = None
         self.generation += 1
 
+    def forget_runs(self) -> None:
+        """Drop every live run, but not the tombstones of those that ended."""
+        for kept in (self.runtimes, self.locks, self.armed, self.latched, self.due):
+            kept.clear()
+        self.limits = Limits(self.accounts)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What its append-only file holds now."""
+        return {name: deepcopy(getattr(self, name)) for name in _ON_DISK}
+
+    def roll_back(self, snapshot: dict[str, Any]) -> None:
+        """Start again with what was on the disk a moment ago, as another server."""
+        vars(self).update(deepcopy(snapshot))
+        self.generation += 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds an epoch that was opened on this very server."""
+        return self.epoch is not None and self._opened_under == self.run_id()
+
     def stored(self) -> tuple[int, str] | None:
         """The epoch it holds, with the run id it was opened under."""
-        return (self.epoch, self.run_id()) if self.epoch is not None else None
+        return (self.epoch, self._opened_under) if self.epoch is not None else None
 
     def run_id(self) -> str:
         """The server's own run id."""
@@ -88,7 +115,7 @@ class MemoryStore:
 
     def open(self, n: int) -> str:
         """Open it under epoch `n`."""
-        self.epoch = n
+        self.epoch, self._opened_under = n, self.run_id()
         return f"{n}:{self.run_id()}"
 
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
@@ -109,6 +136,8 @@ class MemoryStore:
                 self._note(run, event, "parked")
                 return Refused.PARKED
             self.locks[run] = (token, self._us() + lease)
+        if stored["epoch"] != str(self.epoch):
+            stored |= {"epoch": str(self.epoch), "dirty": "1"}
         known = self.accounts.get(int(stored["account_id"]))
         return holding_of(token, stored, self.strategies[event.run_id.strategy_id], known.version if known else "")
 
@@ -276,7 +305,7 @@ class MemoryStore:
         if name in self.runtimes:
             return Armed.EXISTS
         self.strategies[run.id.strategy_id] = codec.strategy_to_fields(run.strategy)
-        self.runtimes[name] = codec.run_to_fields(run) | {"signal_seq": "0"}
+        self.runtimes[name] = codec.run_to_fields(run) | {"signal_seq": "0", "epoch": str(self.epoch)}
         self.due[name] = codec.to_us(due)
         if buying and run.latch is None:
             self.armed[run.strategy.symbol][name] = run.stop_units
@@ -316,8 +345,8 @@ class MemoryStore:
         self.accounts[account.id] = account
 
     def _check(self) -> None:
-        if self.epoch is None:
-            raise StoreClosed("the simulated Redis holds no epoch")
+        if not self.is_open:
+            raise StoreClosed("the simulated Redis holds no epoch of its own")
 
     def _us(self) -> int:
         return codec.to_us(self._now())

@@ -4,8 +4,10 @@ Everything random comes from the seed, in one order; a run of it is therefore ex
 """
 
 import random
+from bisect import bisect
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from engine.actions import Actions
@@ -19,11 +21,12 @@ from engine.domain.ticks import Tick
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import AccountState, StoreClosed
+from engine.reconcile import Reconciler
 from engine.recovery import Recoverer
 from engine.simulation.actors import Actor
-from engine.simulation.broker import SimulatedBroker
+from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
-from engine.simulation.invariants import check_always, check_end
+from engine.simulation.invariants import Observer, check_always, check_end
 from engine.simulation.scenario import (
     DEPLOYMENT,
     FAULTS_END,
@@ -34,14 +37,25 @@ from engine.simulation.scenario import (
     Seed,
     run_of,
 )
-from engine.simulation.stand_ins import Bounded, Clock, OneBroker, Timers
+from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
 from engine.simulation.store import MemoryStore
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
-#: A rare thing: a user's stop at a tick, a process paused for seconds.
+_DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
+#: A rare thing: a process that stands still for seconds.
 RARE = 0.02
+#: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
+BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
+#: Threads of all workers, and what each account may take of them for its entries and exits.
+THREADS, LIMITS = 6, {"entry_slots": 2, "exit_slots": 2}
+#: How long every machine stands still at a jump, and how often accounts are reconciled.
+JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
+
+
+#: When it may be taken, what taking it does, and what it is called.
+_Message = tuple[datetime, Callable[[], object], str]
 
 
 class World:
@@ -53,55 +67,78 @@ class World:
         self.now = START
         self.actors: list[Actor] = []
         self._running: Actor | None = None
-        self.messages: list[tuple[datetime, Callable[[], object], str]] = []
+        self.messages: list[_Message] = []
         self.store = MemoryStore(lambda: self.now)
-        self.broker = SimulatedBroker(self.rng, lambda: self.now, self.boundary, self._pushed, seed.chances)
         self.trace: list[str] = []
         self._healed = False
         self._checked = 0
         self._price = 10_000
+        self._sweep_at = self._reconcile_at = self.now
+        self._observer = Observer(seed)
+        accounts = {number: seed.account_of(number) for number in range(1, seed.runs + 1)}
+        self.brokers = {account: self._broker(account) for account in sorted({*accounts.values()})}
+        self._runs = [run_of(number, account) for number, account in accounts.items()]
         self._compose()
 
+    def _broker(self, account: int) -> SimulatedBroker:
+        chances = self.seed.chances if account <= self.seed.ill_accounts else Chances()
+        return SimulatedBroker(self.rng, lambda: self.now, self.boundary, self._hang, self._pushed, chances)
+
     def _compose(self) -> None:
-        account = AccountState(1, "tenant", "sim", "simulated", "", "", "", "1", {})
-        runs = [run_of(number) for number in range(1, self.seed.runs + 1)]
-        self.durable = SimulatedDurable([account], runs)
+        self.accounts = [
+            AccountState(n, f"t{n}", f"sim-{n}", "simulated", "", "", "", "1", LIMITS) for n in self.brokers
+        ]
+        self.durable = SimulatedDurable(self.store, self.accounts, self._runs)
         self._bounded: Any = Bounded(self, self.store)
-        store = self._bounded
-        policy = Policy(rest_limit=timedelta(seconds=20))
-        clock = Clock(self)
-        actions = Actions(store, OneBroker(self.broker), clock, Timers(), DEPLOYMENT, self._log)
+        store, policy, clock = self._bounded, Policy(rest_limit=timedelta(seconds=20)), Clock(self)
+        actions = Actions(store, Brokers(self.brokers), clock, Timers(), DEPLOYMENT, self._log)
         self.pipeline = Pipeline(store, actions, clock, self, policy, self._log)
         self.sweeper = Sweeper(store, self, clock, policy)
         self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
+        self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
-        for run in runs:
+        self._on_disk = self.store.snapshot()
+        for run in self._runs:
             for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
                 self.publish(Event(f"{kind}:{run.id}", kind, run.id), at)
-        self._sweep_at = self.now
 
     def _new_recoverer(self) -> Recoverer:
         """A recoverer that has just started and remembers nothing."""
-        settle_after = self.broker.profile.settles_after
-        brokers, clock, store = OneBroker(self.broker), Clock(self), self._bounded
+        settle_after = self.brokers[1].profile.settles_after
+        brokers, clock, store = Brokers(self.brokers), Clock(self), self._bounded
         return Recoverer(
             self.durable, store, self.store, brokers, Timers(), Calendar(), clock, DEPLOYMENT, settle_after, self._log
         )
 
     def _recover(self) -> None:
-        if self.store.epoch is None:
+        if not self.store.is_open:
             self.recoverer.open(lambda: self.now, Clock(self).sleep_until)
         self.recoverer.arm()
+
+    @property
+    def book(self) -> list[Placed]:
+        """Every order at every broker."""
+        return [placed for broker in self.brokers.values() for placed in broker.book]
+
+    def skew(self) -> timedelta:
+        """How far the clock of whoever runs is off."""
+        return timedelta(seconds=self._running.skew if self._running is not None else 0.0)
+
+    def ended(self, run_id: RunId) -> None:
+        """A run's STOP was committed."""
+        self._observer.ended(run_id, self.book)
 
     def publish(self, event: Event, at: datetime | None = None) -> None:
         """The `Publisher` port: a queue that loses, repeats and reorders."""
         if not self._healed and self.rng.random() < self.seed.lose_message:
             return
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
-        wire = event.as_wire()
         for _ in range(copies):
-            self.messages.append((at or self.now, lambda: self.pipeline.process(wire), f"{event.type}"))
+            self.messages.append((at or self.now, partial(self._serve, event), f"{event.type}"))
+
+    def _serve(self, event: Event) -> None:
+        self._observer.answered(event, self.pipeline.process(event.as_wire()))
 
     def boundary(self, name: str) -> None:
         """An I/O boundary of the code that runs: hand over to the world, if it is an actor's."""
@@ -110,16 +147,15 @@ class World:
 
     def step(self) -> None:
         """One thing happens."""
-        waiting = [message for message in self.messages if message[0] <= self.now]
-        match self.rng.choices(list(ODDS), list(ODDS.values()))[0]:
-            case "resume" if self.actors:
-                self._resume(self.rng.choice(self.actors))
-            case "take" if waiting:
+        match _DEEDS[bisect(_UP_TO, self.rng.random())]:
+            case "resume" if awake := [actor for actor in self.actors if self._is_awake(actor)]:
+                self._resume(self.rng.choice(awake))
+            case "take" if waiting := self._waiting():
                 message = self.rng.choice(waiting)
                 self.messages.remove(message)
-                self._begin(message[2], message[1])
+                self._begin(message[2], message[1], works=True)
             case "trade":
-                self.broker.trade()
+                any(broker.trade() for broker in self.rng.sample([*self.brokers.values()], len(self.brokers)))
             case "tick" if not self._healed:
                 self._tick()
             case _:
@@ -131,29 +167,50 @@ class World:
         while self.now < START + FAULTS_END and not self._is_settled():
             self.step()
         self._healed = True
-        self.broker.heal()
+        for broker in self.brokers.values():
+            broker.heal()
         self._price = STOP + 500
         while self.now < START + FAULTS_END + SETTLED_AFTER and not self._is_settled():
             self.step()
-        check_end(self.broker, self.store, self.durable)
+        self.durable.take(len(self.store.ledger))
+        check_end(self.book, self.store, self.durable)
+        self._observer.check_end(self.durable)
 
     def close(self) -> None:
-        """End the actors that are left, so that no thread outlives its world."""
+        """End the actors that are left."""
         self._running = None
         for actor in self.actors:
             while not actor.done:
                 actor.crash()
 
+    def _waiting(self) -> list[_Message]:
+        """The messages a worker's thread could take, none while all of them are busy."""
+        if sum(actor.works for actor in self.actors) >= THREADS:
+            return []
+        return [message for message in self.messages if message[0] <= self.now]
+
+    def _is_awake(self, actor: Actor) -> bool:
+        return actor.asleep_until is None or actor.asleep_until <= self.now
+
+    def _hang(self, span: timedelta) -> None:
+        """The broker lets whoever asks wait."""
+        if self._running is not None:
+            self._running.asleep_until = self.now + span
+
     def _check(self) -> None:
-        if self.broker.revision != self._checked:
-            self._checked = self.broker.revision
-            check_always(self.broker)
+        revision = sum(broker.revision for broker in self.brokers.values())
+        if revision != self._checked:
+            self._checked = revision
+            check_always(self.book)
 
     def _is_settled(self) -> bool:
         return not (self.store.runtimes or self.actors or self.messages or self.durable.open_runs())
 
-    def _begin(self, name: str, call: Callable[[], object]) -> None:
-        self.actors.append(Actor(name, call))
+    def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> None:
+        actor = Actor(name, call, works=works)
+        if self.seed.skew and not self._healed:
+            actor.skew = self.rng.uniform(-self.seed.skew, self.seed.skew)
+        self.actors.append(actor)
 
     def _resume(self, actor: Actor) -> None:
         kill = not self._healed and self.rng.random() < self.seed.crash
@@ -173,13 +230,15 @@ class World:
 
     def _tick(self) -> None:
         self._price = max(8_500, self._price + self.rng.randint(-400, 380))
-        if self.store.epoch is None:
+        if not self.store.is_open:
             return
         tick = Tick(SYMBOL, self._price, self.now)
         for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
+            self._observer.breached(breach.run_id, self.now, self.book)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
-        if self.rng.random() < RARE:
+        if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
+            self.durable.request_stop(run_id, StopMode.CLOSE)
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
 
@@ -188,22 +247,46 @@ class World:
         if not self.actors:
             upcoming = [at for at, _, _ in self.messages] + [self._sweep_at]
             self.now = max(self.now, min(upcoming) - timedelta(milliseconds=400))
-        long = self.rng.random() < RARE and not self._healed
-        self.now += timedelta(milliseconds=self.rng.randint(1000, 9000) if long else self.rng.randint(1, 400))
+        long = self.rng.random() < RARE and not self._healed and not self.seed.keeps_state
+        usual = BUSY_MS if self.actors else IDLE_MS
+        self.now += timedelta(milliseconds=self.rng.randint(*(PAUSE_MS if long else usual)))
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + timedelta(seconds=1)
             self._every_second()
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
+        self._observer.check(self.now, self.book)
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
-        self.durable.drain(self.store, records if self._healed else self.rng.randint(0, records))
+        self.durable.take(records if self._healed else self.rng.randint(0, records))
         if not any(actor.name == "recoverer" for actor in self.actors):
             self._begin("recoverer", self._recover)
-        if not self._healed and self.rng.random() < self.seed.lose_store / 100:
-            self.trace.append(f"{self.now:%M:%S.%f} THE LIVE STATE IS LOST")
+        if self.now >= self._reconcile_at:
+            self._reconcile_at = self.now + RECONCILED_EVERY
+            for account in self.accounts:
+                self._begin("reconciler", partial(self.reconciler.reconcile, account, self.brokers[account.id]))
+        if not self._healed:
+            self._lose_something()
+
+    def _lose_something(self) -> None:
+        if self._happens(self.seed.lose_store):
+            self._tell("THE LIVE STATE IS LOST")
             self.store.flush()
+        if self._happens(self.seed.roll_back):
+            self._tell("THE LIVE STATE GOES BACK")
+            self.store.roll_back(self._on_disk)
+        if self._happens(self.seed.jump):
+            self._tell("EVERY MACHINE STANDS STILL")
+            self.now += JUMP
+        if self.seed.roll_back:
+            self._on_disk = self.store.snapshot()
+
+    def _happens(self, in_a_hundred: float) -> bool:
+        return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100
+
+    def _tell(self, what: str) -> None:
+        self.trace.append(f"{self.now:%M:%S.%f} {what}")
 
     def _pushed(self, entry: BookEntry) -> None:
         if not self._healed and self.rng.random() < self.seed.lose_push:
@@ -211,7 +294,7 @@ class World:
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
             at = self.now + timedelta(milliseconds=self.rng.randint(0, 3000))
-            self.messages.append((at, lambda: self.stream.on_update(entry), "push"))
+            self.messages.append((at, partial(self.stream.on_update, entry), "push"))
 
     def _log(self, action: str, /, **facts: object) -> None:
         self.trace.append(f"{self.now:%M:%S.%f}   {action} {_shown(facts)}")

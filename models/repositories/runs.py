@@ -1,15 +1,16 @@
-"""The runs: created when armed, read back whole for recovery and reports. The drain alone changes them."""
+"""The runs: created when armed, read back whole for recovery and reports. The drain changes them, and a user's stop."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import ColumnElement, and_, exists, or_, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from engine.domain.orders import TERMINAL, Order
 from engine.domain.run import Position, Run, RunId, RunStatus
+from engine.domain.strategy import StopMode
 from models.database import Sessions
 from models.records import LatchState
 from models.repositories.strategies import to_strategy
@@ -36,6 +37,11 @@ class Runs:
             alive = set(session.scalars(active.order_by(StrategyRow.id).with_for_update()))
             rows = [_to_row(run) for run in runs if run.id.strategy_id in alive]
             return len(session.scalars(statement, rows).all()) if rows else 0
+
+    def request_stop(self, run: RunId, mode: StopMode) -> None:
+        """Keep a user's stop, before the live state is told of it: no loss of that takes it away."""
+        with self._sessions.begin() as session:
+            session.execute(update(RunRow).where(RunRow.id == str(run)).values(stop_requested=mode))
 
     def get(self, run: RunId) -> Run | None:
         """The run of that id, with its orders."""

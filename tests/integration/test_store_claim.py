@@ -10,7 +10,7 @@ from engine.domain.orders import OrderStatus
 from engine.ports import Holding, LockLost, Refused, Slot
 from engine.runtime import keys
 from tests.builders import BUY_AT, S, entry, event, evidence, latch, run, strategy
-from tests.livestate import ACCOUNT, RUN, LiveState, run_id
+from tests.livestate import ACCOUNT, EPOCH, RUN, LiveState, run_id
 
 BUY = event(EventType.BUY)
 STOPLOSS = event(EventType.STOPLOSS, "sl")
@@ -155,3 +155,13 @@ def test_a_lost_lease_cannot_be_extended(live: LiveState) -> None:
     live.lease_runs_out()
     with pytest.raises(LockLost):
         live.store.extend(held, S)
+
+
+def test_a_run_last_held_under_another_epoch_is_not_believed_until_its_book_was_read(live: LiveState) -> None:
+    live.arm()
+    assert live.commit(live.claim()) is None
+    live.redis.hset(keys.runtime(RUN), "epoch", EPOCH - 1)
+    held = live.claim()
+    assert held.run.dirty
+    assert live.commit(held, replace(held.run, dirty=False)) is None
+    assert not live.claim().run.dirty

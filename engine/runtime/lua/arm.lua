@@ -8,6 +8,7 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })
 redis.call('PERSIST', KEYS[4])
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
+redis.call('HSET', KEYS[2], 'epoch', epoch_n)
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
 redis.call('SADD', 'symbols', ARGV[6])
 redis.call('SADD', 'account:' .. redis.call('HGET', KEYS[2], 'account_id') .. ':runs', ARGV[2])
