@@ -222,7 +222,16 @@ class RedisStore:
         """Put what an order needs to know of an account where workers read it."""
         details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
         details |= account.limits
-        self._ask(partial(self._redis.hset, keys.account(account.id), mapping=details))
+        name = keys.account(account.id)
+
+        def replace() -> None:
+            # Whole: a limit that was lifted must not stay behind.
+            with self._redis.pipeline(transaction=True) as both:
+                both.delete(name)
+                both.hset(name, mapping=details)
+                both.execute()
+
+        self._ask(replace)
 
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""

@@ -142,7 +142,7 @@ class MemoryStore:
         lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
         self._keep(run, stored, lease_ms)
         _write(stored, codec.changes(before, after, holding.consumed))
-        stored |= {field: codec.order_to_json(order), "done": mark}
+        stored |= {field: codec.order_to_json(order), "done": mark, "reply": '["granted"]'}
         self.due[run] = codec.to_us(due)
         if order.side is Side.BUY and "latch_time" not in stored:
             self.armed[stored["symbol"]][run] = int(stored["stop_units"])
@@ -174,7 +174,8 @@ class MemoryStore:
         if hint:
             stored["dirty"] = hint
         stored["done"] = mark
-        stored.pop("nudges", None)
+        for name in ("reply", "nudges"):
+            stored.pop(name, None)
         if note is not None:
             self._record(run, record_body(holding.run, after, note))
         if finished:
@@ -193,19 +194,23 @@ class MemoryStore:
         return self._held(holding, run)
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
+        return self._signal(run_id, fields, due)
+
+    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
+        told = {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}
+        return self._signal(run_id, told, due, evidence=True)
+
+    def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, *, evidence: bool = False) -> str:
         self._check()
         run = str(run_id)
         stored = self.runtimes.get(run)
         if stored is None:
             return "gone" if run in self.tombstones else "unknown"
-        full = len(stored) > MOST_FIELDS
+        full = evidence and len(stored) > MOST_FIELDS
         stored |= {"dirty": "1"} if full else dict(fields)
         self._raise_signal(stored)
         self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
         return "full" if full else "ok"
-
-    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
-        return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         self._check()
@@ -218,7 +223,7 @@ class MemoryStore:
                 continue
             self.prices[tick.symbol] = (tick.price, at)
             armed = self.armed[tick.symbol]
-            for run in sorted(run for run, stop in armed.items() if stop >= tick.price):
+            for _, run in sorted((stop, run) for run, stop in armed.items() if stop >= tick.price):
                 del armed[run]
                 if run in self.runtimes:
                     breaches.append(self._latch(run, tick, seen_at, f"{prefix}:{run}"))
@@ -232,7 +237,9 @@ class MemoryStore:
         stored |= dict(zip(_LATCH_FIELDS, values, strict=True))
         self._raise_signal(stored)
         self.due[run] = min(self.due.get(run, seen_us + 500_000), seen_us + 500_000)
-        self._record(run, json.dumps({"kind": "latched", "stoploss_event": event_id, "price": tick.price}))
+        body = {"kind": "latched", "event_id": "", "event_type": "STOPLOSS", "outcome": "latched"}
+        body |= {"stoploss_event": event_id, "price": values[0], "exchange_time": values[1]}
+        self._record(run, json.dumps(body))
         return Breach(RunId.parse(run), tick.price, event_id)
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
