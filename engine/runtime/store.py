@@ -207,7 +207,7 @@ class RedisStore:
         return Armed(reply)
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
-        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
         self._call("dead_letter", [], [json.dumps(body)])
 
     def account(self, account_id: int) -> AccountState | None:

@@ -278,7 +278,7 @@ class MemoryStore:
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         self._check()
-        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
         self._record("", json.dumps(body))
 
     def account(self, account_id: int) -> AccountState | None:
