@@ -166,6 +166,10 @@ class RedisStore:
         answer: str = self._call("signal", names, [run, changes, codec.to_us(due), evidence])
         return answer
 
+    def account_of(self, run_id: RunId) -> int | None:
+        stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
+        return int(stored) if stored else None
+
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix]
         for tick in ticks:

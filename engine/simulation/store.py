@@ -212,6 +212,10 @@ class MemoryStore:
         self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
         return "full" if full else "ok"
 
+    def account_of(self, run_id: RunId) -> int | None:
+        stored = self.runtimes.get(str(run_id))
+        return int(stored["account_id"]) if stored else None
+
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         self._check()
         breaches: list[Breach] = []

@@ -43,6 +43,9 @@ ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 #: A rare thing: a user's stop at a tick, a process paused for seconds.
 RARE = 0.02
 
+#: The one account of the world.
+ACCOUNT = 1
+
 
 class World:
     """One seed's world."""
@@ -63,7 +66,7 @@ class World:
         self._compose()
 
     def _compose(self) -> None:
-        account = AccountState(1, "tenant", "sim", "simulated", "", "", "", "1", {})
+        account = AccountState(ACCOUNT, "tenant", "sim", "simulated", "", "", "", "1", {})
         runs = [run_of(number) for number in range(1, self.seed.runs + 1)]
         self.durable = SimulatedDurable([account], runs)
         self._bounded: Any = Bounded(self, self.store)
@@ -211,7 +214,7 @@ class World:
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
             at = self.now + timedelta(milliseconds=self.rng.randint(0, 3000))
-            self.messages.append((at, lambda: self.stream.on_update(entry), "push"))
+            self.messages.append((at, lambda: self.stream.on_update(entry, ACCOUNT), "push"))
 
     def _log(self, action: str, /, **facts: object) -> None:
         self.trace.append(f"{self.now:%M:%S.%f}   {action} {_shown(facts)}")
