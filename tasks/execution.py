@@ -18,7 +18,7 @@ def _process(event: Wire) -> str:
         return worker.pipeline.process(event)
     except StoreClosed as error:
         # The run's own fields bring it back once the recoverer has opened the store again.
-        worker.parts.log("store_closed", reason=str(error), event=event)
+        worker.parts.log("store_closed", reason=str(error), message=event)
         return "store_closed"
 
 

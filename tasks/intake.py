@@ -13,6 +13,7 @@ from celery.utils.dispatch import Signal
 from kombu.serialization import loads as decode
 from kombu.transport.virtual.base import Base64
 from kombu.utils.json import loads
+from redis import exceptions
 
 #: Sent with `source` (a queue), `reason` and `payload` for each message that was refused.
 message_refused = Signal(name="message_refused", providing_args=["source", "reason", "payload"])
@@ -143,11 +144,21 @@ def gated(transport: type[Any]) -> type[Any]:
 
     class GatedChannel(transport.Channel):  # type: ignore[misc, name-defined]
         def _create_client(self, asynchronous: bool = False) -> Any:
+            if self.connection.client is None:
+                # Kombu gives unacknowledged messages back on a line already gone; without this that ends the worker.
+                raise exceptions.ConnectionError("the line to the queue is closed")
             client = super()._create_client(asynchronous)
             client.parse_response = _gate(client.parse_response, self.sep)
             return client
 
-    return type("GatedTransport", (transport,), {"Channel": GatedChannel})
+    return _Named("GatedTransport", (transport,), {"Channel": GatedChannel})
+
+
+class _Named(type):
+    """Log lines show a transport's class before its address."""
+
+    def __str__(cls) -> str:
+        return "redis"
 
 
 #: The tasks that may be asked for; `tasks.execution` names them.

@@ -156,7 +156,7 @@ def _fields(desk: Desk, name: str) -> list[str]:
 def watching(desk: Desk) -> listener._Run:
     """The listener's own reading, in a session that is open now."""
     parts, now = desk.parts, datetime.now(UTC)
-    session = Session(now.date(), now - timedelta(hours=1), now + timedelta(hours=1))
+    session = Session(now.date(), now - timedelta(hours=2), now + timedelta(hours=2))
     judging = Listener(
         parts.store, parts.publisher, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log
     )
