@@ -27,6 +27,12 @@ broker_transport_options = {
     "socket_connect_timeout": 1,
     "socket_keepalive": True,
     "health_check_interval": 5,
+    # One more try and no pause where a publisher finds no connection: kombu's own would hold the listener for 6 s.
+    # Workers reconnect by `tasks.consumer`, beat by the supervisor.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
 }
 
 # Each bound under its own name: Celery binds a queue that names no exchange to the default queue's, all of them alike.

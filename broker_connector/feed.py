@@ -27,6 +27,9 @@ BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0
 #: Instruments one subscription message may name.
 SUBSCRIBE_BATCH = 1000
 
+#: Characters that are kept of an unreadable frame, and of why it is.
+PAYLOAD_SHOWN, REASON_SHOWN = 2000, 300
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -57,9 +60,10 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A text frame that could not be read: to be counted, nothing else."""
+    """A text frame that could not be read: to be told of, nothing else. `payload` is its beginning."""
 
     reason: str
+    payload: str = ""
 
 
 Event = Frame | OrderUpdate | Connected | Disconnected | Malformed
@@ -175,11 +179,11 @@ def _event_of(message: str | bytes) -> Event | None:
     try:
         text = json.loads(message)
         if not isinstance(text, dict):
-            return Malformed("not a JSON object")
+            return Malformed("not a JSON object", message[:PAYLOAD_SHOWN])
         if text.get("type") == "order":
             return OrderUpdate(book_entry(text["data"]))
     except (ValueError, KeyError, RecursionError) as error:
-        return Malformed(f"{type(error).__name__}: {error}")
+        return Malformed(f"{type(error).__name__}: {error}"[:REASON_SHOWN], message[:PAYLOAD_SHOWN])
     # Broker messages and error notes carry nothing to act on.
     return None
 

@@ -158,8 +158,8 @@ def _reply_of(answer: Answer | Failure) -> Reply:
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
         return words.error_reply(answer.status, body, answer.headers.get("Retry-After"))
     data = body.get("data") if body and body.get("status") == "success" else None
-    order_id = data.get("order_id") if isinstance(data, dict) else None
-    if not isinstance(order_id, str) or not order_id:
+    order_id: Any = data.get("order_id") if isinstance(data, dict) else None
+    if not words.is_word(order_id):
         return Reply(Outcome.TIMEOUT, message=f"HTTP {answer.status} without an order id")
     return Reply(Outcome.ACCEPTED, broker_order_id=order_id)
 
@@ -168,7 +168,7 @@ def _data_of(answer: Answer | Failure) -> Any:
     """The `data` of a read's JSON answer; raises _Unanswered, TokenInvalid or BrokerUnreachable."""
     try:
         return json.loads(_bytes_of(answer), parse_float=Decimal)["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _Unanswered(f"unreadable answer: {type(error).__name__}") from error
 
 
@@ -189,7 +189,7 @@ def _bytes_of(answer: Answer | Failure) -> bytes:
 def _json_of(answer: Answer) -> Mapping[str, Any] | None:
     try:
         body = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
@@ -198,5 +198,5 @@ def _translated(translate: Callable[[], T]) -> T:
     """What `translate` makes of the broker's data; raises BrokerUnreachable where it cannot be read."""
     try:
         return translate()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BrokerUnreachable(f"unreadable data: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise BrokerUnreachable(f"unreadable data: {error}"[: words.LONGEST_REASON]) from error

@@ -4,11 +4,12 @@ Source: kite.trade/docs/connect/v3. Nothing outside the connector sees a word of
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -84,12 +85,23 @@ HTTP_STATUSES: dict[int, Verdict] = {
     HTTPStatus.TOO_MANY_REQUESTS: Verdict(Outcome.REJECTED, RejectCause.RATE_LIMITED),
 }
 
+#: The most units an order or a position has, the most a price is, and the longest id, symbol or tag, characters.
+MOST_UNITS, HIGHEST_PRICE, LONGEST_WORD = 2**31 - 1, Decimal(10) ** 12, 100
+#: The longest pause a broker's answer may ask for, seconds: an exit waits for it.
+LONGEST_PAUSE = 30.0
+#: Characters of the broker's own explanation that are kept.
+LONGEST_REASON = 500
+
 # Such a 400 was answered while the order went through seconds later.
 _PERHAPS_PLACED = re.compile(r"tim(ed?|ing)[\s-]*out|check\s+the\s+order\s*book", re.IGNORECASE)
 
 
 class Unreadable(ValueError):
     """Raised when the broker's data lacks what a value of ours needs."""
+
+
+# What reading a foreign value raises. An endless number or a date before the first is an OverflowError.
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def verdict_of(status: int, error_type: str, message: str) -> Verdict:
@@ -105,7 +117,7 @@ def verdict_of(status: int, error_type: str, message: str) -> Verdict:
 def error_reply(status: int, body: Mapping[str, Any] | None, retry_after: str | None) -> Reply:
     """The reply for an HTTP error; `body` is None where it could not be parsed."""
     fields = body or {}
-    message = str(fields.get("message") or "")
+    message = _legible(str(fields.get("message") or ""))[:LONGEST_REASON]
     verdict = verdict_of(status, str(fields.get("error_type") or ""), message)
     return Reply(
         verdict.outcome,
@@ -134,9 +146,9 @@ def order_form(request: OrderRequest) -> dict[str, str]:
 
 
 def order_status(word: str, quantity: int, filled: int) -> OrderStatus:
-    """The status `word` proves. What is unknown, or COMPLETE without its whole quantity, is no end."""
+    """The status `word` proves. What is unknown, or COMPLETE without its whole quantity, or of nothing, is no end."""
     status = STATUSES.get(word, OrderStatus.ACCEPTED)
-    if status is OrderStatus.FILLED and filled < quantity:
+    if status is OrderStatus.FILLED and filled < max(quantity, 1):
         status = OrderStatus.ACCEPTED
     if status is OrderStatus.ACCEPTED and filled > 0:
         return OrderStatus.PARTIALLY_FILLED
@@ -146,27 +158,27 @@ def order_status(word: str, quantity: int, filled: int) -> OrderStatus:
 def book_entry(order: Mapping[str, Any]) -> BookEntry:
     """One order of the book or of a push; raises Unreadable."""
     try:
-        quantity, filled = int(order["quantity"]), int(order["filled_quantity"])
-        tag = str(order.get("tag") or "")
+        quantity, filled = _units(order["quantity"]), _units(order["filled_quantity"])
+        tag = str(order.get("tag") or "")[: LONGEST_WORD + 1]
         updated = order.get("exchange_update_timestamp") or order.get("exchange_timestamp")
         evidence = Evidence(
             client_order_id=tag,
-            broker_order_id=_text(order["order_id"]),
-            status=order_status(_text(order["status"]), quantity, filled),
+            broker_order_id=_word(order["order_id"]),
+            status=order_status(_word(order["status"]), quantity, filled),
             quantity=quantity,
             filled_quantity=filled,
-            average_price=_decimal(order["average_price"]),
+            average_price=_price(order["average_price"]),
             filled_at=instant(updated or order.get("order_timestamp")) if filled else None,
-            reason=str(order.get("status_message") or ""),
+            reason=_legible(str(order.get("status_message") or ""))[:LONGEST_REASON],
         )
         return BookEntry(
             evidence=evidence,
-            symbol=f"{_text(order['exchange'])}:{_text(order['tradingsymbol'])}",
+            symbol=f"{_word(order['exchange'])}:{_word(order['tradingsymbol'])}",
             side=_SIDE_OF[order["transaction_type"]],
             tag=tag,
             received_at=instant(order.get("order_timestamp")),
         )
-    except (KeyError, TypeError, ValueError, InvalidOperation, AttributeError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(f"order: {type(error).__name__}: {error}") from error
 
 
@@ -174,11 +186,11 @@ def net_positions(data: Mapping[str, Any]) -> list[NetPosition]:
     """The net positions in products the engine trades; the others can cover no order of ours."""
     try:
         return [
-            NetPosition(f"{row['exchange']}:{row['tradingsymbol']}", product, int(row["quantity"]))
+            NetPosition(f"{row['exchange']}:{row['tradingsymbol']}", product, _units(row["quantity"], -MOST_UNITS))
             for row in data["net"]
             if (product := _PRODUCT_OF.get(row["product"])) is not None
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(f"positions: {type(error).__name__}: {error}") from error
 
 
@@ -194,7 +206,7 @@ def instruments_of(lines: Iterable[str]) -> Iterator[Instrument]:
                 lot_size=int(row["lot_size"]),
                 scale=scale_of(token),
             )
-    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
+    except (*_UNREADABLE, csv.Error) as error:
         raise Unreadable(f"instruments: {type(error).__name__}: {error}") from error
 
 
@@ -216,7 +228,7 @@ def quote_of(symbol: str, row: Mapping[str, Any]) -> Quote:
             upper_band=_decimal(row["upper_circuit_limit"]),
             at=at,
         )
-    except (KeyError, TypeError, ValueError, InvalidOperation, AttributeError) as error:
+    except _UNREADABLE as error:
         raise Unreadable(f"quote: {type(error).__name__}: {error}") from error
 
 
@@ -227,10 +239,35 @@ def instant(naive: Any) -> datetime | None:
     return datetime.fromisoformat(naive).replace(tzinfo=IST).astimezone(UTC)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected text, got {value!r}")
-    return value
+def is_word(value: Any) -> bool:
+    """Whether `value` may be an id or a symbol: it becomes part of keys, records and log lines."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_WORD and value.isprintable()
+
+
+def _word(value: Any) -> str:
+    if not is_word(value):
+        raise ValueError(f"expected a word, got {str(value)[:LONGEST_WORD]!r}")
+    return str(value)
+
+
+def _legible(text: str) -> str:
+    """`text` with half a surrogate pair, which no store holds, replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _units(value: Any, least: int = 0) -> int:
+    number = _decimal(value)
+    # Compared before it is converted: a number of three characters can have a billion digits.
+    if not least <= number <= MOST_UNITS or number != number.to_integral_value():
+        raise ValueError(f"not a quantity: {str(value)[:LONGEST_WORD]}")
+    return int(number)
+
+
+def _price(value: Any) -> Decimal:
+    number = _decimal(value)
+    if not 0 <= number <= HIGHEST_PRICE:
+        raise ValueError(f"not a price: {str(value)[:LONGEST_WORD]}")
+    return number
 
 
 def _decimal(value: Any) -> Decimal:
@@ -242,6 +279,8 @@ def _decimal(value: Any) -> Decimal:
 
 def _seconds(text: str | None) -> float | None:
     try:
-        return max(0.0, float(text)) if text else None
+        seconds = float(text) if text else -1.0
     except ValueError:
         return None
+    # What is no number of seconds, or endless, tells nothing.
+    return min(seconds, LONGEST_PAUSE) if 0 <= seconds < math.inf else None

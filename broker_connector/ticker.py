@@ -162,6 +162,11 @@ def decode_prices(frame: bytes) -> list[tuple[int, int, int, int]]:
     return prices
 
 
+def undecoded(frame: bytes, found: int) -> int:
+    """How many of the packets `frame` declares are not among the `found` ones: cut off, or of no known length."""
+    return 0 if is_heartbeat(frame) else max(_U16.unpack_from(frame)[0] - found, 0)
+
+
 def _bodies(frame: bytes) -> Iterator[tuple[int, int]]:
     """(offset, length) of every body the frame holds in full; ends at the first that is cut off."""
     (declared,) = _U16.unpack_from(frame)

@@ -1,6 +1,7 @@
 """What a broker says of an order, unasked, left in the run as evidence and a worker woken to absorb it.
 
-Knows no connection. A tag that is none of ours is somebody else's order: counted, never touched.
+Knows no connection. A tag that is none of ours is somebody else's order: counted, never touched. Nor may an account's
+stream speak of another account's run, whatever tag its owner gives an order.
 """
 
 from engine.domain.broker import BookEntry
@@ -20,11 +21,15 @@ class OrderStream:
         self._deployment = deployment
         self._log = log
 
-    def on_update(self, entry: BookEntry) -> bool:
-        """Leave one update in its run; whether it was ours. Raises StoreClosed."""
+    def on_update(self, entry: BookEntry, account: int) -> bool:
+        """Leave one update of `account`'s stream in its run; whether it was ours. Raises StoreClosed."""
         ours = parse_client_order_id(self._deployment, entry.tag)
         if ours is None:
             self._log("foreign_order", tag=entry.tag, symbol=entry.symbol)
+            return False
+        if self._store.account_of(ours[0]) not in (account, None):
+            self._log("forged_order", tag=entry.tag, account=account)
+            self._store.dead_letter("order_update", f"account {account} names a run of another account", entry.tag)
             return False
         evidence = entry.evidence
         answer = self._store.tell(ours[0], evidence, self._clock.now().real)

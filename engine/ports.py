@@ -201,6 +201,9 @@ class Store(Protocol):
     def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
         """Leave evidence in a run for its next holder; a repeat falls on the same place. Answers as `signal`."""
 
+    def account_of(self, run_id: RunId) -> int | None:
+        """The account a live run trades at; None where there is no such run."""
+
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         """Write one frame's prices and latch what they breach."""
 

@@ -51,7 +51,7 @@ class Reconciler:
         for entry in book:
             told = (entry.evidence.status, entry.evidence.filled_quantity)
             if known.orders.get(entry.evidence.broker_order_id) != told:
-                self._updates.on_update(entry)
+                self._updates.on_update(entry, account.id)
                 known.orders[entry.evidence.broker_order_id] = told
 
     def _unread(self, account: AccountState, known: _Known, reason: str) -> None:

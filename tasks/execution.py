@@ -6,6 +6,7 @@ from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdo
 
 from engine import bootstrap
 from engine.ports import StoreClosed
+from tasks import intake
 from tasks.app import app
 
 Wire = dict[str, Any]
@@ -17,7 +18,7 @@ def _process(event: Wire) -> str:
         return worker.pipeline.process(event)
     except StoreClosed as error:
         # The run's own fields bring it back once the recoverer has opened the store again.
-        worker.parts.log("store_closed", reason=str(error), event=event)
+        worker.parts.log("store_closed", reason=str(error), message=event)
         return "store_closed"
 
 
@@ -61,6 +62,20 @@ def force_stop(event: Wire) -> str:
 def order_update(event: Wire) -> str:
     """The broker said something of an order, or it is time to ask."""
     return _process(event)
+
+
+intake.allowed.update(name for name in app.tasks if name.startswith("execution."))
+
+
+@intake.message_refused.connect
+def _refused(source: str, reason: str, payload: str, **_: object) -> None:
+    """What came off a queue and is no message of ours ends here, told once."""
+    shared = bootstrap.worker().parts
+    shared.log("dead_letter", source=source, reason=reason)
+    try:
+        shared.store.dead_letter("queue", f"{source}: {reason}", payload)
+    except StoreClosed as error:
+        shared.log("store_closed", reason=str(error))
 
 
 @setup_logging.connect

@@ -114,7 +114,7 @@ class Desk:
             self.parts.store, self.parts.publisher, self.parts.clock, self.parts.settings.deployment, self.parts.log
         )
         for entry in self.parts.brokers.of(ACCOUNT, "1").orders():
-            updates.on_update(entry)
+            updates.on_update(entry, ACCOUNT)
 
     def ask(self, run: Run, **fields: str) -> None:
         """Write into the run what must happen, as whoever asks for it does before a message is sent."""

@@ -78,7 +78,7 @@ class World:
 
     def push(self, entry: BookEntry) -> list[str]:
         """The broker tells of an order and a worker hears it."""
-        self.stream.on_update(entry)
+        self.stream.on_update(entry, 1)
         return self.deliver()
 
     def price(self, price: int) -> int:

@@ -113,6 +113,17 @@ def list_alerts(
     raise typer.Exit(run(tenant, ack, everything=everything, as_json=as_json))
 
 
+@app.command("dead-letters")
+def list_dead_letters(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List input that was refused, and why, newest first."""
+    from engine.cli.dead_letters import run
+
+    raise typer.Exit(run(limit, as_json=as_json))
+
+
 @strategy_app.command("add")
 def strategy_add(
     file: Annotated[Optional[Path], typer.Argument(help="A strategies file; standard input where absent.")] = None,  # noqa: UP045

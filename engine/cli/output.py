@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from engine.admission import InstrumentsUnknown
 from engine.stack.problems import EnvironmentProblem
@@ -54,8 +55,20 @@ def print_rows(title: str, rows: Iterable[Mapping[str, object]], columns: Sequen
     for column in columns:
         table.add_column(column.replace("_", " "))
     for row in found:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        table.add_row(*("" if row.get(column) is None else Text(printable(str(row[column]))) for column in columns))
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """`text` on one line and safe for a terminal: what is not printable is escaped."""
+    if text.isprintable() and "\\" not in text:
+        return text
+    # A backslash is doubled, so that no text can pass for an escape.
+    return "".join(each if each.isprintable() and each != "\\" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def print_json(value: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.admission import Admission
 from engine.cli import DONE, resolving
 from engine.cli.deployment import Deployment, find
-from engine.cli.output import console, errors, print_json, print_rows, status_line
+from engine.cli.output import console, errors, print_json, print_rows, printable, status_line
 from engine.cli.resolving import Choice
 from engine.cli.rows import ADDED, LISTED, added_row, listed_row, order_row, run_row
 from engine.cli.stopping import Stopping
@@ -81,7 +81,8 @@ def show(name: str, tenant: str | None, *, as_json: bool) -> int:
         return DONE
     for row, strategy in zip(told, found, strict=True):
         for column in (*LISTED, "trading_date"):
-            console.print(f"{column.replace('_', ' ')}: {'' if row[column] is None else row[column]}", highlight=False)
+            value = "" if row[column] is None else printable(str(row[column]))
+            console.print(f"{column.replace('_', ' ')}: {value}", highlight=False, markup=False)
         for run in (run for run in runs if run.id.strategy_id == strategy.id):
             rows = [order_row(order) for order in (live.get(str(run.id)) or run).orders]
             print_rows(f"orders of run {run.id}", rows, ORDER, as_json=False)

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed
 from broker_connector.registry import open_feed
-from broker_connector.ticker import decode_prices
+from broker_connector.ticker import decode_prices, undecoded
 from engine import bootstrap
 from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
+from engine.domain.broker import BrokerUnreachable, TokenInvalid
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import AccountState, StoreClosed
@@ -56,6 +57,8 @@ class _Run:
         self._tokens: dict[str, int] = {}
         self._subscribed: set[str] = set()
         self._connected = False
+        #: Packets and text frames that could not be read.
+        self._malformed = 0
 
     async def run(self) -> None:
         """Read and look after, until the stop."""
@@ -67,7 +70,7 @@ class _Run:
                 if time.monotonic() >= next_told:
                     next_told += TELL_EVERY
                     refused = {reason.value: count for reason, count in self._listener.refused().items()}
-                    self._shared.log("feed", evaluated=self._listener.evaluated, **refused)
+                    self._shared.log("feed", evaluated=self._listener.evaluated, malformed=self._malformed, **refused)
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             reading.cancel()
@@ -75,7 +78,11 @@ class _Run:
 
     async def _look(self) -> None:
         try:
-            await self._subscribe()
+            try:
+                await self._subscribe()
+            except (BrokerUnreachable, TokenInvalid) as error:
+                # New symbols wait; those that are subscribed are watched all the same.
+                self._shared.log("waits", reason=str(error))
             if self._connected:
                 show_life(self._shared, "listener")
             self._listener.on_pause()
@@ -115,12 +122,15 @@ class _Run:
                     self._connected = False
                     self._shared.log("feed_down", reason=reason)
                 case Malformed(reason):
+                    self._malformed += 1
                     self._shared.log("feed_malformed", reason=reason)
 
     def _on_frame(self, data: bytes) -> None:
+        prices = decode_prices(data)
+        self._malformed += undecoded(data, len(prices))
         ticks = [
             Tick(symbol, price, _at(seconds), close)
-            for token, price, seconds, close in decode_prices(data)
+            for token, price, seconds, close in prices
             if (symbol := self._symbol_of.get(token)) is not None
         ]
         if ticks:

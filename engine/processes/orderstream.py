@@ -1,12 +1,13 @@
 """The order stream's process: one connection an account, its updates into its runs, and its book asked in between."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from sqlalchemy.exc import OperationalError
 
-from broker_connector.feed import Connected, Disconnected, OrderUpdate
+from broker_connector.feed import Connected, Disconnected, Malformed, OrderUpdate
 from broker_connector.registry import open_feed
 from engine import bootstrap
 from engine.bootstrap import Parts
@@ -45,9 +46,10 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
             shared.log("waits", reason=str(error).splitlines()[0])
         for account in accounts:
             known = following.get(account.id)
-            if known is None or known[0] != account.version:
+            if known is None or known[0] != account.version or known[1].done():
                 if known is not None:
-                    known[1].cancel()
+                    _let_go(shared, account, known[1])
+                    connected.discard(account.id)
                 task = asyncio.create_task(_attend(shared, account, updates, reconciler, connected))
                 following[account.id] = (account.version, task)
         if following and len(connected) == len(following):
@@ -80,7 +82,10 @@ async def _follow(shared: Parts, account: AccountState, updates: OrderStream, co
     async for event in feed.events():
         match event:
             case OrderUpdate():
-                await _deliver(shared, updates, event)
+                await _deliver(shared, partial(updates.on_update, event.entry, account.id))
+            case Malformed(reason, payload):
+                shared.log("order_update_malformed", account=account.id, reason=reason)
+                await _deliver(shared, partial(shared.store.dead_letter, "order_update", reason, payload))
             case Connected():
                 connected.add(account.id)
                 shared.log("order_stream_up", account=account.id)
@@ -91,11 +96,17 @@ async def _follow(shared: Parts, account: AccountState, updates: OrderStream, co
                 continue
 
 
-async def _deliver(shared: Parts, updates: OrderStream, event: OrderUpdate) -> None:
+def _let_go(shared: Parts, account: AccountState, task: asyncio.Task[None]) -> None:
+    """End a following, whose account changed or which ended by itself; say why it did."""
+    if not task.cancel() and not task.cancelled() and (error := task.exception()):
+        shared.log("order_stream_failed", account=account.id, reason=f"{type(error).__name__}: {error}")
+
+
+async def _deliver(shared: Parts, hand_over: Callable[[], object]) -> None:
     """Hand one update over; while the store is closed it waits, for the broker will not say it again."""
     while True:
         try:
-            updates.on_update(event.entry)
+            hand_over()
             return
         except (StoreClosed, ClockNotAnnounced) as error:
             shared.log("waits", reason=str(error))

@@ -175,6 +175,10 @@ class RedisStore:
         answer: str = self._call("signal", names, [run, changes, codec.to_us(due), evidence])
         return answer
 
+    def account_of(self, run_id: RunId) -> int | None:
+        stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
+        return int(stored) if stored else None
+
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix]
         for tick in ticks:
@@ -225,10 +229,10 @@ class RedisStore:
         self._call("cover", [keys.account_runs(account_id)], [codec.to_us(at), *held])
 
     def alert(self, tenant: str, alert: Alert) -> None:
-        self._call("tell", [], [json.dumps({"kind": "alert", "alerts": [_alert_object(alert)]}), tenant])
+        self._call("tell", [], [json.dumps({"kind": "alert", "alerts": [alert_object(alert)]}), tenant])
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
-        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
         self._call("tell", [], [json.dumps(body), ""])
 
     def account(self, account_id: int) -> AccountState | None:
@@ -243,7 +247,16 @@ class RedisStore:
         """Put what an order needs to know of an account where workers read it."""
         details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
         details |= account.limits
-        self._ask(partial(self._redis.hset, keys.account(account.id), mapping=details))
+        name = keys.account(account.id)
+
+        def replace() -> None:
+            # Whole: a limit that was lifted must not stay behind.
+            with self._redis.pipeline(transaction=True) as both:
+                both.delete(name)
+                both.hset(name, mapping=details)
+                both.execute()
+
+        self._ask(replace)
 
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
@@ -318,12 +331,13 @@ def record_body(before: Run, after: Run, note: Note) -> str:
                 "failure": after.failure,
             },
             "orders": orders,
-            "alerts": [_alert_object(alert) for alert in note.alerts],
+            "alerts": [alert_object(alert) for alert in note.alerts],
         }
     )
 
 
-def _alert_object(alert: Alert) -> dict[str, str]:
+def alert_object(alert: Alert) -> dict[str, str]:
+    """An alert as records hold it."""
     return {"severity": alert.severity, "code": alert.code, "message": alert.message}
 
 

@@ -16,7 +16,7 @@ from engine.simulation.store import MemoryStore
 
 def _latch(body: dict[str, Any]) -> Latch:
     told = body["latch"]
-    return Latch(told["price"], codec.from_us(told["time"]), told["event"], codec.from_us(told["seen_at"]))
+    return Latch(int(told["price"]), codec.from_us(told["time"]), told["event"], codec.from_us(told["seen_at"]))
 
 
 #: Records of what was asked of a run from outside, and what they make of it.

@@ -17,12 +17,12 @@ class Limits:
 
     def __init__(self, accounts: Mapping[int, AccountState]) -> None:
         self._accounts = accounts
-        self._slots: defaultdict[tuple[int, Slot], dict[str, int]] = defaultdict(dict)
+        self.slots: defaultdict[tuple[int, Slot], dict[str, int]] = defaultdict(dict)
         self._rates: Counter[tuple[int, str, int]] = Counter()
 
     def take(self, account: int, slot: Slot, run: str, now: int, lease: int) -> bool:
         """Take a slot for `run`; whether one was free."""
-        taken = self._slots[account, slot]
+        taken = self.slots[account, slot]
         for name in [name for name, until in taken.items() if until <= now]:
             del taken[name]
         if len(taken) >= self._of(account).get(f"{slot}_slots", SLOTS):
@@ -33,13 +33,13 @@ class Limits:
     def keep(self, account: int, run: str, until: int) -> None:
         """The slot of `run` lasts as long as its lease."""
         for slot in (Slot.ENTRY, Slot.EXIT):
-            if run in self._slots[account, slot]:
-                self._slots[account, slot][run] = until
+            if run in self.slots[account, slot]:
+                self.slots[account, slot][run] = until
 
     def free(self, account: int, run: str) -> None:
         """Give the slot of `run` back."""
         for slot in (Slot.ENTRY, Slot.EXIT):
-            self._slots[account, slot].pop(run, None)
+            self.slots[account, slot].pop(run, None)
 
     def spend(self, account: int, now: int, *, entry: bool) -> Denied | None:
         """Count one order in every window; Denied, and nothing counted, where one is full."""

@@ -35,6 +35,7 @@ from engine.runtime.store import (
     LONGEST_NUDGE_US,
     PARKED_US,
     SWEEP_SLACK_US,
+    alert_object,
     holding_of,
     record_body,
 )
@@ -48,7 +49,7 @@ FRESH_US = 43_200_000_000
 #: What a server finds on its disk when it starts again.
 _ON_DISK = (
     "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
-    "ledger", "_ended_events", "_orphans",
+    "ledger", "ended_events", "_orphans",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
 
@@ -76,7 +77,7 @@ class MemoryStore:
         self.accounts: dict[int, AccountState] = {}
         self.limits = Limits(self.accounts)
         self.ledger: list[dict[str, Any]] = []
-        self._ended_events: defaultdict[str, set[str]] = defaultdict(set)
+        self.ended_events: defaultdict[str, set[str]] = defaultdict(set)
         self._orphans = 0
 
     def flush(self) -> None:
@@ -174,7 +175,7 @@ class MemoryStore:
         lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
         self._keep(run, stored, lease_ms)
         _write(stored, codec.changes(before, after, holding.consumed))
-        stored |= {field: codec.order_to_json(order), "done": mark}
+        stored |= {field: codec.order_to_json(order), "done": mark, "reply": '["granted"]'}
         self.due[run] = codec.to_us(due)
         if order.side is Side.BUY and "latch_time" not in stored:
             self.armed[stored["symbol"]][run] = int(stored["stop_units"])
@@ -206,11 +207,10 @@ class MemoryStore:
         if hint:
             stored["dirty"] = hint
         stored["done"] = mark
-        stored.pop("nudges", None)
+        for name in ("reply", "nudges"):
+            stored.pop(name, None)
         if note is not None:
-            repeated = bool(note.event_id) and not self._is_news(run, note.event_id)
-            if not (repeated and note.tells_only_of_its_event(holding.run, after)):
-                self._record(run, record_body(holding.run, after, note), repeated=repeated)
+            self._record_step(run, holding.run, after, note)
         if finished:
             self._bury(run, stored)
             return None
@@ -227,12 +227,19 @@ class MemoryStore:
         return self._held(holding, run)
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
+        return self._signal(run_id, fields, due)
+
+    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
+        told = {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}
+        return self._signal(run_id, told, due, evidence=True)
+
+    def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, *, evidence: bool = False) -> str:
         self._check()
         run = str(run_id)
         stored = self.runtimes.get(run)
         if stored is None:
             return "gone" if run in self.tombstones else "unknown"
-        full = len(stored) > MOST_FIELDS
+        full = evidence and len(stored) > MOST_FIELDS
         stored |= {"dirty": "1"} if full else dict(fields)
         self._raise_signal(stored)
         self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
@@ -241,8 +248,9 @@ class MemoryStore:
             self._record(run, json.dumps(body))
         return "full" if full else "ok"
 
-    def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
-        return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
+    def account_of(self, run_id: RunId) -> int | None:
+        stored = self.runtimes.get(str(run_id))
+        return int(stored["account_id"]) if stored else None
 
     def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
         return self.signal(run_id, {"closes_at": str(codec.to_us(closes_at))}, due)
@@ -258,7 +266,7 @@ class MemoryStore:
                 continue
             self.prices[tick.symbol] = (tick.price, at)
             armed = self.armed[tick.symbol]
-            for run in sorted(run for run, stop in armed.items() if stop >= tick.price):
+            for _, run in sorted((stop, run) for run, stop in armed.items() if stop >= tick.price):
                 del armed[run]
                 if run in self.runtimes:
                     breaches.append(self._latch(run, tick, seen_at, f"{prefix}:{run}"))
@@ -277,8 +285,9 @@ class MemoryStore:
         self.armed[stored["symbol"]].pop(run, None)
         self.latched[stored["symbol"]].add(run)
         stored |= dict(zip(_LATCH_FIELDS, map(str, (price, at, event_id, seen_us)), strict=True))
-        latch = {"price": price, "time": at, "event": event_id, "seen_at": seen_us}
-        self._record(run, json.dumps({"kind": "latched", "latch": latch}))
+        latch = {"price": str(price), "time": str(at), "event": event_id, "seen_at": str(seen_us)}
+        body = {"kind": "latched", "event_type": "STOPLOSS", "outcome": "latched", "latch": latch}
+        self._record(run, json.dumps(body))
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         self._check()
@@ -330,11 +339,12 @@ class MemoryStore:
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._check()
-        self._record("", json.dumps({"kind": "alert", "tenant": tenant, "code": alert.code}))
+        del tenant
+        self._record("", json.dumps({"kind": "alert", "alerts": [alert_object(alert)]}))
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         self._check()
-        body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
+        body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
         self._record("", json.dumps(body))
 
     def account(self, account_id: int) -> AccountState | None:
@@ -399,10 +409,15 @@ class MemoryStore:
         self.due.pop(run, None)
         self._free(run, stored)
 
+    def _record_step(self, run: str, before: Run, after: Run, note: Note) -> None:
+        repeated = bool(note.event_id) and not self._is_news(run, note.event_id)
+        if not (repeated and note.tells_only_of_its_event(before, after)):
+            self._record(run, record_body(before, after, note), repeated=repeated)
+
     def _is_news(self, run: str, event_id: str) -> bool:
         """Whether an event has no terminal record yet; from now on it has."""
-        known = event_id in self._ended_events[run]
-        self._ended_events[run].add(event_id)
+        known = event_id in self.ended_events[run]
+        self.ended_events[run].add(event_id)
         return not known
 
     def _note(self, run: str, event: Event, outcome: str) -> None:

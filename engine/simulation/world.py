@@ -82,7 +82,9 @@ class World:
 
     def _broker(self, account: int) -> SimulatedBroker:
         chances = self.seed.chances if account <= self.seed.ill_accounts else Chances()
-        return SimulatedBroker(self.rng, lambda: self.now, self.boundary, self._hang, self._pushed, chances)
+        return SimulatedBroker(
+            self.rng, lambda: self.now, self.boundary, self._hang, partial(self._pushed, account), chances
+        )
 
     def _compose(self) -> None:
         self.accounts = [
@@ -288,13 +290,13 @@ class World:
     def _tell(self, what: str) -> None:
         self.trace.append(f"{self.now:%M:%S.%f} {what}")
 
-    def _pushed(self, entry: BookEntry) -> None:
+    def _pushed(self, account: int, entry: BookEntry) -> None:
         if not self._healed and self.rng.random() < self.seed.lose_push:
             return
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
             at = self.now + timedelta(milliseconds=self.rng.randint(0, 3000))
-            self.messages.append((at, partial(self.stream.on_update, entry), "push"))
+            self.messages.append((at, partial(self.stream.on_update, entry, account), "push"))
 
     def _log(self, action: str, /, **facts: object) -> None:
         self.trace.append(f"{self.now:%M:%S.%f}   {action} {_shown(facts)}")

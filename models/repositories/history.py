@@ -47,9 +47,10 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class StoredDeadLetter:
-    """Input that was refused, and why."""
+    """Input that was refused, and why. `key` is its place in the stream."""
 
     id: int
+    key: str
     at: datetime
     source: str
     reason: str
@@ -80,7 +81,7 @@ class History:
         statement = select(DeadLetterRow).order_by(DeadLetterRow.at.desc(), DeadLetterRow.id.desc()).limit(limit)
         with self._sessions() as session:
             return [
-                StoredDeadLetter(row.id, row.at, row.source, row.reason, row.payload)
+                StoredDeadLetter(row.id, row.key, row.at, row.source, row.reason, row.payload)
                 for row in session.scalars(statement)
             ]
 

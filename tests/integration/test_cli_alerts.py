@@ -42,3 +42,9 @@ def test_an_alert_is_listed_until_somebody_has_seen_it(stored: Alerts, capsys: p
 def test_marking_an_alert_that_is_not_there_says_so(stored: Alerts) -> None:
     with pytest.raises(EnvironmentProblem, match="alert 99 does not exist"):
         alerts.run(None, 99, everything=False, as_json=False)
+
+
+def test_a_brokers_message_cannot_speak_to_the_terminal(stored: Alerts, capsys: pytest.CaptureFixture[str]) -> None:
+    stored.add(datetime.now(UTC), "critical", "code", "said [/bold] \x1b[2J", tenant="t", run="1-20260105-1")
+    assert alerts.run(None, None, everything=False, as_json=False) == 0
+    assert r"said [/bold] \x1b[2J" in capsys.readouterr().out

@@ -153,7 +153,7 @@ def test_the_next_session_is_judged_by_a_guard_of_its_own(watch: Watch) -> None:
 def test_an_update_of_our_order_is_left_in_its_run_and_a_worker_is_woken(world: World) -> None:
     armed = world.live.arm(run(entry(OrderStatus.ACCEPTED)))
     told = evidence(armed.orders[0], OrderStatus.FILLED, 10)
-    assert world.stream.on_update(line(told)) is True
+    assert world.stream.on_update(line(told), 1) is True
     assert world.live.claim().evidence == (told,)
     (woken,) = world.publisher.published
     assert (woken.type, woken.run_id) == (EventType.ORDER_UPDATE, armed.id)
@@ -164,7 +164,7 @@ def test_somebody_elses_order_is_noticed_and_never_touched(world: World, tag: st
     armed = world.live.arm(run(entry(OrderStatus.ACCEPTED)))
     before = world.live.fields()
     foreign = line(evidence(armed.orders[0], OrderStatus.FILLED, 10), tag=tag)
-    assert world.stream.on_update(foreign) is False
+    assert world.stream.on_update(foreign, 1) is False
     assert (world.live.fields(), world.publisher.published) == (before, [])
     assert world.log.actions() == ["foreign_order"]
 
@@ -175,14 +175,14 @@ def test_an_update_of_a_run_that_is_not_there_wakes_nobody(world: World, ended: 
         world.live.arm()
         world.live.commit(world.live.claim(), finished=True)
     told = line(evidence(entry(OrderStatus.ACCEPTED), OrderStatus.FILLED, 10))
-    assert world.stream.on_update(told) is True
+    assert world.stream.on_update(told, 1) is True
     assert world.publisher.published == []
 
 
 def test_updates_told_in_any_order_lead_to_the_same_run(world: World) -> None:
     world.buy(quantity=0)
     half, whole = world.broker.fill("B1", 5), world.broker.fill("B1")
-    world.stream.on_update(whole)
+    world.stream.on_update(whole, 1)
     world.push(half)
     world.push(replace(half))
     assert world.run().held == 10

@@ -226,7 +226,7 @@ def test_evidence_that_arrives_before_the_commit_is_not_lost(world: World) -> No
     world.live.arm(buying=False)
 
     def fills_at_once(entry: BookEntry) -> None:
-        world.stream.on_update(world.broker.fill(entry.evidence.broker_order_id))
+        world.stream.on_update(world.broker.fill(entry.evidence.broker_order_id), 1)
 
     world.broker.on_placed = fills_at_once
     assert world.serve(E.BUY) == "submitted: accepted"

@@ -36,7 +36,7 @@ def test_every_make_target_the_docs_name_exists(document: Path) -> None:
 
 def test_every_engine_command_the_readme_names_is_one() -> None:
     text = (ROOT / "README.md").read_text()
-    calls = re.findall(r"\.venv/bin/engine ((?:[a-z]+ ?)+)", text)
+    calls = re.findall(r"\.venv/bin/engine ((?:[a-z-]+ ?)+)", text)
     assert calls
     for call in calls:
         result = CliRunner().invoke(app, [*call.split(), "--help"])

@@ -23,7 +23,8 @@ class Told:
     covers: list[tuple[int, list[NetPosition], datetime]] = field(default_factory=list)
     alerts: list[tuple[str, str]] = field(default_factory=list)
 
-    def on_update(self, item: BookEntry) -> bool:
+    def on_update(self, item: BookEntry, account: int) -> bool:
+        assert account == ACCOUNT.id
         self.updates.append(item)
         return True
 
