@@ -33,7 +33,7 @@ from models.durable import DurableState
 from models.lock import AdvisoryLock
 from models.repositories.bookkeeping import CalendarTable
 from models.secrets import Encrypted
-from tasks.app import app
+from tasks.app import app, app_at
 
 #: The recoverer's advisory lock: any number, as long as every recoverer of a database uses it.
 RECOVERER_LOCK = 0x45454E47
@@ -180,9 +180,9 @@ class Remote:
 
 def remote(current: Settings, log: Log) -> Remote:
     """Compose what a command beside the engine needs; its queue is the one of `current`."""
-    app.conf.update(broker_url=current.redis_url)
     redis = connect(current.redis_url)
-    return Remote(RedisStore(redis, EpochGuard(redis)), CeleryPublisher(app, log), RealTime())
+    publisher = CeleryPublisher(app_at(current.redis_url), log)
+    return Remote(RedisStore(redis, EpochGuard(redis)), publisher, RealTime())
 
 
 def log_to_stdout(process: str) -> None:

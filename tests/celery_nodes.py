@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from celery import Celery
 from pytest_celery import CeleryTestContainer, CeleryTestWorker
 
 from engine.stack import leash, procfile
 from engine.stack.valkey import EmbeddedValkey
+from tasks.app import app_at
 from tests.processes import all_gone, family
 
 ROOT = Path(__file__).parents[1]
@@ -31,14 +31,6 @@ def command_of(name: str) -> tuple[str, ...]:
     """The command of a process of the Procfile, each script by its path in this environment."""
     (found,) = [process for process in procfile.read(ROOT / "Procfile") if process.name == name]
     return (str(Path(sys.executable).parent / found.argv[0]), *found.argv[1:])
-
-
-def app_at(url: str) -> Celery:
-    """An app as the engine's own, its queue at the Redis `url`."""
-    app = Celery("execution-engine", set_as_current=False)
-    app.config_from_object("celeryconfig")
-    app.conf.update(broker_url=url, redbeat_redis_url=url)
-    return app
 
 
 class ProcessContainer(CeleryTestContainer):  # type: ignore[misc]

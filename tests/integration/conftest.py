@@ -10,8 +10,7 @@ from redis import Redis
 from broker_connector.paper.process import PaperControl, paper_broker
 from engine import bootstrap
 from engine.config import settings
-from tasks.app import app
-from tests.celery_nodes import app_at
+from tasks.app import app, app_at
 from tests.desk import PAPER, Desk, environment, open_desk
 
 

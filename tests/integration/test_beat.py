@@ -13,7 +13,8 @@ from engine import bootstrap
 from engine.domain.run import Run
 from engine.runtime import keys
 from engine.schedule import RedBeatTimers
-from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, app_at, command_of
+from tasks.app import app_at
+from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, command_of
 from tests.desk import PAPER, Desk, environment, open_desk
 from tests.processes import eventually
 

@@ -15,7 +15,8 @@ from engine.domain.events import Event, EventType
 from engine.domain.run import RunId
 from engine.schedule import RedBeatTimers
 from engine.stack.valkey import EmbeddedValkey
-from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, app_at, command_of
+from tasks.app import app_at
+from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, command_of
 from tests.desk import PAPER, environment, event_of, open_desk
 from tests.processes import eventually
 

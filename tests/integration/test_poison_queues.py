@@ -12,7 +12,8 @@ from engine import bootstrap
 from engine.domain.events import Event, EventType
 from engine.domain.orders import OrderStatus
 from engine.domain.run import Position, Run
-from tests.celery_nodes import WorkerContainer, WorkerNode, app_at
+from tasks.app import app_at
+from tests.celery_nodes import WorkerContainer, WorkerNode
 from tests.desk import PAPER, PRICE, Desk, environment, event_of, open_desk
 from tests.poison import GOOD, KIND_OF, message, refused_by_the_engine, refused_by_the_gate
 from tests.processes import eventually

@@ -23,8 +23,8 @@ from models import schema
 from models.database import Sessions, open_database, sessions_of
 from models.repositories import Account, Accounts, Runs, Strategies
 from models.secrets import Credentials, Encrypted
-from tasks.app import app
-from tests.celery_nodes import ProcessContainer, RedisContainer, WorkerContainer, WorkerNode, app_at, command_of
+from tasks.app import app, app_at
+from tests.celery_nodes import ProcessContainer, RedisContainer, WorkerContainer, WorkerNode, command_of
 from tests.desk import CREDENTIALS, PAPER, SECRET_KEY, STOP, SYMBOL, Desk, environment, event_of, open_desk
 from tests.processes import eventually
 
