@@ -3,6 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +47,8 @@ class Settings(BaseSettings):
     silence_limit: float = Field(default=5.0, gt=0)
     #: Read timeout of an order call, seconds.
     socket_timeout: float = Field(default=3.0, gt=0)
+    #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.
+    kill_points: Path | None = None
 
     def policy(self, grace: float) -> Policy:
         """The decisions' tunables, with the broker's `grace` in seconds."""
