@@ -54,6 +54,7 @@ class Campaign:
     say: Callable[[str], None] = lambda _line: None
     trials: list[Trial] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    is_interrupted: bool = False
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)  # noqa: S311 - a choice of trials, not a secret
@@ -66,17 +67,24 @@ class Campaign:
     def run(self, rows: Sequence[Fault], trials: int | None) -> None:
         """Try each of `rows` once, then rows by chance until there were so many trials; None for each row only.
 
-        Fewer trials than rows leave rows out.
+        Fewer trials than rows leave rows out. Ctrl-C leaves the wave in the air out, and judges the others.
         """
         self.stack.add_account(BYSTANDER)
         self.stack.wait_ready()
+        try:
+            self._run(rows, trials)
+        except KeyboardInterrupt:
+            self.is_interrupted = True
+        self._judge_at_last()
+
+    def _run(self, rows: Sequence[Fault], trials: int | None) -> None:
         tried: set[str] = set()
         for chosen in self._waves(rows):
             self._play(chosen, trials)
             tried |= {fault.name for fault in chosen}
-            if (len(tried) == len(rows) or (trials or 0) < len(rows)) and len(self.judged) >= (trials or 0):
+            wanted = trials or 0
+            if len(self.judged) >= wanted and (len(tried) == len(rows) or 0 < wanted < len(rows)):
                 break
-        self._judge_at_last()
 
     @property
     def judged(self) -> list[Trial]:
@@ -104,6 +112,9 @@ class Campaign:
 
         wave.run(told)
         self.trials += wave.trials
+        for trial in wave.trials:
+            for violation in trial.violations:
+                self.say(f"violated {len(self.trials)}: {trial.fault} ({trial.style}), run {trial.run}: {violation}")
         for placed in wave.placed:
             self.remarks += [f"{placed.fault.name}: {remark}" for remark in placed.field.remarks]
         self._await_well([name for placed in wave.placed for name in placed.field.killed])
@@ -207,7 +218,7 @@ class Campaign:
             held = trial.finding.bought - trial.finding.sold
             if held > 0 and trial.mono_done is not None:
                 trial.violations.append(f"holds {held} again after it was over")
-        if found.get(None):
+        if found.get(None) and self.trials:
             self.trials[-1].violations.append(f"{len(found[None])} orders under no id of ours")
 
 

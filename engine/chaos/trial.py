@@ -32,11 +32,11 @@ class Style(StrEnum):
 
 #: Seconds from a wave's buy time to each style's own buy_time, and to its exit.
 TIMES: dict[Style, tuple[int, float]] = {
-    Style.SCHEDULE: (0, 5),
-    Style.STOP_LOSS: (0, 4.5),
-    Style.FORCE_STOP: (0, 4.5),
-    Style.LATE: (3, 7),
-    Style.TRIPLE: (0, 5),
+    Style.SCHEDULE: (0, 4),
+    Style.STOP_LOSS: (0, 3.5),
+    Style.FORCE_STOP: (0, 3.5),
+    Style.LATE: (2, 5),
+    Style.TRIPLE: (0, 4),
 }
 #: How long after its exit by other means the SELL of a strategy would come, seconds: it is not to help.
 SPARE = 300

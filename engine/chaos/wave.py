@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import requests
 from sqlalchemy.exc import OperationalError
 
 from engine.chaos.faults import Fault, When
@@ -85,6 +86,17 @@ class Wave:
             self._conclude(trial)
 
     def _look(self) -> None:
+        # A broker that listens to nobody does not listen to us either; its ledger is read when it does again.
+        with suppress(requests.RequestException):
+            self._read_broker()
+        for placed in self.placed:
+            if placed.course is None and self._is_time(placed):
+                self.begin(placed)
+            elif placed.course is not None and placed.over_at is None:
+                self._advance(placed)
+        self._see_the_ended()
+
+    def _read_broker(self) -> None:
         stack = self.placed[0].field.stack
         found = by_run(stack.paper.ledger(), stack.settings.deployment)
         self.pending = stack.paper.faults()
@@ -96,12 +108,6 @@ class Wave:
                 if early > EARLY_BY:
                     trial.violations.append(f"sold {early.total_seconds():.1f} s before anything asked for it")
         self._ask_for_exits()
-        for placed in self.placed:
-            if placed.course is None and self._is_time(placed):
-                self.begin(placed)
-            elif placed.course is not None and placed.over_at is None:
-                self._advance(placed)
-        self._see_the_ended()
 
     def _advance(self, placed: Placed) -> None:
         assert placed.course is not None

@@ -11,7 +11,7 @@ from engine.chaos.campaign import Campaign, market, short_table
 from engine.chaos.faults import TABLE, Fault
 from engine.chaos.report import COLUMNS, Violation, rows, violations
 from engine.chaos.wave import BYSTANDER_BOUND
-from engine.cli import DONE, FAILED
+from engine.cli import DONE, FAILED, INTERRUPTED
 from engine.cli.output import console, errors, print_json, print_rows, status_line
 from engine.stack.problems import EnvironmentProblem
 from engine.trading import TradingStack
@@ -38,7 +38,9 @@ def run(trials: int, seed: int, only: str | None, *, short: bool, as_json: bool)
         print_json(summary | {"faults": table, "evidence": [each.as_row() for each in broken]})
     else:
         _tell(summary, table, broken)
-    return FAILED if broken else DONE
+    if broken:
+        return FAILED
+    return INTERRUPTED if campaign.is_interrupted else DONE
 
 
 def _play(
