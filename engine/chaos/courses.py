@@ -191,6 +191,8 @@ def repeated(field: Field) -> Course:
 def all_at_once(field: Field) -> Course:
     """SELL, STOPLOSS and FORCE_STOP of one run in the same instant, each with its cause."""
     trial = field.trials[0]
+    # The first message of this process opens its connection.
+    field.publish_to(RunId(next(NOBODY), trial.run.trading_date), EventType.ORDER_UPDATE, "chaos:warm")
     yield from until(lambda: (trial.exit_at - field.remote.real.now()).total_seconds() < 0.2)  # noqa: PLR2004
     field.remote.real.sleep_until(trial.exit_at)
     field.paper.price(trial.symbol, str(trial.breach))

@@ -62,10 +62,16 @@ _IN_DOUBT = {"kind": "hang", "side": "BUY", "seconds": 4.0}
 
 #: Who can be met where the entry is led astray, and how much longer such strategies are held.
 _LED_STYLES: Mapping[str, tuple[tuple[Style, ...], float]] = {
-    "worker-safety, canceling": ((Style.FORCE_STOP, Style.FORCE_STOP), 0.0),
-    "worker-maintenance, asking": ((Style.SCHEDULE, Style.LATE), 8.0),
-    "sweeper, nudging": ((Style.SCHEDULE, Style.LATE), 8.0),
+    "canceling": ((Style.FORCE_STOP, Style.FORCE_STOP), 0.0),
+    "asking": ((Style.SCHEDULE, Style.LATE), 8.0),
+    "nudging": ((Style.SCHEDULE, Style.LATE), 8.0),
 }
+
+
+#: Seconds a strategy is held longer so that a process killed at its entry is back before its exit.
+_HOLDS = {"worker-orders": 5.0}
+#: Faults of the broker that leave an entry in doubt: it is to be sent again before its sell_time.
+_LEAVES_DOUBT = frozenset({"hang", "late_accept", "unavailable", "reset"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,8 @@ class _Reached:
     afresh: bool = False
     #: A fault of the whole system that leads it there.
     first: Put | None = None
-    family: str = ""
+    #: What sets these apart from the process's other points.
+    led: str = ""
 
 
 _E, _H, _X, _S = (When.ENTRY,), (When.HOLDING,), (When.EXIT,), (When.START,)
@@ -97,33 +104,33 @@ _STOPPED_AT = (
 #: Which points each process reaches.
 REACHED: Sequence[_Reached] = (
     _Reached("worker-orders", _ORDER, (When.ENTRY, When.EXIT)),
-    _Reached("worker-orders", "publisher.publish", _E, led_by=_REJECTED, family="worker-orders, retrying"),
-    _Reached("worker-orders", "store.account", _E, afresh=True, family="worker-orders, just started"),
+    _Reached("worker-orders", "publisher.publish", _E, led_by=_REJECTED, led="retrying"),
+    _Reached("worker-orders", "store.account", _E, afresh=True, led="just started"),
     _Reached("worker-stoploss", _ORDER, _X),
     _Reached("worker-safety", _ORDER, _X),
-    _Reached("worker-safety", "store.extend broker.cancel", _X, led_by=_RESTING, family="worker-safety, canceling"),
+    _Reached("worker-safety", "store.extend broker.cancel", _X, led_by=_RESTING, led="canceling"),
     _Reached("worker-maintenance", "store.claim store.commit", (When.ENTRY, When.EXIT)),
     _Reached("worker-maintenance", "timers.cancel", _X),
     _Reached(
-        "worker-maintenance", "store.extend broker.orders", _E, led_by=_SILENT, family="worker-maintenance, asking"
+        "worker-maintenance", "store.extend broker.orders", _E, led_by=_SILENT, led="asking"
     ),
     _Reached("listener", "listener.on_frame store.on_tick", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("listener", "publisher.publish", _X),
     _Reached("orderstream", "orderstream.on_update store.tell publisher.publish", (When.ENTRY, When.EXIT)),
     _Reached("sweeper", "store.sweep", (When.ENTRY, When.HOLDING, When.EXIT)),
-    _Reached("sweeper", "publisher.publish", _E, led_by=_SILENT, family="sweeper, nudging"),
+    _Reached("sweeper", "publisher.publish", _E, led_by=_SILENT, led="nudging"),
     _Reached("drainer", "drainer.read drainer.apply drainer.trim", (When.ENTRY, When.EXIT)),
     _Reached("recoverer", "durable.accounts durable.unarmed durable.create_runs durable.open_runs", _S),
     _Reached("recoverer", "store.arm timers.schedule", _S),
-    _Reached("recoverer", "broker.instruments", _S, afresh=True, family="recoverer, just started"),
+    _Reached("recoverer", "broker.instruments", _S, afresh=True, led="just started"),
     _Reached(
         "recoverer",
         "epoch.stored epoch.run_id durable.epoch durable.advance_epoch epoch.open store.write_account broker.orders",
         (When.ENTRY, When.HOLDING, When.EXIT),
         first=courses.redis_flushed,
-        family="recoverer, rebuilding",
+        led="rebuilding",
     ),
-    _Reached("recoverer", "store.signal", _H, first=courses.redis_killed, family="recoverer, after a restart of Redis"),
+    _Reached("recoverer", "store.signal", _H, first=courses.redis_killed, led="Redis restarted"),
     _Reached("beat", "beat.publish", _S),
 )  # fmt: skip
 
@@ -132,17 +139,17 @@ def _kills() -> Iterator[Fault]:
     for reached in REACHED:
         for method in reached.methods.split():
             for point in around(*method.split(".")):
-                styles, hold = _LED_STYLES.get(reached.family, (ALL_STYLES, 0.0))
+                styles, hold = _LED_STYLES.get(reached.led, (ALL_STYLES, _HOLDS.get(reached.process, 0.0)))
                 put = kill(reached.process, point, afresh=reached.afresh)
                 yield Fault(
-                    name=f"kill {reached.process} at {point}" + (f" ({reached.family})" if reached.family else ""),
-                    family=f"kill {reached.family or reached.process}",
+                    name=f"kill {reached.process} at {point}" + (f" ({reached.led})" if reached.led else ""),
+                    family=f"kill {reached.process}",
                     put=put if reached.first is None else courses.after(reached.first, put),
                     whens=reached.when,
                     bound=WORKER_BOUND if reached.process.startswith("worker") else OTHER_BOUND,
                     styles=styles,
                     led_by=reached.led_by,
-                    hold=4.0 if reached.first or reached.afresh else hold,
+                    hold=max(hold, 4.0) if reached.first or reached.afresh else hold,
                 )
 
 
@@ -156,8 +163,11 @@ def _stops() -> Iterator[Fault]:
     )
     for process, when in (("worker-orders", (When.ENTRY, When.EXIT)), ("worker-stoploss", _X)):
         for point in points:
-            yield Fault(f"stop {process} at {point}", f"stop {process}", stop(process, point), when)
+            yield Fault(f"stop {process} at {point}", "stop a worker", stop(process, point), when, hold=4.0)
 
+
+#: Seconds a strategy is held longer so that it can still be bought after the live state was rebuilt.
+_REBUILT = 14.0
 
 #: Faults of the broker that take time: how long until they are over, and their words.
 _TAKING_TIME: Mapping[str, tuple[float, Mapping[str, float]]] = {
@@ -176,7 +186,7 @@ def _brokers() -> Iterator[Fault]:
         for side, when in (("BUY", When.ENTRY), ("SELL", When.EXIT)):
             put = broker(kind, side, lasts=lasts, **words)
             name = f"broker: {kind} on {when}"
-            hold = 25.0 if side == "BUY" and kind in {"hang", "late_accept"} else 0.0
+            hold = 25.0 if side == "BUY" and kind in _LEAVES_DOUBT else 0.0
             yield Fault(name, name, put, (when,), Scope.ACCOUNT, styles=(Style.SCHEDULE,), hold=hold)
     for name, put, when in (
         ("broker: updates repeated and reordered", courses.scrambled, When.ENTRY),
@@ -193,9 +203,9 @@ def _brokers() -> Iterator[Fault]:
 def _systems() -> Iterator[Fault]:
     any_time = (When.ENTRY, When.HOLDING, When.EXIT)
     for name, put, whens, hold in (
-        ("Redis killed", courses.redis_killed, any_time, 0.0),
-        ("Redis flushed", courses.redis_flushed, any_time, 0.0),
-        ("Redis' last second lost", courses.last_second_lost, any_time, 0.0),
+        ("Redis killed", courses.redis_killed, any_time, _REBUILT),
+        ("Redis flushed", courses.redis_flushed, any_time, _REBUILT),
+        ("Redis' last second lost", courses.last_second_lost, any_time, _REBUILT),
         ("PostgreSQL down 30 s", courses.postgres_down, any_time, 0.0),
         ("beat dead past a buy time", courses.beat_dead, _S, 0.0),
         (f"broker: {REFUSE}", courses.not_listening, (When.ENTRY, When.EXIT), 0.0),
