@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,10 @@ from engine.chaos import courses
 from engine.chaos.campaign import short_table
 from engine.chaos.faults import OTHER_BOUND, REACHED, TABLE, WORKER_BOUND, Fault, Scope, When
 from engine.chaos.points import METHODS, POINTS, around
-from engine.chaos.report import rows
+from engine.chaos.report import rows, violations
 from engine.chaos.trial import QUANTITY, TIMES, Style, Trial, draft_of
-from engine.domain.run import RunId
+from engine.domain.orders import Leg
+from engine.domain.run import RunId, client_order_id
 from engine.stack import procfile
 from engine.trading import PROCFILE
 
@@ -114,3 +116,18 @@ def test_the_report_counts_only_what_was_struck() -> None:
 
 def test_a_phase_is_put_in_where_its_trials_can_be_met() -> None:
     assert {when for fault in TABLE for when in fault.whens} == set(When)
+
+
+def test_a_violation_carries_its_ledger_and_the_log_lines_of_its_run_in_time(tmp_path: Path) -> None:
+    tag = client_order_id("EE", RunId(1, date(2026, 1, 5)), Leg.ENTRY, 1)
+    row = {"tag": tag, "side": "buy"}
+    (tmp_path / "worker-orders.log").write_text(
+        f'{{"run": "1-20260105-1", "timestamp": "2026-01-05T05:00:02Z"}}\n'
+        f'{{"tag": "{tag}", "timestamp": "2026-01-05T05:00:04Z"}}\n{{"run": "2-20260105-1", "timestamp": "x"}}\n'
+    )
+    (tmp_path / "listener.log").write_text('{"run": "1-20260105-1", "timestamp": "2026-01-05T05:00:03Z"}\n')
+    good, bad = trial("one", struck=True, recovery=0.1), trial("two", struck=True, recovery=0.1, violations=("short",))
+    (told,) = violations([good, bad], [row, {"tag": "SOMEBODY"}], "EE", tmp_path)
+    assert (told.trial, list(told.ledger)) == (bad, [row])
+    assert [line.partition(":")[0] for line in told.log] == ["worker-orders", "listener", "worker-orders"]
+    assert told.as_row()["violations"] == ["short"]
