@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from broker_connector import kite_words as words
-from broker_connector.http import CONNECT_TIMEOUT, READ_TIMEOUT, Answer, Failure, Line
+from broker_connector.http import CONNECT_TIMEOUT, Answer, Failure, Line
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
@@ -58,10 +58,10 @@ class KiteConnector:
         profile: BrokerProfile = KITE_PROFILE,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
-        read_timeout: float = READ_TIMEOUT,
+        read_timeout: float | None = None,
     ) -> None:
         headers = {"X-Kite-Version": "3", "Authorization": f"token {api_key}:{access_token}"}
-        self._line = Line(base_url, headers, connect_timeout, read_timeout)
+        self._line = Line(base_url, headers, connect_timeout, read_timeout or profile.answer_timeout)
         self._profile = profile
 
     @staticmethod

@@ -20,8 +20,8 @@ class Credentials:
     access_token: str = field(repr=False)
 
 
-#: The paper broker's orders appear at once, so a doubtful one is given up sooner than at Kite.
-PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper", grace=1.0)
+#: The paper broker stands for Kite, late orders included.
+PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper")
 
 
 @dataclass(frozen=True, slots=True)

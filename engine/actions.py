@@ -3,18 +3,18 @@
 One handler an action, in one table. What is decided before and committed after is `engine.pipeline`'s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from engine import lifecycle
-from engine.domain.broker import BrokerUnreachable, OrderRequest, Outcome, TokenInvalid
-from engine.domain.decision import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
+from engine.domain.broker import BrokerUnreachable, NetPosition, OrderRequest, Outcome, TokenInvalid
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import Alert, apply_reply
-from engine.domain.run import ExitReason, Run
+from engine.domain.run import ExitReason, NetSeen, Run
 from engine.ports import Broker, Brokers, Clock, Holding, Log, Note, Store, Timers
 
 #: Real time from `intend` within which the order's bytes must be written.
@@ -77,7 +77,8 @@ class Actions:
         # Before an attempt is granted: an account that cannot be reached from here must not cost one.
         broker = self._broker(turn)
         run, send_by = turn.run, turn.now.real + SEND_WITHIN
-        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by)
+        settles_at = send_by + broker.profile.settles_after
+        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
         wanted = replace(run.with_order(order), exit_reason=submit.exit_reason or run.exit_reason, retry_at=None)
         denied = self._store.intend(
             turn.holding,
@@ -127,17 +128,27 @@ class Actions:
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         self._store.extend(turn.holding, ANSWER_WITHIN)
         now, run = turn.now, turn.run
+        broker = self._broker(turn)
         try:
-            book = self._broker(turn).orders()
+            book = broker.orders()
+            asked_at = self._clock.now().real
+            # After the orders, so that whatever filled of them is in it.
+            net = NetSeen(_net(broker.positions(), run), asked_at) if run.held > 0 or run.dirty else run.net
         except (BrokerUnreachable, TokenInvalid) as error:
-            unread = Note("book_unreadable", outcome=f"book unreadable: {error}")
-            return Stepped(turn.holding, replace(run, book_asked_at=now.real), unread)
+            return self._book_unread(turn, str(error))
         adopted = lifecycle.adopt(run, book, self._deployment, now.real)
         evidence, doubles = lifecycle.evidence_of(book, adopted)
-        learned = lifecycle.absorb(adopted, evidence, now.real, now.market)
-        after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real)
-        note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles))
-        return Stepped(turn.holding, after, note, first_fill=learned.first_fill)
+        learned = lifecycle.absorb(adopted, evidence, now.real, now.market, by_book=True)
+        after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real, net=net)
+        checked, uncovered = lifecycle.check_cover(after)
+        note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
+        return Stepped(turn.holding, checked, note, first_fill=learned.first_fill)
+
+    def _book_unread(self, turn: Turn, reason: str) -> Stepped:
+        run, now = turn.run, turn.now
+        alerts = lifecycle.book_unread_alert(run, now.real)
+        note = Note("book_unreadable", outcome=f"book unreadable: {reason}", alerts=alerts)
+        return Stepped(turn.holding, replace(run, book_asked_at=now.real), note)
 
     def _give_up(self, turn: Turn, give_up: GiveUp) -> Stepped:
         order = give_up.order
@@ -152,7 +163,7 @@ class Actions:
 
     def _finish(self, turn: Turn, finish: Finish) -> Stepped:
         """STOP: timers first, for they can be removed again; group, state and row go with the commit."""
-        after, alerts = lifecycle.finish(turn.run, finish.status, finish.reason)
+        after, alerts = lifecycle.finish(turn.run, finish.status, finish.reason, turn.now.real)
         self._timers.cancel(turn.run.id)
         note = Note("stopped", outcome=f"{finish.status}: {finish.reason}", alerts=alerts)
         return Stepped(turn.holding, after, note, finished=True)
@@ -177,6 +188,12 @@ def _request(run: Run, order: Order) -> OrderRequest:
         order_type=strategy.order_type,
         product=strategy.product,
     )
+
+
+def _net(positions: Iterable[NetPosition], run: Run) -> int:
+    """What the account holds of the run's symbol and product, in units."""
+    ours = (run.strategy.symbol, run.strategy.product)
+    return sum(each.quantity for each in positions if (each.symbol, each.product) == ours)
 
 
 def _stages(turn: Turn, submit: Submit, sent_at: datetime, answered: datetime) -> dict[str, float]:

@@ -8,7 +8,7 @@ from celery.signals import after_task_publish, before_task_publish
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
-from broker_connector.registry import PAPER_PROFILE, entry_of
+from broker_connector.registry import BROKERS
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
@@ -17,7 +17,7 @@ from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import CeleryPublisher
-from engine.domain.decision import Policy
+from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
 from engine.listener import AFTER_CLOSE, Listener
@@ -94,7 +94,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
         publisher=publisher,
         timers=tapped(gate, "timers", RedBeatTimers(app, publisher)),
-        policy=current.policy(max(entry_of("kite").profile.grace, PAPER_PROFILE.grace)),
+        policy=current.policy(),
         log=log,
         gate=gate,
     )
@@ -186,7 +186,7 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
         calendar(shared.settings, sessions),
         shared.clock,
         shared.settings.deployment,
-        shared.policy.settle_after,
+        max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from engine.domain.decision import Policy
+from engine.domain.action import Policy
 
 
 class MarketClock(StrEnum):
@@ -41,22 +41,19 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     #: CloudWatch log group; empty logs to standard output alone. Needs the `cloudwatch` extra.
     cloudwatch_group: str = ""
-    #: Real seconds; see `engine.domain.decision.Policy`.
+    #: Real seconds; see `engine.domain.action.Policy`.
     max_lateness: float = Field(default=30.0, gt=0)
     rest_limit: float = Field(default=30.0, gt=0)
     silence_limit: float = Field(default=5.0, gt=0)
-    #: Read timeout of an order call, seconds.
-    socket_timeout: float = Field(default=3.0, gt=0)
     #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.
     kill_points: Path | None = None
 
-    def policy(self, grace: float) -> Policy:
-        """The decisions' tunables, with the broker's `grace` in seconds."""
+    def policy(self) -> Policy:
+        """The decisions' tunables."""
         return Policy(
             max_lateness=timedelta(seconds=self.max_lateness),
             rest_limit=timedelta(seconds=self.rest_limit),
             silence_limit=timedelta(seconds=self.silence_limit),
-            settle_after=timedelta(seconds=self.socket_timeout + grace),
         )
 
 

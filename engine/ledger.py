@@ -99,6 +99,8 @@ def _record_text(stream_id: str, fields: dict[str, str]) -> str:
         body = json.loads(fields["body"])
         at = datetime.fromtimestamp(int(stream_id.split("-", maxsplit=1)[0]) / 1000, UTC)
         identity = {"run": fields["run"], "epoch": int(fields["epoch"]), "seq": int(fields["seq"])}
+        if fields.get("repeated"):
+            body["event_id"] = ""
         return json.dumps(body | identity | {"tenant": fields["tenant"], "real_time": at.isoformat()})
     except (KeyError, ValueError, TypeError):
         return json.dumps(fields)

@@ -5,12 +5,15 @@ The ten steps are in `engine.pipeline`; what to do next is `engine.domain.decisi
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from engine.domain.broker import BookEntry
-from engine.domain.orders import Evidence, Leg, Order, OrderStatus
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger
 from engine.domain.routing import Alert, apply_ends
 from engine.domain.run import SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
+
+#: How long a book that is needed may be unreadable before a human is told.
+UNREAD_FOR = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +25,23 @@ class Absorbed:
     first_fill: datetime | None = None
 
 
-def absorb(run: Run, evidence: Iterable[Evidence], real: datetime, market: datetime) -> Absorbed:
-    """`run` after `evidence`: fills move the position, ends lead to the next attempt."""
-    after, known = run, {order.client_order_id for order in run.orders}
+def absorb(
+    run: Run, evidence: Iterable[Evidence], real: datetime, market: datetime, *, by_book: bool = False
+) -> Absorbed:
+    """`run` after `evidence`: fills move the position, ends lead to the next attempt.
+
+    `by_book`: it comes from the whole book, which has the last word on which orders stand under an id.
+    """
+    after, known = run, {order.client_order_id: order for order in run.orders}
     for item in evidence:
-        # An attempt of ours that we do not know of: the book adopts it.
-        after = after.absorb(item, real) if item.client_order_id in known else replace(after, dirty=True)
+        order = known.get(item.client_order_id)
+        # An attempt we do not know of, or another order under its id: only the whole book tells.
+        strange = order is None or not (by_book or order.broker_order_id in ("", item.broker_order_id))
+        after = replace(after, dirty=True) if strange else after.absorb(item, real)
     if after == run:
         return Absorbed(run)
     routed = apply_ends(run, after, real)
-    alerts = (*routed.alerts, *_excess(run, after))
+    alerts = (*routed.alerts, *_excess(run, after), *_appeared(run, after))
     return Absorbed(routed.run, alerts, _first_fill(run, after, market))
 
 
@@ -46,33 +56,68 @@ def _excess(before: Run, after: Run) -> Iterator[Alert]:
     """What a human must know where more filled than was wanted, by whichever of the orders."""
     bought, wanted = after.filled(Leg.ENTRY), after.strategy.quantity
     if bought > max(before.filled(Leg.ENTRY), wanted):
-        yield Alert("critical", "overfilled", f"bought {bought} of {wanted}: the exit sells all of it")
+        yield Alert("critical", "overfilled", f"bought {bought} of {wanted}: what is too much is sold at once")
     if after.held < min(before.held, 0):
         yield Alert("critical", "oversold", f"sold {-after.held} more than bought: the account may be short")
+
+
+def _appeared(before: Run, after: Run) -> Iterator[Alert]:
+    """Attempts that were given up and turn up at the broker all the same."""
+    unseen = {order.client_order_id for order in before.watched if not order.broker_order_id}
+    for order in after.orders:
+        if order.client_order_id in unseen and order.broker_order_id:
+            message = f"{order.client_order_id} appeared after it was given up: {order.status} {order.filled_quantity}"
+            yield Alert("critical", "given_up_appeared", message)
 
 
 def evidence_of(book: Iterable[BookEntry], run: Run) -> tuple[list[Evidence], tuple[Alert, ...]]:
     """What an order book proves of `run`'s orders; two orders under one id are a double, and alerted."""
     ours = {order.client_order_id for order in run.orders}
-    by_id: dict[str, list[Evidence]] = {}
+    by_id: dict[str, dict[str, Evidence]] = {}
     for entry in book:
         if entry.tag in ours:
-            by_id.setdefault(entry.tag, []).append(entry.evidence)
+            by_id.setdefault(entry.tag, {})[entry.evidence.broker_order_id] = entry.evidence
     doubles = tuple(
-        Alert("critical", "double_order", f"{len(found)} orders at the broker under {tag}: resolve by hand")
+        Alert("critical", "double_order", f"orders {', '.join(found)} at the broker under one id, {tag}")
         for tag, found in by_id.items()
-        if len({item.broker_order_id for item in found}) > 1
+        if len(found) > 1
     )
-    return [_combined(found) for found in by_id.values()], doubles
+    return [_combined([*found.values()]) for found in by_id.values()], doubles
 
 
 def _combined(found: list[Evidence]) -> Evidence:
-    """One statement of several orders under one id: what filled is what we hold, whichever of them filled it."""
-    best = max(found, key=lambda item: item.filled_quantity)
-    return replace(best, filled_quantity=sum(item.filled_quantity for item in found))
+    """One statement of several orders under one id: all that filled is held, and one that may still fill is told of."""
+    told = max(found, key=lambda item: (item.status not in TERMINAL, item.filled_quantity))
+    return replace(told, filled_quantity=sum(item.filled_quantity for item in found))
 
 
-def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime) -> Order:
+def book_unread_alert(run: Run, now: datetime) -> tuple[Alert, ...]:
+    """What to tell a human where a book that is needed was not readable for long; told once, at the limit."""
+    since = run.book_read_at or min((order.send_by for order in run.orders if order.is_live), default=now)
+    if not (run.book_asked_at or since) < since + UNREAD_FOR <= now:
+        return ()
+    message = f"the book could not be read for {UNREAD_FOR.seconds} s; this run's orders stay in doubt until it can"
+    return (Alert("critical", "book_unreadable", message),)
+
+
+def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
+    """`run`, flagged where its account holds less than the run does: somebody else sold, and an exit would be a short.
+
+    Told once; the account is asked on, for a broker's positions may lag behind its book.
+    """
+    if run.net is None or run.held <= 0 or run.live(Leg.EXIT) or run.net.quantity >= run.held:
+        return run, ()
+    if run.failure == "not_covered":
+        return run, ()
+    message = (
+        f"the account holds {run.net.quantity} of {run.strategy.symbol}, this run {run.held}: sold by somebody else? "
+        "Nothing is sold until it holds enough; `engine strategy resolve` ends the run"
+    )
+    alert = Alert("critical", "not_covered", message)
+    return replace(run, status=RunStatus.FAILED, failure="not_covered"), (alert,)
+
+
+def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime) -> Order:
     """The next attempt of `leg`, not yet granted."""
     attempt = run.attempts(leg) + 1
     return Order(
@@ -83,6 +128,7 @@ def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: date
         quantity=quantity,
         status=OrderStatus.SENDING,
         send_by=send_by,
+        settles_at=settles_at,
     )
 
 
@@ -93,8 +139,10 @@ def abort(run: Run, reason: str) -> tuple[Run, tuple[Alert, ...]]:
     return replace(run, status=RunStatus.FAILED, failure=reason, abort_requested=""), (alert,)
 
 
-def finish(run: Run, status: RunStatus, reason: str) -> tuple[Run, tuple[Alert, ...]]:
-    """`run` after STOP with `status`; what a human must know of it."""
+def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run, tuple[Alert, ...]]:
+    """`run` after STOP with `status` at real time `at`; what a human must know of it."""
+    for order in run.watched:
+        run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
     ended = replace(run, status=status, failure=run.failure if status is not RunStatus.MISSED else reason)
     if status is RunStatus.MISSED:
         return ended, (Alert("warning", "missed", f"not bought: {reason}"),)
@@ -119,6 +167,7 @@ def adopt(run: Run, book: Iterable[BookEntry], deployment: str, at: datetime) ->
             quantity=entry.evidence.quantity,
             status=OrderStatus.UNKNOWN,
             send_by=at,
+            settles_at=at,
             broker_order_id=entry.evidence.broker_order_id,
         )
         run, known = run.with_order(order), known | {entry.tag}

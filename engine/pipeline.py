@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 
 from engine import lifecycle
 from engine.actions import Actions, Stepped, Turn
-from engine.domain.decision import Decision, Ignore, Policy, Wait, decide, next_action, next_attention
+from engine.domain.action import Decision, Ignore, Policy, Wait
+from engine.domain.decision import decide, next_action, next_attention
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
@@ -65,6 +66,7 @@ class Pipeline:
         except LockLost as error:
             # Nothing of the lost step was applied; the run's own fields bring whoever holds it to the same end.
             self._log("lock_lost", reason=str(error), **event.as_wire())
+            self._store.note(event, "lock_lost")
             return "lock_lost"
 
     def _serve(self, claimed: Holding, event: Event) -> str:

@@ -130,6 +130,10 @@ class Note:
     #: Stage timings of the order this transition is about, real ms from the event's cause.
     stages: Mapping[str, float] = field(default_factory=dict)
 
+    def tells_only_of_its_event(self, before: Run, after: Run) -> bool:
+        """Whether its record says no more than what became of its event: another one of the same event is none."""
+        return before == after and not self.alerts
+
 
 class Armed(StrEnum):
     """What became of arming a run."""
@@ -205,6 +209,18 @@ class Store(Protocol):
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
         """Create a run's live state where there is none; `buying` arms its stop at once."""
+
+    def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
+        """Give a run that still holds something another session, to market time `closes_at`. Answers as `signal`."""
+
+    def note(self, event: Event, outcome: str) -> None:
+        """Record the outcome of an event that ended without a transition, unless it has one."""
+
+    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
+        """Write what an account holds, as its broker told when asked at real time `at`, into each of its runs."""
+
+    def alert(self, tenant: str, alert: Alert) -> None:
+        """Record something a human should know that concerns no single run."""
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         """Record a message nothing could be done with."""

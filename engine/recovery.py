@@ -99,6 +99,8 @@ class Recoverer:
         self._log = log
         self._accounts: dict[int, AccountState] = {}
         self._armed: set[RunId] = set()
+        #: The date a run that is left holding was last given a session of.
+        self._prolonged: dict[RunId, date] = {}
         #: By broker and exchange.
         self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
         #: Accounts whose broker did not answer in this pass.
@@ -120,6 +122,7 @@ class Recoverer:
         # What was written to the Redis that is gone has to be written again.
         self._accounts.clear()
         self._armed.clear()
+        self._prolonged.clear()
         self._log("epoch_opened", epoch=n, runs=len(runs))
 
     def refresh_accounts(self) -> None:
@@ -141,16 +144,28 @@ class Recoverer:
         books = Books(self._brokers, self._accounts, self._log)
         count = 0
         for run in self._durable.open_runs():
-            if run.id in self._armed:
-                continue
-            known = run if run.id in created else self._with_book(run, books)
-            if known is None:
-                continue
-            count += self._arm(known)
-            self._armed.add(run.id)
+            if run.id not in self._armed:
+                known = run if run.id in created else self._with_book(run, books)
+                if known is None:
+                    continue
+                count += self._arm(known)
+                self._armed.add(run.id)
+            self._prolong(run)
         if count:
             self._log("armed", runs=count)
         return count
+
+    def _prolong(self, run: Run) -> None:
+        """A run that was left holding when its session ended goes on in the next one, once that has begun."""
+        exchange, now = run.strategy.symbol.split(":")[0], self._clock.now()
+        today = self._calendar.today(exchange, now.market)
+        if run.held <= 0 or run.id.trading_date >= today or self._prolonged.get(run.id) == today:
+            return
+        session = self._calendar.session(exchange, today)
+        if session is not None and session.contains(now.market):
+            self._store.prolong(run.id, session.closes, now.real)
+            self._prolonged[run.id] = today
+            self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
 
     def _create_runs(self) -> frozenset[RunId]:
         """Rows for today's strategies that have none; nothing can have been sent for these."""
@@ -190,6 +205,7 @@ class Recoverer:
             strategy=strategy,
             buy_at=self._calendar.to_utc(exchange, day, strategy.buy_time),
             sell_at=self._calendar.to_utc(exchange, day, strategy.sell_time),
+            closes_at=session.closes,
             stop_units=to_units(strategy.stop_loss, instrument.scale),
         )
 

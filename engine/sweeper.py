@@ -1,6 +1,7 @@
 """The sweeper: what is due and was not served is nudged again. It publishes, and executes nothing itself."""
 
-from engine.domain.decision import Policy, next_action
+from engine.domain.action import Policy
+from engine.domain.decision import next_action
 from engine.domain.events import Event, EventType
 from engine.ports import Clock, Publisher, Store
 

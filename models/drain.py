@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, column, exists, select, tuple_, update, values
+from sqlalchemy import ColumnElement, Table, column, exists, null, select, tuple_, update, values
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session, aliased
@@ -103,6 +103,7 @@ def _store(session: Session, entries: Sequence[Entry]) -> None:
     in_order = sorted((r for r in new if r.run in known), key=lambda record: (record.epoch, record.seq))
     _store_orders(session, in_order)
     _move_runs(session, in_order)
+    _keep_requests(session, in_order)
     _end_strategies(session, {record.run for record in in_order if record.state})
 
 
@@ -194,6 +195,18 @@ def _move_runs(session: Session, records: Sequence[Record]) -> None:
         .values({name: new[name] for name in _MOVED if name != "id"})
         .execution_options(synchronize_session=False)
     )
+
+
+def _keep_requests(session: Session, records: Sequence[Record]) -> None:
+    """What was asked of a run from outside: a breach seen, or dropped at its first fill, and a user's stop."""
+    asked: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for record in records:
+        if record.latch is not None or record.latch_dropped:
+            asked[record.run]["latch"] = record.latch.model_dump() if record.latch else null()
+        if record.stop_requested is not None:
+            asked[record.run]["stop_requested"] = record.stop_requested
+    for run, values_asked in asked.items():
+        session.execute(update(RunRow).where(RunRow.id == run).values(values_asked))
 
 
 def _end_strategies(session: Session, runs: set[str]) -> None:

@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from engine.domain.orders import Leg, OrderStatus, Side
-from engine.domain.run import ExitReason, Position, RunStatus
+from engine.domain.run import ExitReason, Latch, Position, RunStatus
+from engine.domain.strategy import StopMode
 
 #: Characters of a refused payload that are kept.
 PAYLOAD_LIMIT = 4_000
@@ -80,10 +81,26 @@ class OrderState(_Wire):
     broker_order_id: str = ""
     filled_at: OptionalMoment = None
     send_by: Moment
+    settles_at: Moment
     updated_at: OptionalMoment = None
     reason: str = ""
     given_up: bool = False
     stages: dict[str, Milliseconds] = Field(default_factory=dict)
+
+
+class LatchState(_Wire):
+    """A breach: price in integer units; exchange time and real time in epoch microseconds, as scripts write them."""
+
+    price: Serial
+    time: Serial
+    event: Key
+    seen_at: Serial
+
+    @property
+    def latch(self) -> Latch:
+        """The domain's value."""
+        at, seen_at = (datetime.fromtimestamp(us / 1e6, UTC) for us in (self.time, self.seen_at))
+        return Latch(self.price, at, self.event, seen_at)
 
 
 class AlertState(_Wire):
@@ -108,6 +125,10 @@ class Record(_Wire):
     real_time: Moment
     tenant: Key = ""
     state: RunState | None = None
+    #: Where it tells of a breach, of one that no longer counts, or of a user's stop.
+    latch: LatchState | None = None
+    latch_dropped: bool = False
+    stop_requested: StopMode | None = None
     orders: Annotated[tuple[OrderState, ...], BeforeValidator(_list_if_empty)] = ()
     alerts: Annotated[tuple[AlertState, ...], BeforeValidator(_list_if_empty)] = ()
     #: The whole record as it was read.

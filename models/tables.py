@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.domain.orders import Leg, OrderStatus, OrderType, Product, Side
 from engine.domain.run import ExitReason, Position, RunStatus
-from engine.domain.strategy import AbortPolicy
+from engine.domain.strategy import AbortPolicy, StopMode
 from models.base import Base, enum_column
 from models.secrets import Credentials, Encrypted
 
@@ -99,11 +99,15 @@ class RunRow(Base):
     #: Market time.
     buy_at: Mapped[datetime]
     sell_at: Mapped[datetime]
+    closes_at: Mapped[datetime]
     stop_units: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[RunStatus] = mapped_column(enum_column(RunStatus, "status"))
     position: Mapped[Position] = mapped_column(enum_column(Position, "position"))
     exit_reason: Mapped[ExitReason | None] = mapped_column(enum_column(ExitReason, "exit_reason"))
     failure: Mapped[str]
+    #: The breach that is to be served, as its record told it.
+    latch: Mapped[dict[str, Any] | None]
+    stop_requested: Mapped[StopMode | None] = mapped_column(enum_column(StopMode, "stop_requested"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The record this row was last written from; an older one never overwrites it.
     last_epoch: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -125,9 +129,10 @@ class OrderRow(Base):
     average_price: Mapped[Decimal]
     status: Mapped[OrderStatus] = mapped_column(enum_column(OrderStatus, "status"))
     broker_order_id: Mapped[str]
-    #: Market time; `send_by` and `updated_at` are real time.
+    #: Market time; `send_by`, `settles_at` and `updated_at` are real time.
     filled_at: Mapped[datetime | None]
     send_by: Mapped[datetime]
+    settles_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
     reason: Mapped[str]
     given_up: Mapped[bool]

@@ -25,6 +25,8 @@ QUANTITY = 10
 #: 95.00 in units of a hundredth.
 STOP = 9500
 S = timedelta(seconds=1)
+#: How long after `send_by` a doubt is settled here.
+PATIENCE = 13 * S
 
 
 def strategy(**changes: Any) -> Strategy:
@@ -46,7 +48,7 @@ def strategy(**changes: Any) -> Strategy:
 def run(*orders: Order, spec: Strategy | None = None, **changes: Any) -> Run:
     """A run of `spec` with `orders`; active, and nothing asked of it."""
     spec = spec or strategy()
-    base = Run(RunId(spec.id, DAY), spec, BUY_AT, SELL_AT, STOP, orders=orders)
+    base = Run(RunId(spec.id, DAY), spec, BUY_AT, SELL_AT, CLOSES, STOP, orders=orders)
     return replace(base, **changes)
 
 
@@ -62,6 +64,7 @@ def order(
         quantity=quantity,
         status=status,
         send_by=BUY_AT,
+        settles_at=changes.get("send_by", BUY_AT) + PATIENCE,
         filled_quantity=filled,
         average_price=Decimal(100) if filled else Decimal(0),
     )

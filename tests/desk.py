@@ -80,6 +80,7 @@ class Desk:
             strategy=strategy,
             buy_at=now.market + timedelta(seconds=buy_in),
             sell_at=now.market + timedelta(seconds=sell_in),
+            closes_at=now.market + timedelta(hours=6),
             stop_units=int(Decimal(STOP) * SCALE),
             **changes,
         )

@@ -21,7 +21,7 @@ from engine.domain.broker import (
 )
 from engine.domain.events import Event
 from engine.domain.moment import Moment
-from engine.domain.orders import TERMINAL, Evidence, OrderStatus
+from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 from engine.domain.run import Run, RunId
 from engine.ports import StoreClosed
 from tests.builders import BUY_AT, SYMBOL
@@ -147,7 +147,15 @@ class FakeBroker:
 
     def positions(self) -> Sequence[NetPosition]:
         self._read()
-        return []
+        return self.held()
+
+    def held(self) -> list[NetPosition]:
+        """What the account holds, by its book."""
+        held = {(Product.INTRADAY, entry.symbol): 0 for entry in self.book.values()}
+        for entry in self.book.values():
+            sign = 1 if entry.side is Side.BUY else -1
+            held[Product.INTRADAY, entry.symbol] += sign * entry.evidence.filled_quantity
+        return [NetPosition(symbol, product, quantity) for (product, symbol), quantity in held.items()]
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         self._read()

@@ -31,6 +31,7 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             draw(st.sampled_from((0, 4, QUANTITY))),
             attempt=attempt,
             send_by=draw(MOMENTS),
+            settles_at=draw(MOMENTS),
             broker_order_id=draw(WORDS),
             average_price=draw(PRICES),
             filled_at=draw(MAYBE),

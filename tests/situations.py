@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.decision import Abort, AskBook, Cancel, Decision, Finish, Ignore, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
-from engine.domain.orders import Leg, OrderStatus
-from engine.domain.run import ExitReason, Run, RunStatus
+from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.run import ExitReason, NetSeen, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
-from tests.builders import BUY_AT, SELL_AT, S, at, entry, exit_, latch, run, strategy
+from tests.builders import BUY_AT, CLOSES, QUANTITY, SELL_AT, S, at, entry, exit_, latch, run, strategy
 
 E, ST = EventType, OrderStatus
 BEFORE, TIME, LATE = at(BUY_AT - S), at(BUY_AT), at(BUY_AT + timedelta(seconds=31))
@@ -22,12 +22,22 @@ RESTING = entry(ST.ACCEPTED, **FRESH)
 PART = entry(ST.PARTIALLY_FILLED, 4, **FRESH)
 DOUBTFUL = entry(ST.UNKNOWN, **FRESH)
 EXITING = exit_(ST.ACCEPTED, **FRESH)
+SENT_NOW = exit_(ST.ACCEPTED, send_by=NOON.real + 2 * S, updated_at=NOON.real)
+FILLED_NOW = entry(ST.FILLED, 10, updated_at=NOON.real - S)
+LOST = entry(ST.UNKNOWN, given_up=True)
+APPEARED = entry(ST.ACCEPTED, given_up=True, **FRESH)
+BOUGHT_AGAIN = entry(ST.FILLED, 10, attempt=2)
 OVERDUE = exit_(ST.ACCEPTED, send_by=NOON.real - 30 * S, updated_at=NOON.real)
 
 
 def failed(policy: AbortPolicy) -> dict[str, Any]:
     """A run that was aborted under `policy`."""
     return {"spec": strategy(on_abort=policy), "status": RunStatus.FAILED, "failure": "why"}
+
+
+def seen(*orders: Order, net: int | None = QUANTITY, now: Moment = NOON, **changes: Any) -> Run:
+    """A run whose account held `net` of its symbol when it was asked, a moment ago."""
+    return run(*orders, net=None if net is None else NetSeen(net, now.real), **changes)
 
 
 FROZEN, FLATTEN, PROTECT = failed(AbortPolicy.FREEZE), failed(AbortPolicy.FLATTEN), failed(AbortPolicy.PROTECT)
@@ -70,102 +80,102 @@ ABORTED = ignored(BUY="run_not_active", FORCE_STOP="no_stop_requested")
 UNWANTED = "entry_no_longer_wanted"
 
 CASES = [
-    Case("before its time", run(), BEFORE, NOT_BOUGHT | {E.BUY: Wait(BUY_AT), E.RETRY: Wait(BUY_AT)}),
-    Case("at its time", run(), TIME, NOT_BOUGHT | BUYS),
-    Case("as late as allowed", run(), at(BUY_AT, seconds=30), NOT_BOUGHT | BUYS),
-    Case("too late", run(), LATE, NOT_BOUGHT | MISSED),
+    Case("before its time", seen(), BEFORE, NOT_BOUGHT | {E.BUY: Wait(BUY_AT), E.RETRY: Wait(BUY_AT)}),
+    Case("at its time", seen(), TIME, NOT_BOUGHT | BUYS),
+    Case("as late as allowed", seen(), at(BUY_AT, seconds=30), NOT_BOUGHT | BUYS),
+    Case("too late", seen(), LATE, NOT_BOUGHT | MISSED),
     Case(
         "at its time, the book unread",
-        run(dirty=True),
+        seen(dirty=True),
         TIME,
         NOT_BOUGHT | ignored(BUY="book_unread", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "retry pending",
-        run(entry(ST.REJECTED), retry_at=TIME.real + S),
+        seen(entry(ST.REJECTED), retry_at=TIME.real + S),
         TIME,
         NOT_BOUGHT | {E.BUY: Wait(TIME.real + S), E.RETRY: Wait(TIME.real + S)},
     ),
-    Case("retry due", run(entry(ST.REJECTED), retry_at=TIME.real), TIME, NOT_BOUGHT | BUYS),
+    Case("retry due", seen(entry(ST.REJECTED), retry_at=TIME.real), TIME, NOT_BOUGHT | BUYS),
     Case(
         "retries used up",
-        run(entry(ST.CANCELED, attempt=4)),
+        seen(entry(ST.CANCELED, attempt=4)),
         TIME,
         NOT_BOUGHT | {kind: Abort("entry_retries_exhausted") for kind in (E.BUY, E.RETRY)},
     ),
     Case(
         "latched but not bought",
-        run(RESTING, latch=latch()),
+        seen(RESTING, latch=latch()),
         NOON,
         NOT_BOUGHT | ENTRY_OPEN | ignored(STOPLOSS="not_bought"),
     ),
-    Case("entry in flight", run(RESTING), NOON, NOTHING_ASKED | ENTRY_OPEN),
+    Case("entry in flight", seen(RESTING), NOON, NOTHING_ASKED | ENTRY_OPEN),
     Case(
         "entry being sent",
-        run(entry(ST.SENDING, send_by=NOON.real + 2 * S)),
+        seen(entry(ST.SENDING, send_by=NOON.real + 2 * S)),
         NOON,
         NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: Wait(NOON.real + 2 * S)},
     ),
-    Case("entry in doubt", run(DOUBTFUL), NOON, NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: AskBook("in_doubt")}),
-    Case("bought", run(BOUGHT), NOON, HELD | SELLS_LATER),
-    Case("partly bought, the rest resting", run(PART), NOON, HELD | SELLS_LATER | WATCHED),
+    Case("entry in doubt", seen(DOUBTFUL), NOON, NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: AskBook("in_doubt")}),
+    Case("bought", seen(BOUGHT), NOON, HELD | SELLS_LATER),
+    Case("partly bought, the rest resting", seen(PART), NOON, HELD | SELLS_LATER | WATCHED),
     Case(
         "bought, the scheduled sale due",
-        run(BOUGHT),
+        seen(BOUGHT, now=EVENING),
         EVENING,
         HELD | exits(10, "SELL") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.SCHEDULE)},
     ),
     Case(
         "latched",
-        run(BOUGHT, latch=latch()),
+        seen(BOUGHT, latch=latch()),
         NOON,
         HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
     ),
     Case(
         "latched, the book unread",
-        run(BOUGHT, latch=latch(), dirty=True),
+        seen(BOUGHT, latch=latch(), dirty=True),
         NOON,
         HELD | SELLS_LATER | ignored(STOPLOSS="book_unread") | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "latched with the entry still open",
-        run(PART, latch=latch()),
+        seen(PART, latch=latch()),
         NOON,
         HELD | SELLS_LATER | WATCHED | exits(4, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 4, ExitReason.STOP_LOSS)},
     ),
     Case(
         "latched, what was held sold, the entry still open",
-        run(PART, exit_(ST.FILLED, 4, quantity=4), latch=latch()),
+        seen(PART, exit_(ST.FILLED, 4, quantity=4), latch=latch()),
         NOON,
         HELD | WATCHED | ignored(STOPLOSS="not_bought", SELL="not_bought") | {E.RETRY: Cancel(PART, UNWANTED)},
     ),
     Case(
         "latched, exit retry pending",
-        run(BOUGHT, exit_(ST.REJECTED), latch=latch(), retry_at=NOON.real + S),
+        seen(BOUGHT, exit_(ST.REJECTED), latch=latch(), retry_at=NOON.real + S),
         NOON,
         HELD | {E.SELL: Wait(SELL_AT), E.STOPLOSS: Wait(NOON.real + S), E.RETRY: Wait(NOON.real + S)},
     ),
     Case(
         "latched, exit in flight",
-        run(BOUGHT, EXITING, latch=latch()),
+        seen(BOUGHT, EXITING, latch=latch(), exit_reason=ExitReason.STOP_LOSS),
         NOON,
         NOTHING_ASKED | EXIT_OPEN | SELLS_LATER,
     ),
     Case(
         "exit in doubt",
-        run(BOUGHT, exit_(ST.UNKNOWN, **FRESH), latch=latch()),
+        seen(BOUGHT, exit_(ST.UNKNOWN, **FRESH), latch=latch()),
         NOON,
         NOTHING_ASKED | EXIT_OPEN | SELLS_LATER | {E.ORDER_UPDATE: AskBook("in_doubt")},
     ),
     Case(
         "exit partly filled, then canceled",
-        run(BOUGHT, exit_(ST.CANCELED, 7), latch=latch()),
+        seen(BOUGHT, exit_(ST.CANCELED, 7), latch=latch()),
         NOON,
         HELD | SELLS_LATER | exits(3, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 3, ExitReason.STOP_LOSS)},
     ),
     Case(
         "exit resting too long",
-        run(BOUGHT, OVERDUE),
+        seen(BOUGHT, OVERDUE),
         NOON,
         NOTHING_ASKED
         | EXIT_OPEN
@@ -175,19 +185,19 @@ CASES = [
     ),
     Case(
         "the broker hinted",
-        run(RESTING, dirty=True),
+        seen(RESTING, dirty=True),
         NOON,
         NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "the book was asked a moment ago",
-        run(RESTING, dirty=True, book_asked_at=NOON.real),
+        seen(RESTING, dirty=True, book_asked_at=NOON.real),
         NOON,
         NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: Wait(NOON.real + S)},
     ),
     Case(
         "stop requested before buying",
-        run(stop_requested=StopMode.CLOSE),
+        seen(stop_requested=StopMode.CLOSE),
         TIME,
         STOPPING
         | ignored(SELL="not_bought")
@@ -196,7 +206,7 @@ CASES = [
     ),
     Case(
         "stop requested with the entry resting",
-        run(RESTING, stop_requested=StopMode.LEAVE),
+        seen(RESTING, stop_requested=StopMode.LEAVE),
         NOON,
         STOPPING
         | ignored(SELL="not_bought")
@@ -205,7 +215,7 @@ CASES = [
     ),
     Case(
         "stop requested with the entry in doubt",
-        run(DOUBTFUL, stop_requested=StopMode.CLOSE),
+        seen(DOUBTFUL, stop_requested=StopMode.CLOSE),
         NOON,
         STOPPING
         | ignored(SELL="not_bought", RETRY="nothing_to_retry", FORCE_STOP="entry_not_cancelable_yet")
@@ -213,7 +223,7 @@ CASES = [
     ),
     Case(
         "close requested while holding",
-        run(BOUGHT, stop_requested=StopMode.CLOSE),
+        seen(BOUGHT, stop_requested=StopMode.CLOSE),
         NOON,
         STOPPING
         | ignored(ORDER_UPDATE="nothing_new")
@@ -222,7 +232,12 @@ CASES = [
     ),
     Case(
         "close requested with the exit in flight and the entry open",
-        run(PART, exit_(ST.ACCEPTED, quantity=4, **FRESH), stop_requested=StopMode.CLOSE),
+        seen(
+            PART,
+            exit_(ST.ACCEPTED, quantity=4, **FRESH),
+            stop_requested=StopMode.CLOSE,
+            exit_reason=ExitReason.FORCE_STOP,
+        ),
         NOON,
         STOPPING
         | WATCHED
@@ -231,7 +246,7 @@ CASES = [
     ),
     Case(
         "leave requested while holding",
-        run(BOUGHT, stop_requested=StopMode.LEAVE),
+        seen(BOUGHT, stop_requested=StopMode.LEAVE),
         NOON,
         STOPPING
         | ignored(ORDER_UPDATE="nothing_new")
@@ -240,13 +255,13 @@ CASES = [
     ),
     Case(
         "leave requested with the exit in flight",
-        run(BOUGHT, EXITING, stop_requested=StopMode.LEAVE),
+        seen(BOUGHT, EXITING, stop_requested=StopMode.LEAVE),
         NOON,
         STOPPING | WATCHED | ignored(FORCE_STOP="exit_in_flight") | SELLS_LATER,
     ),
     Case(
         "abort requested",
-        run(BOUGHT, abort_requested="why"),
+        seen(BOUGHT, abort_requested="why"),
         NOON,
         NOTHING_ASKED
         | ignored(BUY="run_not_active", ORDER_UPDATE="nothing_new")
@@ -255,7 +270,7 @@ CASES = [
     ),
     Case(
         "failed with the entry resting",
-        run(RESTING, **PROTECT),
+        seen(RESTING, **PROTECT),
         NOON,
         ABORTED
         | WATCHED
@@ -264,7 +279,7 @@ CASES = [
     ),
     Case(
         "failed and protected",
-        run(BOUGHT, latch=latch(), **PROTECT),
+        seen(BOUGHT, latch=latch(), **PROTECT),
         NOON,
         ABORTED
         | ignored(SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
@@ -274,13 +289,13 @@ CASES = [
     ),
     Case(
         "failed and flattened",
-        run(BOUGHT, **FLATTEN),
+        seen(BOUGHT, **FLATTEN),
         NOON,
         ABORTED | ignored(STOPLOSS="not_latched", ORDER_UPDATE="nothing_new") | SELLS_LATER | exits(10, "SAFETY_ABORT"),
     ),
     Case(
         "failed and frozen",
-        run(BOUGHT, latch=latch(), **FROZEN),
+        seen(BOUGHT, latch=latch(), **FROZEN),
         EVENING,
         ABORTED
         | ignored(STOPLOSS="frozen", SELL="frozen", RETRY="nothing_to_retry")
@@ -288,7 +303,7 @@ CASES = [
     ),
     Case(
         "failed with nothing held",
-        run(entry(ST.REJECTED), **PROTECT),
+        seen(entry(ST.REJECTED), **PROTECT),
         TIME,
         ABORTED
         | ignored(STOPLOSS="not_latched", SELL="not_bought", RETRY="nothing_to_retry", SAFETY_ABORT="already_aborted")
@@ -296,10 +311,179 @@ CASES = [
     ),
     Case(
         "sold",
-        run(BOUGHT, exit_(ST.FILLED, 10), exit_reason=ExitReason.STOP_LOSS, latch=latch()),
+        seen(BOUGHT, exit_(ST.FILLED, 10), exit_reason=ExitReason.STOP_LOSS, latch=latch()),
         EVENING,
         HELD
         | ignored(STOPLOSS="not_bought", SELL="not_bought", RETRY="nothing_to_retry")
         | {E.ORDER_UPDATE: Finish(RunStatus.STOPPED, "stop_loss")},
+    ),
+    Case(
+        "latched while the scheduled exit rests",
+        seen(BOUGHT, EXITING, latch=latch(), exit_reason=ExitReason.SCHEDULE),
+        NOON,
+        NOTHING_ASKED
+        | EXIT_OPEN
+        | SELLS_LATER
+        | {kind: Cancel(EXITING, "escalated by stop_loss") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched a moment after the scheduled exit was sent",
+        seen(BOUGHT, SENT_NOW, latch=latch(), exit_reason=ExitReason.SCHEDULE),
+        NOON,
+        NOTHING_ASKED | EXIT_OPEN | SELLS_LATER | {kind: Wait(SENT_NOW.send_by) for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "a stop asked for while the stop-loss exit rests",
+        seen(BOUGHT, EXITING, stop_requested=StopMode.CLOSE, exit_reason=ExitReason.STOP_LOSS),
+        NOON,
+        STOPPING | WATCHED | ignored(FORCE_STOP="exit_in_flight") | SELLS_LATER,
+    ),
+    Case(
+        "latched, the position not proven for an hour",
+        seen(BOUGHT, net=None, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched a second after the fill",
+        seen(FILLED_NOW, net=None, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+    ),
+    Case(
+        "latched, the account holds less than the run",
+        seen(BOUGHT, net=9, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, the account held less before the fill",
+        seen(FILLED_NOW, net=0, now=at(NOON.real - 5 * S), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+    ),
+    Case(
+        "the sale is due while the broker squares off",
+        seen(BOUGHT, now=at(CLOSES, minutes=-10, seconds=-2)),
+        at(CLOSES, minutes=-10),
+        HELD | {kind: AskBook("position_unproven") for kind in (E.SELL, E.RETRY)},
+    ),
+    Case(
+        "held when its session is over",
+        seen(BOUGHT, now=at(CLOSES, minutes=2)),
+        at(CLOSES, minutes=2),
+        HELD | ignored(SELL="session_over", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: Abort("session_over")},
+    ),
+    Case(
+        "flagged when its session is over",
+        seen(BOUGHT, now=at(CLOSES, minutes=2), **PROTECT),
+        at(CLOSES, minutes=2),
+        ABORTED
+        | ignored(STOPLOSS="not_latched", SELL="session_over", RETRY="nothing_to_retry")
+        | ignored(SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new"),
+    ),
+    Case(
+        "an abort asked for while an exit keeps failing",
+        seen(BOUGHT, status=RunStatus.FAILED, failure="exit_keeps_failing", abort_requested="why"),
+        NOON,
+        ABORTED
+        | ignored(STOPLOSS="not_latched", ORDER_UPDATE="nothing_new")
+        | SELLS_LATER
+        | {E.SAFETY_ABORT: Abort("why")},
+    ),
+    Case(
+        "sold, an attempt given up",
+        seen(LOST, BOUGHT_AGAIN, exit_(ST.FILLED, 10), exit_reason=ExitReason.SCHEDULE, book_asked_at=NOON.real),
+        NOON,
+        HELD | ignored(SELL="not_bought", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: Wait(NOON.real + 30 * S)},
+    ),
+    Case(
+        "sold, an attempt given up, the book not asked for a while",
+        seen(LOST, BOUGHT_AGAIN, exit_(ST.FILLED, 10), exit_reason=ExitReason.SCHEDULE),
+        NOON,
+        HELD | ignored(SELL="not_bought", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: AskBook("given_up")},
+    ),
+    Case(
+        "sold, an attempt given up, its session read to the end",
+        seen(LOST, BOUGHT_AGAIN, exit_(ST.FILLED, 10), exit_reason=ExitReason.SCHEDULE, book_read_at=CLOSES),
+        at(CLOSES, seconds=1),
+        HELD
+        | ignored(SELL="not_bought", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: Finish(RunStatus.STOPPED, "schedule")},
+    ),
+    Case(
+        "an attempt that was given up appeared",
+        seen(APPEARED, BOUGHT_AGAIN),
+        NOON,
+        HELD | SELLS_LATER | {E.ORDER_UPDATE: Cancel(APPEARED, "given_up_before_it_appeared")},
+    ),
+    Case(
+        "an attempt that was given up filled beside its successor",
+        seen(entry(ST.FILLED, 10, given_up=True), BOUGHT_AGAIN, net=20),
+        NOON,
+        HELD | {kind: Submit(Leg.EXIT, 10) for kind in (E.SELL, E.RETRY)},
+    ),
+    Case(
+        "too late to buy again, an attempt given up",
+        seen(LOST, book_asked_at=LATE.real),
+        LATE,
+        NOT_BOUGHT
+        | {kind: Abort("buy_time_missed_in_doubt") for kind in (E.BUY, E.RETRY)}
+        | {E.ORDER_UPDATE: Wait(LATE.real + 30 * S)},
+    ),
+    Case(
+        "close requested, an attempt given up",
+        seen(LOST, stop_requested=StopMode.CLOSE, book_asked_at=NOON.real),
+        NOON,
+        STOPPING
+        | ignored(SELL="not_bought", FORCE_STOP="given_up_attempts_watched", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: Wait(NOON.real + 30 * S)},
+    ),
+    Case(
+        "an entry in doubt long after it should have settled",
+        seen(entry(ST.UNKNOWN, send_by=NOON.real - 73 * S, settles_at=NOON.real - 60 * S)),
+        NOON,
+        NOTHING_ASKED | ENTRY_OPEN | {E.ORDER_UPDATE: Abort("attempt_unsettled")},
+    ),
+    Case(
+        "frozen, its exit resting too long",
+        seen(BOUGHT, OVERDUE, **FROZEN),
+        NOON,
+        ABORTED | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted") | SELLS_LATER | WATCHED,
+    ),
+    Case(
+        "frozen, and its user wants it closed",
+        seen(BOUGHT, stop_requested=StopMode.CLOSE, **FROZEN),
+        NOON,
+        ABORTED
+        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
+        | exits(10, "FORCE_STOP")
+        | {E.SELL: Wait(SELL_AT), E.RETRY: Submit(Leg.EXIT, 10, ExitReason.FORCE_STOP)},
+    ),
+    Case(
+        "a human stated that the doubtful entry was never placed",
+        seen(DOUBTFUL, absent=DOUBTFUL.client_order_id),
+        NOON,
+        NOTHING_ASKED
+        | ENTRY_OPEN
+        | {kind: GiveUp(DOUBTFUL) for kind in (E.FORCE_STOP, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "a human stated that the position is closed",
+        seen(BOUGHT, latch=latch(), closed_elsewhere=True, **PROTECT),
+        EVENING,
+        ABORTED
+        | ignored(STOPLOSS="frozen", SELL="frozen", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
+        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY)},
+    ),
+    Case(
+        "a human stated that the position is closed, an exit in flight",
+        seen(BOUGHT, EXITING, closed_elsewhere=True, **PROTECT),
+        NOON,
+        ABORTED
+        | WATCHED
+        | SELLS_LATER
+        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", FORCE_STOP="exit_in_flight"),
     ),
 ]

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.actions import Actions
+from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
-from engine.domain.decision import Policy
 from engine.domain.events import EventType
 from engine.domain.orders import Side
 from engine.domain.run import Run, RunId
@@ -40,16 +40,22 @@ class World:
 
     def serve(self, kind: EventType, name: str = "e1", run_id: RunId | None = None) -> str:
         """One event, as a worker takes it off its queue."""
+        self.cover()
         return self.pipeline.process(event(kind, name, run_id).as_wire())
 
     def deliver(self) -> list[str]:
         """Serve what was published and is due, and what that publishes in turn; the outcomes."""
         outcomes: list[str] = []
+        self.cover()
         while due := [each for each in self.publisher.waiting if each[1] is None or each[1] <= self.clock.real]:
             for each in due:
                 self.publisher.waiting.remove(each)
                 outcomes.append(self.pipeline.process(each[0].as_wire()))
         return outcomes
+
+    def cover(self) -> None:
+        """What the account holds, told to its runs every few seconds."""
+        self.live.store.cover(1, self.broker.held(), self.clock.real)
 
     def sweep(self) -> list[str]:
         """Nudge what is due by the hand-set clock, and serve it."""

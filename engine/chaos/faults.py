@@ -106,6 +106,9 @@ REACHED: Sequence[_Reached] = (
     _Reached("worker-orders", _ORDER, (When.ENTRY, When.EXIT)),
     _Reached("worker-orders", "publisher.publish", _E, led_by=_REJECTED, led="retrying"),
     _Reached("worker-orders", "store.account", _E, afresh=True, led="just started"),
+    _Reached(
+        "worker-orders", "store.note", _E, first=stop("worker-orders", "store.claim.after"), led="its lease lost"
+    ),
     _Reached("worker-stoploss", _ORDER, _X),
     _Reached("worker-safety", _ORDER, _X),
     _Reached("worker-safety", "store.extend broker.cancel", _X, led_by=_RESTING, led="canceling"),
@@ -117,6 +120,7 @@ REACHED: Sequence[_Reached] = (
     _Reached("listener", "listener.on_frame store.on_tick", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("listener", "publisher.publish", _X),
     _Reached("orderstream", "orderstream.on_update store.tell publisher.publish", (When.ENTRY, When.EXIT)),
+    _Reached("orderstream", "broker.orders broker.positions store.cover", (When.HOLDING, When.EXIT), led="reconciling"),
     _Reached("sweeper", "store.sweep", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("sweeper", "publisher.publish", _E, led_by=_SILENT, led="nudging"),
     _Reached("drainer", "drainer.read drainer.apply drainer.trim", (When.ENTRY, When.EXIT)),

@@ -37,6 +37,15 @@ class MarketName(StrEnum):
     SYNTHETIC = "synthetic"
 
 
+class ChoiceName(StrEnum):
+    """How a human resolves a run; `engine.cli.resolving` says what each does."""
+
+    SELL = "sell"
+    LEAVE = "leave"
+    CLOSED = "closed"
+    ABSENT = "absent"
+
+
 @app.command()
 def process(name: ProcessName) -> None:
     """Run one process of the Procfile in the foreground."""
@@ -162,6 +171,21 @@ def strategy_stop(
     from engine.cli.strategy import stop
 
     raise typer.Exit(stop(name, tenant, leave=leave))
+
+
+@strategy_app.command("resolve")
+def strategy_resolve(
+    name: str,
+    tenant: Annotated[Optional[str], typer.Option(help="Where two tenants use the name.")] = None,  # noqa: UP045
+    run: Annotated[Optional[str], typer.Option(help="Where several of its runs are flagged.")] = None,  # noqa: UP045
+    choice: Annotated[Optional[ChoiceName], typer.Option("--as", help="Carry this choice out.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """List what can be done about a run that waits for a human, and what each choice does; or do it."""
+    from engine.cli.resolving import Choice
+    from engine.cli.strategy import resolve
+
+    raise typer.Exit(resolve(name, tenant, run, Choice(choice.value) if choice else None, as_json=as_json))
 
 
 def main() -> None:

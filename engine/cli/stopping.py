@@ -1,8 +1,11 @@
-"""FORCE_STOP from the command line: written into the run, then announced to the workers. Trades nothing itself."""
+"""What a user asks of a run from the command line: written into it, then announced to the workers.
+
+Trades nothing itself.
+"""
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.bootstrap import Remote
 from engine.domain.events import Event, EventType
@@ -39,12 +42,11 @@ class Stopping:
 
     def _open(self, strategy: Strategy) -> Sequence[Run]:
         runs = self._runs.of_strategies([strategy.id])
-        return [run for run in runs if run.status is RunStatus.ACTIVE or run.held > 0]
+        return [run for run in runs if run.status is RunStatus.ACTIVE or not run.is_terminal]
 
     def _stop_run(self, run: Run) -> str:
-        if not self._signal(run):
+        if not ask(self._remote, run, {"stop_requested": self._mode.value}):
             return "has ended already; nothing to stop"
-        self._remote.publisher.publish(Event(f"stop:{uuid.uuid4().hex}", EventType.FORCE_STOP, run.id))
         live = self._remote.store.run(str(run.id)) or run
         return f"is being stopped; {self._follows(live)}"
 
@@ -59,17 +61,20 @@ class Stopping:
             return "its entry is being withdrawn"
         return "it holds nothing and buys nothing any more"
 
-    def _signal(self, run: Run) -> bool:
-        """Write the request into the run; False where it has ended. Only after this may anything be announced."""
-        deadline = time.monotonic() + ARMED_WITHIN
-        while True:
-            try:
-                fields = {"stop_requested": self._mode.value}
-                answer = self._remote.store.signal(run.id, fields, self._remote.real.now())
-            except StoreClosed as error:
-                raise EnvironmentProblem(f"the live state cannot be written ({error}): try again") from None
-            if answer != "unknown":
-                return answer != "gone"
-            if time.monotonic() > deadline:
-                raise EnvironmentProblem(f"run {run.id} is not in the live state: is the recoverer running?")
-            time.sleep(LOOK_EVERY)
+
+def ask(remote: Remote, run: Run, fields: Mapping[str, str]) -> bool:
+    """Write what is asked of `run` into it and wake a worker; False where it has ended."""
+    deadline = time.monotonic() + ARMED_WITHIN
+    while True:
+        try:
+            answer = remote.store.signal(run.id, fields, remote.real.now())
+        except StoreClosed as error:
+            raise EnvironmentProblem(f"the live state cannot be written ({error}): try again") from None
+        if answer == "ok":
+            # Only now: a message that finds nothing written would change nothing.
+            remote.publisher.publish(Event(f"user:{uuid.uuid4().hex}", EventType.FORCE_STOP, run.id))
+        if answer != "unknown":
+            return answer != "gone"
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(f"run {run.id} is not in the live state: is the recoverer running?")
+        time.sleep(LOOK_EVERY)

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from engine.admission import Admission
-from engine.cli import DONE
+from engine.cli import DONE, resolving
 from engine.cli.deployment import Deployment, find
 from engine.cli.output import console, errors, print_json, print_rows, status_line
+from engine.cli.resolving import Choice
 from engine.cli.rows import ADDED, LISTED, added_row, listed_row, order_row, run_row
 from engine.cli.stopping import Stopping
 from engine.domain.run import Run, RunStatus
@@ -95,6 +96,22 @@ def stop(name: str, tenant: str | None, *, leave: bool) -> int:
     for strategy in found:
         console.print(f"{strategy.tenant}/{strategy.name}: {stopping.stop(strategy)}", highlight=False, markup=False)
     console.print(f"`engine strategy show {name}` tells how it ended.", highlight=False, markup=False)
+    return DONE
+
+
+def resolve(name: str, tenant: str | None, run: str | None, choice: Choice | None, *, as_json: bool) -> int:
+    """List what can be done about a strategy's flagged runs, or do it."""
+    engine = find()
+    found = _named(engine, name, tenant)
+    stored = Runs(engine.sessions).of_strategies([each.id for each in found])
+    live = _live_states(engine, stored)
+    runs = [live.get(str(each.id), each) for each in stored if run in (None, str(each.id))]
+    if choice is not None:
+        rows = resolving.resolve(engine.remote(), runs, choice)
+        print_rows("Resolved", rows, [name for name in resolving.COLUMNS if name in rows[0]], as_json=as_json)
+        return DONE
+    rows = resolving.choices(runs)
+    print_rows(f"{len(rows)} choices" if rows else "nothing to resolve", rows, resolving.COLUMNS, as_json=as_json)
     return DONE
 
 

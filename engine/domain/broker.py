@@ -5,7 +5,7 @@ Knows nothing of HTTP or of any broker's own words; connectors translate into th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -114,12 +114,19 @@ class BrokerProfile:
     name: str
     #: Whether sending the same client order id again is refused or answered with the first order.
     idempotent: bool
-    #: Seconds after `send_by` + socket timeout within which a doubtful order may still appear in the book.
+    #: Seconds after the answer's timeout within which a doubtful order may still appear in the book.
     grace: float
     #: Longest tag it keeps, characters.
     tag_length: int
+    #: Seconds an order call waits for its answer.
+    answer_timeout: float = 3.0
     #: Orders a calendar second, minute and day for one account; absent windows are unlimited.
     rates: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def settles_after(self) -> timedelta:
+        """How long after `send_by` a doubtful order that is absent from the book is not there."""
+        return timedelta(seconds=self.answer_timeout + self.grace)
 
 
 class BrokerUnreachable(Exception):

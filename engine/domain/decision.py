@@ -5,96 +5,16 @@ nothing. Says what to do, not how; `engine.domain.routing` says what follows an 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.events import EventType
+from engine.domain.exits import ask, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import ExitReason, Position, Run, RunStatus
+from engine.domain.run import EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The tunables decisions read; all real time."""
-
-    #: How late a BUY may start.
-    max_lateness: timedelta = timedelta(seconds=30)
-    #: How long an order may rest unfilled before it is canceled.
-    rest_limit: timedelta = timedelta(seconds=30)
-    #: How long a live order may be silent before the book is asked.
-    silence_limit: timedelta = timedelta(seconds=5)
-    #: After `send_by`, how long a doubtful order may still appear: socket timeout + the broker's grace.
-    settle_after: timedelta = timedelta(seconds=13)
-    #: How often the book is asked while an attempt is in doubt.
-    ask_interval: timedelta = timedelta(seconds=1)
-    #: Sends of one entry: the first and its retries.
-    entry_attempts: int = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Send the next attempt of `leg`."""
-
-    leg: Leg
-    quantity: int
-    exit_reason: ExitReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Ask the broker to cancel `order`."""
-
-    order: Order
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskBook:
-    """Ask the broker's book what became of the run's orders."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """An attempt in doubt stayed absent from the book through its grace: replace it, keep watching it."""
-
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The run is over: STOP it with this status."""
-
-    status: RunStatus
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """SAFETY_ABORT: mark the run failed, alert, and let its policy say what becomes of the position."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing yet; it will be time at `until`, real time."""
-
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Ignore:
-    """Nothing to do; `reason` is a stable word for the record."""
-
-    reason: str
-
-
-Decision = Submit | Cancel | AskBook | GiveUp | Finish | Abort | Wait | Ignore
-Action = Submit | Cancel | AskBook | GiveUp | Finish | Abort
+from engine.domain.watch import is_watched_out, watch
 
 
 def decide(run: Run, event: EventType, now: Moment, policy: Policy) -> Decision:
@@ -125,7 +45,8 @@ def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     if now.market < run.buy_at:
         return Wait(now.when(run.buy_at))
     if now.late(run.buy_at) > policy.max_lateness or now.market >= run.sell_at:
-        return Finish(RunStatus.MISSED, "buy_time_missed")
+        # What was given up may still be bought: then the run lives on, under its abort policy.
+        return Abort("buy_time_missed_in_doubt") if run.watched else Finish(RunStatus.MISSED, "buy_time_missed")
     if run.attempts(Leg.ENTRY) >= policy.entry_attempts:
         return Abort("entry_retries_exhausted")
     if run.retry_at and now.real < run.retry_at:
@@ -144,102 +65,74 @@ def _buy_blocked(run: Run) -> str:
     return "book_unread" if run.dirty else ""
 
 
-def _sell(run: Run, now: Moment, _policy: Policy) -> Decision:
-    if now.market < run.sell_at:
-        return Wait(now.when(run.sell_at)) if run.held > 0 else Ignore("not_bought")
-    return _exit(run, ExitReason.SCHEDULE, now)
+def _sell(run: Run, now: Moment, policy: Policy) -> Decision:
+    if now.market >= run.sell_at:
+        return sell_all(run, ExitReason.SCHEDULE, now, policy)
+    surplus = sell_surplus(run, now, policy)
+    if not isinstance(surplus, Ignore):
+        return surplus
+    return Wait(now.when(run.sell_at)) if run.held > 0 else Ignore("not_bought")
 
 
-def _stop_loss(run: Run, now: Moment, _policy: Policy) -> Decision:
+def _stop_loss(run: Run, now: Moment, policy: Policy) -> Decision:
     if run.latch is None:
         return Ignore("not_latched")
-    return _exit(run, ExitReason.STOP_LOSS, now)
+    return sell_all(run, ExitReason.STOP_LOSS, now, policy)
 
 
-def _force_stop(run: Run, now: Moment, _policy: Policy) -> Decision:
+def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
+    if resolved := _resolved(run):
+        return resolved
     if run.stop_requested is None:
         return Ignore("no_stop_requested")
-    entry = run.live(Leg.ENTRY)
     if run.stop_requested is StopMode.CLOSE and run.held > 0:
-        decision = _exit(run, ExitReason.FORCE_STOP, now)
+        decision = sell_all(run, ExitReason.FORCE_STOP, now, policy)
+        entry = run.live(Leg.ENTRY)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
-    if entry is not None:
+    if run.stop_requested is StopMode.CLOSE and not is_watched_out(run, now):
+        return _end(run, Ignore("given_up_attempts_watched"))
+    return _end(run, Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}"))
+
+
+def _resolved(run: Run) -> Decision | None:
+    """What follows of what a human stated: an attempt that was never placed, a position that is closed."""
+    stated = [order for order in run.orders if order.client_order_id == run.absent and order.is_doubtful]
+    if stated:
+        return GiveUp(stated[0])
+    return _end(run, Finish(RunStatus.STOPPED, "closed_elsewhere")) if run.closed_elsewhere else None
+
+
+def _end(run: Run, end: Decision) -> Decision:
+    """`end`, once nothing of the run can trade."""
+    if entry := run.live(Leg.ENTRY):
         return _withdraw(entry)
-    if run.live(Leg.EXIT):
-        return Ignore("exit_in_flight")
-    return Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}")
+    return Ignore("exit_in_flight") if run.live(Leg.EXIT) else end
 
 
-def _safety_abort(run: Run, now: Moment, _policy: Policy) -> Decision:
-    if not run.abort_requested and run.status is not RunStatus.FAILED:
-        return Ignore("no_abort_requested")
-    if run.status is not RunStatus.FAILED:
+def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
+    is_aborted = run.status is RunStatus.FAILED and run.failure not in EXIT_TROUBLES
+    if run.abort_requested and not is_aborted:
         return Abort(run.abort_requested)
+    if run.status is not RunStatus.FAILED:
+        return Ignore("no_abort_requested")
     entry = run.live(Leg.ENTRY)
     if entry is not None:
         return _withdraw(entry)
     if run.strategy.on_abort is AbortPolicy.FLATTEN:
-        return _exit(run, ExitReason.SAFETY_ABORT, now)
+        return sell_all(run, ExitReason.SAFETY_ABORT, now, policy)
     return Ignore("already_aborted")
 
 
 def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
-    if run.is_terminal and not run.dirty:
+    if run.dirty:
+        return ask(run, "broker_update", now, policy.ask_interval)
+    if run.is_terminal and is_watched_out(run, now):
         status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
         return Finish(status, run.exit_reason or run.failure or "flat")
-    if run.dirty:
-        return _ask(run, "broker_update", now, policy.ask_interval)
-    waits: list[datetime] = []
-    for order in run.orders:
-        if not order.is_live:
-            continue
-        decision = _watch(run, order, now, policy)
-        if isinstance(decision, Wait):
-            waits.append(decision.until)
-        else:
-            return decision
-    return Wait(min(waits)) if waits else Ignore("nothing_new")
-
-
-def _watch(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
-    """What a live order needs: doubt is settled by the book, silence too, and resting has an end."""
-    known_at = order.updated_at or order.send_by
-    if order.status in (OrderStatus.UNKNOWN, OrderStatus.SENDING):
-        settles_at = order.send_by + policy.settle_after
-        if run.book_read_at is not None and run.book_read_at >= settles_at:
-            return GiveUp(order)
-        if order.status is OrderStatus.SENDING and now.real < order.send_by:
-            return Wait(order.send_by)
-        return _ask(run, "in_doubt", now, policy.ask_interval)
-    resting_since = known_at if order.status is OrderStatus.CANCEL_PENDING else order.send_by
-    if now.real >= resting_since + policy.rest_limit:
-        return Cancel(order, "resting_too_long")
-    if now.real >= known_at + policy.silence_limit:
-        return _ask(run, "silent", now, policy.silence_limit)
-    return Wait(known_at + policy.silence_limit)
-
-
-def _ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
-    """Ask the book, but not again within `interval`."""
-    if run.book_asked_at is not None and now.real < run.book_asked_at + interval:
-        return Wait(run.book_asked_at + interval)
-    return AskBook(reason)
-
-
-def _exit(run: Run, reason: ExitReason, now: Moment) -> Decision:
-    """Sell what is held; whichever cause asks, one attempt at a time."""
-    if run.held <= 0:
-        return Ignore("not_bought")
-    if run.is_frozen:
-        return Ignore("frozen")
-    if run.live(Leg.EXIT):
-        return Ignore("exit_in_flight")
-    if run.dirty:
-        # The book may hold an exit we do not know of; a second one would be a short.
-        return Ignore("book_unread")
-    if run.retry_at and now.real < run.retry_at:
-        return Wait(run.retry_at)
-    return Submit(Leg.EXIT, run.held, reason)
+    is_told = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES - {SESSION_OVER}
+    if run.held > 0 and is_session_over(run, now) and not is_told:
+        return Abort(SESSION_OVER)
+    return watch(run, now, policy)
 
 
 def _withdraw(entry: Order) -> Decision:

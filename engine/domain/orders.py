@@ -140,7 +140,9 @@ class Order:
     attempt: int
     quantity: int
     status: OrderStatus
+    #: Its bytes leave by then, or never; and while in doubt, absent from the book at `settles_at` it is not there.
     send_by: datetime
+    settles_at: datetime
     broker_order_id: str = ""
     filled_quantity: int = 0
     average_price: Decimal = Decimal(0)
@@ -155,6 +157,16 @@ class Order:
     def is_live(self) -> bool:
         """Whether it may still trade and nothing has replaced it."""
         return self.status not in TERMINAL and not self.given_up
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether another attempt has replaced it and it may appear at the broker all the same."""
+        return self.given_up and self.status not in TERMINAL
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether nobody knows if it reached the broker, and nothing has replaced it."""
+        return self.status in (OrderStatus.SENDING, OrderStatus.UNKNOWN) and not self.given_up
 
     @property
     def is_resting(self) -> bool:

@@ -13,8 +13,9 @@ from engine.domain.orders import Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
-#: What an exit that cannot be placed is called in `Run.failure`.
-EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid"})
+#: What an exit that cannot be placed is called in `Run.failure`; none of them is an abort.
+SESSION_OVER = "session_over"
+EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "not_covered", SESSION_OVER})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -117,13 +118,23 @@ class Latch:
 
 
 @dataclass(frozen=True, slots=True)
+class NetSeen:
+    """What the account held of the run's symbol and product, net, in units, when the broker was asked (real time)."""
+
+    quantity: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """The state of one run. `buy_at`, `sell_at` are market time; every other time is real."""
+    """The state of one run. `buy_at`, `sell_at`, `closes_at` are market time; every other time is real."""
 
     id: RunId
     strategy: Strategy
     buy_at: datetime
     sell_at: datetime
+    #: The end of its session, past which nothing can be sold; of the next one where it still holds something then.
+    closes_at: datetime
     #: The stop in integer price units of the instrument.
     stop_units: int
     status: RunStatus = RunStatus.ACTIVE
@@ -132,6 +143,9 @@ class Run:
     latch: Latch | None = None
     stop_requested: StopMode | None = None
     abort_requested: str = ""
+    #: What a human resolved: the attempt that never reached the broker, and that the position was closed elsewhere.
+    absent: str = ""
+    closed_elsewhere: bool = False
     retry_at: datetime | None = None
     orders: tuple[Order, ...] = ()
     #: Something about its orders changed at the broker and we do not know what.
@@ -139,6 +153,7 @@ class Run:
     #: When the book was last asked about this run, and when it last answered.
     book_asked_at: datetime | None = None
     book_read_at: datetime | None = None
+    net: NetSeen | None = None
 
     def filled(self, leg: Leg) -> int:
         """Units proven filled on `leg`, over all its attempts."""
@@ -162,6 +177,11 @@ class Run:
         """The attempt of `leg` that may still trade."""
         return next((order for order in reversed(self.orders) if order.leg is leg and order.is_live), None)
 
+    @property
+    def watched(self) -> tuple[Order, ...]:
+        """Attempts that were given up and may still appear at the broker."""
+        return tuple(order for order in self.orders if order.is_watched)
+
     def attempts(self, leg: Leg) -> int:
         """How many attempts of `leg` were granted."""
         return max((order.attempt for order in self.orders if order.leg is leg), default=0)
@@ -172,8 +192,8 @@ class Run:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether an abort left the position to a human; an exit that merely keeps failing is no abort."""
-        aborted = self.status is RunStatus.FAILED and self.failure not in EXIT_TROUBLES
+        """Whether an abort left the position to a human who has not said anything yet; trouble of an exit is none."""
+        aborted = self.status is RunStatus.FAILED and self.failure not in EXIT_TROUBLES and not self.stop_requested
         return aborted and self.strategy.on_abort is AbortPolicy.FREEZE
 
     @property

@@ -1,7 +1,8 @@
-"""The order stream's process: one connection an account, each account's updates into its runs."""
+"""The order stream's process: one connection an account, its updates into its runs, and its book asked in between."""
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy.exc import OperationalError
 
@@ -14,10 +15,13 @@ from engine.clock import ClockNotAnnounced
 from engine.orderstream import OrderStream
 from engine.ports import AccountState, StoreClosed
 from engine.processes.loop import PATIENCE, Stop, show_life
+from engine.reconcile import Reconciler
 from models.durable import DurableState
 
 #: Seconds between two looks for new accounts.
 LOOK_EVERY = 1.0
+#: Seconds between two readings of an account's book and positions: well within `Policy.trust_limit`.
+RECONCILE_EVERY = 10.0
 
 
 def main() -> None:
@@ -29,6 +33,7 @@ def main() -> None:
 
 async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
     updates = bootstrap.orderstream(shared)
+    reconciler = Reconciler(shared.store, updates, shared.clock, shared.log)
     following: dict[int, tuple[str, asyncio.Task[None]]] = {}
     connected: set[int] = set()
     accounts: Sequence[AccountState] = []
@@ -43,7 +48,7 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
             if known is None or known[0] != account.version:
                 if known is not None:
                     known[1].cancel()
-                task = asyncio.create_task(_follow(shared, account, updates, connected))
+                task = asyncio.create_task(_attend(shared, account, updates, reconciler, connected))
                 following[account.id] = (account.version, task)
         if following and len(connected) == len(following):
             show_life(shared, "orderstream")
@@ -51,6 +56,23 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
     for _, task in following.values():
         task.cancel()
     await asyncio.gather(*(task for _, task in following.values()), return_exceptions=True)
+
+
+async def _attend(
+    shared: Parts, account: AccountState, updates: OrderStream, reconciler: Reconciler, connected: set[int]
+) -> None:
+    """Follow an account and reconcile it, until told to stop."""
+    async with asyncio.TaskGroup() as both:
+        both.create_task(_follow(shared, account, updates, connected))
+        both.create_task(_reconcile(shared, account, reconciler))
+
+
+async def _reconcile(shared: Parts, account: AccountState, reconciler: Reconciler) -> None:
+    while True:
+        with suppress(StoreClosed, ClockNotAnnounced):
+            broker = shared.brokers.of(account.id, account.version)
+            await asyncio.to_thread(reconciler.reconcile, account, broker)
+        await asyncio.sleep(RECONCILE_EVERY)
 
 
 async def _follow(shared: Parts, account: AccountState, updates: OrderStream, connected: set[int]) -> None:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, Product, Side
-from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
+from engine.domain.run import ExitReason, Latch, NetSeen, Run, RunId, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -64,7 +64,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
 def order_from_json(text: str) -> Order:
     """The order a JSON object stands for."""
     plain = json.loads(text)
-    for name in ("send_by", "filled_at", "updated_at"):
+    for name in ("send_by", "settles_at", "filled_at", "updated_at"):
         plain[name] = datetime.fromisoformat(plain[name]) if plain[name] else None
     return Order(
         **plain
@@ -159,6 +159,7 @@ def run_to_fields(run: Run) -> Fields:
         "symbol": run.strategy.symbol,
         "buy_at": str(to_us(run.buy_at)),
         "sell_at": str(to_us(run.sell_at)),
+        "closes_at": str(to_us(run.closes_at)),
         "stop_units": str(run.stop_units),
         "status": run.status,
         "position": run.position,
@@ -170,10 +171,14 @@ def run_to_fields(run: Run) -> Fields:
         "latch_seen_at": _optional_us(latch.seen_at) if latch else "",
         "stop_requested": run.stop_requested or "",
         "abort_requested": run.abort_requested,
+        "absent": run.absent,
+        "closed_elsewhere": "1" if run.closed_elsewhere else "",
         "retry_at": _optional_us(run.retry_at),
         "dirty": "1" if run.dirty else "",
         "book_asked_at": _optional_us(run.book_asked_at),
         "book_read_at": _optional_us(run.book_read_at),
+        "net_quantity": str(run.net.quantity) if run.net else "",
+        "net_at": str(to_us(run.net.at)) if run.net else "",
         "last_buy_order": entry.broker_order_id if entry else "",
         "last_sell_order": exit_.broker_order_id if exit_ else "",
     }
@@ -196,6 +201,7 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         strategy=strategy,
         buy_at=from_us(stored["buy_at"]),
         sell_at=from_us(stored["sell_at"]),
+        closes_at=from_us(stored["closes_at"]),
         stop_units=int(stored["stop_units"]),
         status=RunStatus(stored["status"]),
         exit_reason=ExitReason(stored["exit_reason"]) if stored.get("exit_reason") else None,
@@ -203,11 +209,14 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         latch=_latch(stored),
         stop_requested=StopMode(stored["stop_requested"]) if stored.get("stop_requested") else None,
         abort_requested=stored.get("abort_requested", ""),
+        absent=stored.get("absent", ""),
+        closed_elsewhere=bool(stored.get("closed_elsewhere")),
         retry_at=_optional_time(stored.get("retry_at")),
         orders=tuple(sorted(orders, key=lambda order: (order.leg, order.attempt))),
         dirty=bool(stored.get("dirty")),
         book_asked_at=_optional_time(stored.get("book_asked_at")),
         book_read_at=_optional_time(stored.get("book_read_at")),
+        net=NetSeen(int(stored["net_quantity"]), from_us(stored["net_at"])) if stored.get("net_at") else None,
     )
 
 

@@ -42,6 +42,11 @@ def account(account_id: int) -> str:
     return f"account:{account_id}"
 
 
+def account_runs(account_id: int) -> str:
+    """The live runs of an account."""
+    return f"account:{account_id}:runs"
+
+
 def process(name: str) -> str:
     """A process's sign of life."""
     return f"process:{name}"

@@ -4,7 +4,7 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -15,8 +15,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from engine.domain.broker import NetPosition
 from engine.domain.events import Event
 from engine.domain.orders import Evidence, Order
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.ticks import Tick
 from engine.ports import (
@@ -49,7 +51,9 @@ TOMBSTONE_MS = 20 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
 REPEATS = 2
 
-_SCRIPTS = ("claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "dead_letter")
+_SCRIPTS = (
+    "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
+)  # fmt: skip
 
 
 def load_scripts() -> dict[str, str]:
@@ -143,6 +147,8 @@ class RedisStore:
                 record_body(holding.run, after, note) if note else "",
                 "" if first_fill is None else codec.to_us(first_fill),
                 TOMBSTONE_MS if finished else "",
+                note.event_id if note else "",
+                "1" if note and note.tells_only_of_its_event(holding.run, after) else "",
             ],
         )
         if reply[0] == "lost":
@@ -158,6 +164,9 @@ class RedisStore:
     def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
         told = {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}
         return self._signal(run_id, told, due, evidence="1")
+
+    def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
+        return self._signal(run_id, {"closes_at": str(codec.to_us(closes_at))}, due)
 
     def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, evidence: str = "") -> str:
         run = str(run_id)
@@ -206,9 +215,21 @@ class RedisStore:
         )
         return Armed(reply)
 
+    def note(self, event: Event, outcome: str) -> None:
+        self._call("note", [], [str(event.run_id), event.id, event.type.value, outcome])
+
+    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
+        held: list[str | int] = []
+        for each in positions:
+            held += (f"{each.symbol} {each.product}", each.quantity)
+        self._call("cover", [keys.account_runs(account_id)], [codec.to_us(at), *held])
+
+    def alert(self, tenant: str, alert: Alert) -> None:
+        self._call("tell", [], [json.dumps({"kind": "alert", "alerts": [_alert_object(alert)]}), tenant])
+
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         body = {"kind": "dead_letter", "source": source, "reason": reason, "payload": payload[:2000]}
-        self._call("dead_letter", [], [json.dumps(body)])
+        self._call("tell", [], [json.dumps(body), ""])
 
     def account(self, account_id: int) -> AccountState | None:
         stored = self._ask(partial(self._redis.hgetall, keys.account(account_id)))
@@ -290,11 +311,13 @@ def record_body(before: Run, after: Run, note: Note) -> str:
                 "failure": after.failure,
             },
             "orders": orders,
-            "alerts": [
-                {"severity": alert.severity, "code": alert.code, "message": alert.message} for alert in note.alerts
-            ],
+            "alerts": [_alert_object(alert) for alert in note.alerts],
         }
     )
+
+
+def _alert_object(alert: Alert) -> dict[str, str]:
+    return {"severity": alert.severity, "code": alert.code, "message": alert.message}
 
 
 def _pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -1,15 +1,29 @@
 """The simulated PostgreSQL: what was drained of the ledger, and the epochs. Outlives every loss of the live state."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
-from engine.domain.run import ExitReason, Run, RunStatus
-from engine.domain.strategy import Strategy
+from engine.domain.run import ExitReason, Latch, Run, RunStatus
+from engine.domain.strategy import StopMode, Strategy
 from engine.ports import AccountState
 from engine.runtime import codec
 from engine.simulation.store import MemoryStore
+
+
+def _latch(body: dict[str, Any]) -> Latch:
+    told = body["latch"]
+    return Latch(told["price"], codec.from_us(told["time"]), told["event"], codec.from_us(told["seen_at"]))
+
+
+#: Records of what was asked of a run from outside, and what they make of it.
+_ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
+    "latched": lambda run, body: replace(run, latch=_latch(body)),
+    "latch_dropped": lambda run, _body: replace(run, latch=None),
+    "stop_requested": lambda run, body: replace(run, stop_requested=StopMode(body["stop_requested"])),
+}
 
 
 class SimulatedDurable:
@@ -25,7 +39,11 @@ class SimulatedDurable:
         for record in store.ledger[:count]:
             body = json.loads(record["body"])
             run = self._runs.get(record["run"])
-            if run is None or "state" not in body:
+            if run is None:
+                continue
+            if body["kind"] in _ASKED:
+                self._runs[record["run"]] = _ASKED[body["kind"]](run, body)
+            if "state" not in body:
                 continue
             for order in body["orders"]:
                 order.pop("stages", None)
@@ -62,5 +80,6 @@ class SimulatedDurable:
         return [
             run
             for run in self._runs.values()
-            if run.status is RunStatus.ACTIVE or (run.status is RunStatus.FAILED and not run.is_terminal)
+            if run.status is RunStatus.ACTIVE
+            or (run.status is RunStatus.FAILED and (run.watched or not run.is_terminal))
         ]

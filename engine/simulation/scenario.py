@@ -15,6 +15,8 @@ START = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 #: Market time from the start to each run's buy, sell, and to the end of the faults.
 BUY_AFTER, SELL_AFTER, FAULTS_END = timedelta(seconds=2), timedelta(seconds=40), timedelta(seconds=60)
+#: Market time from the start to the session's end.
+CLOSES_AFTER = timedelta(seconds=150)
 #: How long after the faults every run has to be flat and ended, or alerted.
 SETTLED_AFTER = timedelta(seconds=150)
 
@@ -58,4 +60,5 @@ def seed_of(number: int) -> Seed:
 def run_of(number: int) -> Run:
     """The run of strategy `number`, as it is before it is armed."""
     strategy = Strategy(number, f"s{number}", "tenant", 1, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90))
-    return Run(RunId(number, date(2026, 1, 5)), strategy, START + BUY_AFTER, START + SELL_AFTER, STOP)
+    times = (START + BUY_AFTER, START + SELL_AFTER, START + CLOSES_AFTER)
+    return Run(RunId(number, date(2026, 1, 5)), strategy, *times, STOP)

@@ -5,12 +5,14 @@ Keeps the same flat fields as Redis, so that the codec is part of what is simula
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from engine.domain.broker import NetPosition
 from engine.domain.events import Event
-from engine.domain.orders import Evidence, Order, Side
+from engine.domain.orders import Evidence, Order, Product, Side
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.ticks import Tick
 from engine.ports import (
@@ -67,6 +69,7 @@ class MemoryStore:
         self.accounts: dict[int, AccountState] = {}
         self.limits = Limits(self.accounts)
         self.ledger: list[dict[str, Any]] = []
+        self._ended_events: defaultdict[str, set[str]] = defaultdict(set)
         self._orphans = 0
 
     def flush(self) -> None:
@@ -176,7 +179,9 @@ class MemoryStore:
         stored["done"] = mark
         stored.pop("nudges", None)
         if note is not None:
-            self._record(run, record_body(holding.run, after, note))
+            repeated = bool(note.event_id) and not self._is_news(run, note.event_id)
+            if not (repeated and note.tells_only_of_its_event(holding.run, after)):
+                self._record(run, record_body(holding.run, after, note), repeated=repeated)
         if finished:
             self._bury(run, stored)
             return None
@@ -202,10 +207,16 @@ class MemoryStore:
         stored |= {"dirty": "1"} if full else dict(fields)
         self._raise_signal(stored)
         self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
+        if "stop_requested" in fields and not full:
+            body = {"kind": "stop_requested", "stop_requested": fields["stop_requested"]}
+            self._record(run, json.dumps(body))
         return "full" if full else "ok"
 
     def tell(self, run_id: RunId, evidence: Evidence, due: datetime) -> str:
         return self.signal(run_id, {codec.evidence_field(evidence): codec.evidence_to_json(evidence)}, due)
+
+    def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
+        return self.signal(run_id, {"closes_at": str(codec.to_us(closes_at))}, due)
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         self._check()
@@ -226,14 +237,19 @@ class MemoryStore:
 
     def _latch(self, run: str, tick: Tick, seen_at: datetime, event_id: str) -> Breach:
         assert tick.exchange_time is not None
-        stored, seen_us = self.runtimes[run], codec.to_us(seen_at)
-        self.latched[tick.symbol].add(run)
-        values = (str(tick.price), str(codec.to_us(tick.exchange_time)), event_id, str(seen_us))
-        stored |= dict(zip(_LATCH_FIELDS, values, strict=True))
-        self._raise_signal(stored)
+        seen_us = codec.to_us(seen_at)
+        self._write_latch(run, tick.price, codec.to_us(tick.exchange_time), event_id, seen_us)
+        self._raise_signal(self.runtimes[run])
         self.due[run] = min(self.due.get(run, seen_us + 500_000), seen_us + 500_000)
-        self._record(run, json.dumps({"kind": "latched", "stoploss_event": event_id, "price": tick.price}))
         return Breach(RunId.parse(run), tick.price, event_id)
+
+    def _write_latch(self, run: str, price: int, at: int, event_id: str, seen_us: int) -> None:
+        stored = self.runtimes[run]
+        self.armed[stored["symbol"]].pop(run, None)
+        self.latched[stored["symbol"]].add(run)
+        stored |= dict(zip(_LATCH_FIELDS, map(str, (price, at, event_id, seen_us)), strict=True))
+        latch = {"price": price, "time": at, "event": event_id, "seen_at": seen_us}
+        self._record(run, json.dumps({"kind": "latched", "latch": latch}))
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         self._check()
@@ -268,6 +284,24 @@ class MemoryStore:
             self.latched[run.strategy.symbol].add(name)
         self._record(name, record_body(run, run, Note("armed")))
         return Armed.CREATED
+
+    def note(self, event: Event, outcome: str) -> None:
+        self._check()
+        self._note(str(event.run_id), event, outcome)
+
+    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
+        self._check()
+        held = {(each.symbol, each.product): each.quantity for each in positions}
+        for stored in self.runtimes.values():
+            if int(stored["account_id"]) != account_id or int(stored.get("net_at", "0")) >= codec.to_us(at):
+                continue
+            product = self.strategies[int(stored["strategy_id"])]["product"]
+            quantity = held.get((stored["symbol"], Product(product)), 0)
+            stored |= {"net_quantity": str(quantity), "net_at": str(codec.to_us(at))}
+
+    def alert(self, tenant: str, alert: Alert) -> None:
+        self._check()
+        self._record("", json.dumps({"kind": "alert", "tenant": tenant, "code": alert.code}))
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         self._check()
@@ -320,12 +354,10 @@ class MemoryStore:
                 stored.pop(name, None)
             self.latched[symbol].discard(run)
             self.armed[symbol][run] = stop
+            self._record(run, json.dumps({"kind": "latch_dropped", "latch_dropped": True}))
             return True
         if breached and latch_time is None:
-            values = (str(price), str(at), f"first-fill-{run}", str(self._us()))
-            stored |= dict(zip(_LATCH_FIELDS, values, strict=True))
-            self.armed[symbol].pop(run, None)
-            self.latched[symbol].add(run)
+            self._write_latch(run, price, at, f"first-fill-{run}", self._us())
             return True
         return False
 
@@ -338,11 +370,19 @@ class MemoryStore:
         self.due.pop(run, None)
         self._free(run, stored)
 
+    def _is_news(self, run: str, event_id: str) -> bool:
+        """Whether an event has no terminal record yet; from now on it has."""
+        known = event_id in self._ended_events[run]
+        self._ended_events[run].add(event_id)
+        return not known
+
     def _note(self, run: str, event: Event, outcome: str) -> None:
+        if not self._is_news(run, event.id):
+            return
         body = {"kind": "event", "event_id": event.id, "event_type": event.type, "outcome": outcome}
         self._record(run, json.dumps(body))
 
-    def _record(self, run: str, body: str) -> None:
+    def _record(self, run: str, body: str, *, repeated: bool = False) -> None:
         kept = self.runtimes.get(run) or self.tombstones.get(run)
         if kept is None:
             self._orphans += 1
@@ -350,7 +390,7 @@ class MemoryStore:
         else:
             seq = int(kept.get("record_seq", "0")) + 1
             kept["record_seq"] = str(seq)
-        self.ledger.append({"run": run, "epoch": self.epoch, "seq": seq, "body": body})
+        self.ledger.append({"run": run, "epoch": self.epoch, "seq": seq, "body": body, "repeated": repeated})
 
 
 def _write(stored: codec.Fields, changes: Mapping[str, Any]) -> None:

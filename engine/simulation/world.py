@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.actions import Actions
 from engine.calendar import Calendar
+from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
-from engine.domain.decision import Policy
 from engine.domain.events import Event, EventType
 from engine.domain.run import RunId
 from engine.domain.strategy import StopMode
@@ -83,7 +83,7 @@ class World:
 
     def _new_recoverer(self) -> Recoverer:
         """A recoverer that has just started and remembers nothing."""
-        settle_after = Policy().settle_after
+        settle_after = self.broker.profile.settles_after
         brokers, clock, store = OneBroker(self.broker), Clock(self), self._bounded
         return Recoverer(
             self.durable, store, self.store, brokers, Timers(), Calendar(), clock, DEPLOYMENT, settle_after, self._log

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from engine.domain.orders import TERMINAL, Order
 from engine.domain.run import Position, Run, RunId, RunStatus
 from models.database import Sessions
+from models.records import LatchState
 from models.repositories.strategies import to_strategy
 from models.tables import OrderRow, RunRow, StrategyRow, TenantRow
 
@@ -43,9 +44,7 @@ class Runs:
 
     def open(self) -> Sequence[Run]:
         """Those that still need the engine: active, or failed while something is held or may still fill."""
-        may_fill = exists().where(
-            OrderRow.run == RunRow.id, OrderRow.status.not_in(TERMINAL), OrderRow.given_up.is_(False)
-        )
+        may_fill = exists().where(OrderRow.run == RunRow.id, OrderRow.status.not_in(TERMINAL))
         holds = or_(RunRow.position == Position.BOUGHT, may_fill)
         return self._read(or_(RunRow.status == RunStatus.ACTIVE, and_(RunRow.status == RunStatus.FAILED, holds)))
 
@@ -90,6 +89,7 @@ def _to_row(run: Run) -> dict[str, object]:
         "n": run.id.n,
         "buy_at": run.buy_at,
         "sell_at": run.sell_at,
+        "closes_at": run.closes_at,
         "stop_units": run.stop_units,
         "status": run.status,
         "position": run.position,
@@ -115,6 +115,7 @@ def _to_order(row: OrderRow) -> Order:
         quantity=row.quantity,
         status=row.status,
         send_by=row.send_by,
+        settles_at=row.settles_at,
         broker_order_id=row.broker_order_id,
         filled_quantity=row.filled_quantity,
         average_price=row.average_price,
@@ -131,9 +132,12 @@ def _to_run(row: RunRow, strategy: StrategyRow, tenant: str, orders: Iterable[Or
         strategy=to_strategy(strategy, tenant),
         buy_at=row.buy_at,
         sell_at=row.sell_at,
+        closes_at=row.closes_at,
         stop_units=row.stop_units,
         status=row.status,
         exit_reason=row.exit_reason,
         failure=row.failure,
+        latch=LatchState.model_validate(row.latch).latch if row.latch else None,
+        stop_requested=row.stop_requested,
         orders=tuple(orders),
     )

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from engine import bootstrap
 from engine.calendar import ZONES
 from engine.cli import main
 from engine.config import settings
+from engine.domain.orders import Order, OrderStatus
 from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import Strategy
 from engine.runtime import keys
@@ -28,6 +29,7 @@ from models.repositories.accounts import Account, Accounts
 from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
 from models.secrets import Credentials
+from tests.builders import entry
 from tests.desk import CREDENTIALS, environment
 
 #: Tomorrow at the exchange: whatever the hour, nothing on it has passed.
@@ -249,6 +251,45 @@ def test_a_stop_is_written_into_the_run_before_it_is_announced(
     assert (shown["live"], shown["stop_requested"]) == (True, mode)
 
 
+@pytest.mark.parametrize(
+    ("choice", "field", "written"),
+    [("sell", "stop_requested", "close"), ("leave", "stop_requested", "leave"), ("closed", "closed_elsewhere", "1")],
+)
+def test_a_flagged_run_is_resolved_as_its_user_chooses(
+    add: Call, call: Call, account: int, sessions: Sessions, redis: Redis, choice: str, field: str, written: str
+) -> None:
+    add(GOOD)
+    run = armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
+    offered = call("resolve", "first", "--json").json
+    assert [row["choice"] for row in offered] == ["sell", "leave", "closed"]
+    assert {(row["run"], row["flagged_for"], row["held"]) for row in offered} == {(str(run.id), "not_covered", 10)}
+    assert redis.hget(keys.runtime(str(run.id)), field) is None
+    (told,) = call("resolve", "first", "--as", choice, "--json").json
+    assert told["what_it_does"] == next(row["what_it_does"] for row in offered if row["choice"] == choice)
+    assert redis.hget(keys.runtime(str(run.id)), field) == written
+    assert [name for name in redis.keys("safety*") if redis.type(name) == "list"] != []
+
+
+def test_an_attempt_in_doubt_can_be_stated_absent(
+    add: Call, call: Call, account: int, sessions: Sessions, redis: Redis
+) -> None:
+    add(GOOD)
+    doubt = replace(BOUGHT, status=OrderStatus.UNKNOWN, filled_quantity=0)
+    run = armed(sessions, Strategies(sessions).list()[0], doubt)
+    assert [row["choice"] for row in call("resolve", "first", "--json").json] == ["absent"]
+    assert call("resolve", "first", "--as", "absent").code == 0
+    assert redis.hget(keys.runtime(str(run.id)), "absent") == doubt.client_order_id
+
+
+def test_what_is_not_flagged_is_not_resolved(add: Call, call: Call, account: int, sessions: Sessions) -> None:
+    add(GOOD)
+    armed(sessions, Strategies(sessions).list()[0], BOUGHT)
+    assert "nothing to resolve" in call("resolve", "first").out
+    told = call("resolve", "first", "--as", "sell")
+    assert told.code == 2
+    assert "sell: nothing it could resolve" in told.err
+
+
 def test_an_unknown_name_is_answered_with_the_closest(add: Call, call: Call, account: int) -> None:
     add(GOOD, GOOD | {"name": "other"})
     told = call("stop", "frist")
@@ -268,14 +309,17 @@ def test_a_name_of_two_tenants_asks_which(
     assert [each.tenant for each in Strategies(sessions).list(status=RunStatus.ACTIVE)] == ["acme"]
 
 
-def armed(sessions: Sessions, strategy: Strategy) -> Run:
-    """The run of `strategy`, as the recoverer makes it."""
+BOUGHT = entry(OrderStatus.FILLED, 10)
+
+
+def armed(sessions: Sessions, strategy: Strategy, *orders: Order, **state: Any) -> Run:
+    """The run of `strategy` as the recoverer makes it, with `orders` in the live state."""
     day: date = strategy.trading_date or TOMORROW
     buy_at, sell_at = (datetime.combine(day, wall, ZONES["NSE"]) for wall in (time(10), time(15)))
-    run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, stop_units=150_000)
+    run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, sell_at, stop_units=150_000)
     Runs(sessions).create(run)
     with connect(settings().redis_url) as redis:
         epoch = EpochGuard(redis)
         epoch.open(1)
-        RedisStore(redis, epoch).arm(run, buy_at, buying=False)
+        RedisStore(redis, epoch).arm(replace(run, orders=orders, **state), buy_at, buying=False)
     return run

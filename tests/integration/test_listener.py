@@ -27,7 +27,9 @@ class Watch:
     def __init__(self, world: World) -> None:
         self.world, self.session = world, SESSION
         self.listener = Listener(world.live.store, world.publisher, world.clock, self._guard, world.log)
-        world.live.arm(run(entry(OrderStatus.FILLED, 10)))
+        bought = entry(OrderStatus.FILLED, 10)
+        world.live.arm(run(bought))
+        world.broker.book["B1"] = line(evidence(bought, OrderStatus.FILLED, 10))
         world.clock.market = BUY_AT
         self.frame(tick(GOOD))
 

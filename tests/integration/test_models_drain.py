@@ -12,7 +12,8 @@ from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from engine.domain.orders import Leg, Order, OrderStatus, Side
-from engine.domain.run import ExitReason, Position, Run, RunId, RunStatus
+from engine.domain.run import ExitReason, Latch, Position, Run, RunId, RunStatus
+from engine.domain.strategy import StopMode
 from engine.strategies import Draft
 from models import drain, schema
 from models.database import Sessions, open_database, sessions_of
@@ -35,6 +36,7 @@ ENTRY = {
     "broker_order_id": "2601050000000000001",
     "filled_at": None,
     "send_by": "2026-01-05T04:10:01+00:00",
+    "settles_at": "2026-01-05T04:10:14+00:00",
     "updated_at": "2026-01-05T09:40:00.25+05:30",
     "reason": "",
     "given_up": False,
@@ -66,7 +68,7 @@ def run(sessions: Sessions) -> Run:
     Accounts(sessions).add(Account("tenant-1", "main", "kite", "", "", Credentials()))
     draft = Draft("INFY-0", "tenant-1", "", "NSE:INFY", 10, time(9, 40), time(14, 30), Decimal(1400))
     (strategy,) = Strategies(sessions).add([draft])
-    run = Run(RunId(strategy.id, DAY), strategy, NOW, NOW.replace(hour=9), stop_units=140000)
+    run = Run(RunId(strategy.id, DAY), strategy, NOW, NOW.replace(hour=9), NOW.replace(hour=10), stop_units=140000)
     Runs(sessions).create(run)
     return run
 
@@ -129,6 +131,7 @@ def test_a_record_becomes_history_order_and_state(sessions: Sessions, run: Run) 
         quantity=10,
         status=OrderStatus.FILLED,
         send_by=NOW.replace(second=1),
+        settles_at=NOW.replace(second=14),
         broker_order_id="2601050000000000001",
         filled_quantity=10,
         average_price=Decimal("1500.333333333333333333333333"),
@@ -241,7 +244,12 @@ def test_the_end_of_an_older_run_does_not_end_a_strategy_that_runs_again(session
 
 @pytest.mark.parametrize(
     ("position", "order", "is_open"),
-    [("bought", FILLED, True), ("none", ENTRY, True), ("none", ENTRY | {"given_up": True}, False)],
+    [
+        ("bought", FILLED, True),
+        ("none", ENTRY, True),
+        ("none", ENTRY | {"given_up": True}, True),
+        ("none", ENTRY | {"status": "expired"}, False),
+    ],
 )
 def test_a_failed_run_stays_open_while_it_holds_or_may_still_fill(
     sessions: Sessions, run: Run, position: str, order: dict[str, Any], is_open: bool
@@ -365,3 +373,28 @@ def test_records_are_read_back_oldest_first_and_no_further_than_asked(sessions: 
     assert [entry.seq for entry in History(sessions).records(run=str(run.id), limit=3)] == [5, 6, 7]
     assert [entry.seq for entry in History(sessions).records(tenant="tenant-1", limit=2)] == [6, 7]
     assert History(sessions).records(tenant="tenant-2") == []
+
+
+LATCH = {"price": "9400", "time": "1767585600000001", "event": "sl:x:7", "seen_at": "1767585600500000"}
+
+
+def test_a_breach_and_a_users_stop_outlive_the_live_state(sessions: Sessions, run: Run) -> None:
+    _apply(sessions, _record(run.id, 1, kind="latched", latch=LATCH))
+    _apply(sessions, _record(run.id, 2, kind="stop_requested", stop_requested="leave"))
+    _apply(sessions, _record(run.id, 3, state=_state("active", "bought")))
+    (known,) = Runs(sessions).open()
+    seen_at = datetime(2026, 1, 5, 4, 0, 0, 500_000, tzinfo=UTC)
+    assert known.latch == Latch(9400, datetime(2026, 1, 5, 4, 0, 0, 1, tzinfo=UTC), "sl:x:7", seen_at)
+    assert known.stop_requested is StopMode.LEAVE
+
+
+def test_a_breach_that_was_dropped_at_the_first_fill_is_dropped_here_too(sessions: Sessions, run: Run) -> None:
+    latched, dropped = _record(run.id, 1, latch=LATCH), _record(run.id, 2, latch_dropped=True)
+    _apply(sessions, latched)
+    _apply(sessions, dropped)
+    assert _stored(sessions, run).latch is None
+    again = replace(run, id=RunId(run.id.strategy_id, DAY, 2))
+    Runs(sessions).create(again)
+    both = [_record(again.id, n, **what) for n, what in ((1, {"latch": LATCH}), (2, {"latch_dropped": True}))]
+    _apply(sessions, *reversed(both))
+    assert _stored(sessions, again).latch is None

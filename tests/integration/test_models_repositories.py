@@ -233,7 +233,8 @@ def _run(strategy_id: int, strategies: Strategies, day: date = DAY, n: int = 1) 
     strategy = strategies.get(strategy_id)
     assert strategy is not None
     at = Calendar().to_utc("NSE", day, strategy.buy_time), Calendar().to_utc("NSE", day, strategy.sell_time)
-    return Run(RunId(strategy_id, day, n), strategy, *at, stop_units=141235)
+    closes_at = Calendar().to_utc("NSE", day, time(15, 30))
+    return Run(RunId(strategy_id, day, n), strategy, *at, closes_at, stop_units=141235)
 
 
 def test_a_run_is_created_once_and_comes_back_whole(sessions: Sessions, strategies: Strategies) -> None:

@@ -8,8 +8,8 @@ import pytest
 from engine.domain.broker import BookEntry
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
-from engine.domain.run import ExitReason, Position
-from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, evidence, run
+from engine.domain.run import ExitReason, Position, RunStatus
+from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, evidence, exit_, run
 from tests.livestate import RUN, LiveState
 from tests.world import World
 
@@ -120,10 +120,28 @@ def test_a_buy_beyond_its_lateness_is_missed_and_alerted(world: World) -> None:
     assert (world.sides(), world.ended()["status"], world.alerts()) == ([], "missed", ["missed"])
 
 
-def test_a_sale_never_expires(world: World) -> None:
+def test_a_sale_never_expires_and_waits_for_a_session_where_its_own_is_over(world: World) -> None:
     world.buy()
     world.clock.advance(2 * 24 * 3600)
     world.sweep()
+    world.sweep()
+    assert (world.sides(), world.alerts()) == ([(Side.BUY, QUANTITY)], ["safety_abort"])
+    assert world.live.store.prolong(run().id, world.clock.market + timedelta(hours=1), world.clock.real) == "ok"
+    world.sweep()
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_what_somebody_else_sold_is_not_sold_again(world: World) -> None:
+    bought = world.buy()
+    by_hand = evidence(exit_(OrderStatus.FILLED), OrderStatus.FILLED, QUANTITY, client_order_id="by hand")
+    world.broker.book["M1"] = book_entry(by_hand, side=Side.SELL)
+    world.clock.advance((bought.sell_at - world.clock.market).total_seconds())
+    world.pass_time(60)
+    assert (world.sides(), world.alerts()) == ([(Side.BUY, QUANTITY)], ["not_covered"])
+    assert world.run().status is RunStatus.FAILED
+    # It was a mistake of the broker's books: the account holds it after all.
+    del world.broker.book["M1"]
+    world.pass_time(10)
     assert world.sides() == BOUGHT_AND_SOLD
 
 

@@ -68,9 +68,20 @@ def test_a_lease_runs_out_by_itself_and_the_next_one_holds_the_run(live: LiveSta
 def test_a_run_that_ended_is_gone(live: LiveState) -> None:
     live.arm()
     assert live.commit(live.claim(), finished=True) is None
-    assert live.store.claim(BUY, "t2", Slot.ENTRY) is Refused.GONE
+    late = event(EventType.BUY, "late")
+    assert live.store.claim(late, "t2", Slot.ENTRY) is Refused.GONE
     last = live.records("event")[-1]
-    assert (last["run"], last["event_id"], last["outcome"]) == (RUN, "e1", "ignored: run_ended")
+    assert (last["run"], last["event_id"], last["outcome"]) == (RUN, "late", "ignored: run_ended")
+
+
+def test_an_event_has_one_terminal_record_however_often_it_is_delivered(live: LiveState) -> None:
+    live.arm()
+    held = live.claim()
+    for _ in range(3):
+        assert live.store.claim(STOPLOSS, "t2", Slot.EXIT) is Refused.BUSY
+    assert live.commit(held) is not None
+    live.store.note(STOPLOSS, "lock_lost")
+    assert [record["outcome"] for record in live.records() if record["event_id"] == "sl"] == ["coalesced"]
 
 
 def test_a_run_nobody_knows_is_one_dead_letter_and_is_never_built(live: LiveState) -> None:

@@ -4,8 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from engine.domain.orders import OrderStatus
-from tests.builders import BUY_AT, S, entry, evidence, run
+from engine.domain.broker import NetPosition
+from engine.domain.orders import OrderStatus, Product
+from engine.domain.routing import Alert
+from engine.domain.run import NetSeen
+from engine.runtime import keys
+from tests.builders import BUY_AT, SYMBOL, S, entry, evidence, run
 from tests.livestate import LiveState, microseconds, run_id
 
 ACCEPTED = entry(OrderStatus.ACCEPTED)
@@ -84,3 +88,38 @@ def test_a_flood_of_evidence_shuts_out_no_request(live: LiveState, field: str, v
     _flood(live)
     assert live.store.signal(run_id(7), {field: value}, BUY_AT + timedelta(days=1)) == "ok"
     assert getattr(live.run(), field) == value
+
+
+def test_what_an_account_holds_is_written_into_its_runs_and_nothing_older(live: LiveState) -> None:
+    live.arm()
+    later = BUY_AT + S
+    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 7), NetPosition(SYMBOL, Product.DELIVERY, 9)], later)
+    assert live.run().net == NetSeen(7, later)
+    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 3)], BUY_AT)
+    live.store.cover(2, [], later + S)
+    assert live.run().net == NetSeen(7, later)
+    live.store.cover(1, [], later + S)
+    assert live.run().net == NetSeen(0, later + S)
+
+
+def test_an_account_no_longer_tells_runs_that_ended(live: LiveState) -> None:
+    live.arm()
+    live.commit(live.claim(), finished=True)
+    live.store.cover(1, [], BUY_AT)
+    assert live.fields() == {}
+    assert live.redis.smembers(keys.account_runs(1)) == set()
+
+
+def test_a_users_stop_is_recorded_and_another_session_is_not(live: LiveState) -> None:
+    live.arm()
+    assert live.store.prolong(run().id, BUY_AT + 60 * S, BUY_AT) == "ok"
+    assert live.run().closes_at == BUY_AT + 60 * S
+    assert live.store.signal(run().id, {"stop_requested": "leave"}, BUY_AT) == "ok"
+    assert [record.get("stop_requested") for record in live.records()] == [None, "leave"]
+
+
+def test_an_alert_that_concerns_no_run_is_recorded_under_its_tenant(live: LiveState) -> None:
+    live.store.alert("acme", Alert("critical", "code", "what to do"))
+    (record,) = live.records()
+    assert (record["run"], record["tenant"]) == ("", "acme")
+    assert record["alerts"] == [{"severity": "critical", "code": "code", "message": "what to do"}]

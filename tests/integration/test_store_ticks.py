@@ -48,8 +48,8 @@ def test_a_latch_holds_price_both_times_and_the_event_it_raised(stops: LiveState
     assert stops.run(name).latch == Latch(9550, tick(1, 7).exchange_time or BUY_AT, f"sl:x:{name}", seen_at)
     assert stops.fields(name)["signal_seq"] == "1"
     (record,) = stops.records("latched")
-    assert (record["run"], record["outcome"], record["price"]) == (name, "latched", "9550")
-    assert record["stoploss_event"] == f"sl:x:{name}"
+    assert (record["run"], record["outcome"], record["latch"]["price"]) == (name, "latched", "9550")
+    assert record["latch"]["event"] == f"sl:x:{name}"
 
 
 def test_a_latched_run_is_due_half_a_second_after_the_frame(stops: LiveState) -> None:

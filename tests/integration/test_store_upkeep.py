@@ -158,7 +158,9 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "on_tick": lambda: store.on_tick([tick(1)], BUY_AT, "sl"),
         "sweep": lambda: store.sweep(10),
         "arm": lambda: store.arm(run(spec=strategy(id=8)), BUY_AT, buying=True),
-        "dead_letter": lambda: store.dead_letter("a", "b", "c"),
+        "note": lambda: store.note(event(EventType.BUY), "lost"),
+        "cover": lambda: store.cover(1, [], BUY_AT),
+        "tell": lambda: store.dead_letter("a", "b", "c"),
     }
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -247,7 +246,7 @@ def test_workers_go_on_after_their_redis_was_killed_and_recovered(
     account = Account("acme", "paper", "paper", desk.paper.base_url, desk.paper.ws_url, Credentials(CREDENTIALS))
     assert Accounts(sessions).add(account) == 1
     held = stored(desk, sessions)
-    shared = replace(desk.parts, policy=replace(desk.parts.policy, settle_after=timedelta(seconds=1)))
+    shared = desk.parts
     real, recoverer = shared.real, bootstrap.recoverer(shared, sessions)
 
     def recover() -> None:

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.decision import Ignore, Policy, Submit, Wait, decide, next_action, next_attention
+from engine.domain.action import Ignore, Policy, Submit, Wait
+from engine.domain.decision import decide, next_action, next_attention
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg

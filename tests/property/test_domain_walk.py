@@ -9,30 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine import lifecycle
+from engine.domain.action import Abort, Action, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.broker import BookEntry, Outcome, RejectCause, Reply
-from engine.domain.decision import (
-    Abort,
-    Action,
-    AskBook,
-    Cancel,
-    Decision,
-    Finish,
-    GiveUp,
-    Ignore,
-    Policy,
-    Submit,
-    Wait,
-    decide,
-    next_action,
-    next_attention,
-)
+from engine.domain.decision import decide, next_action, next_attention
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger
 from engine.domain.routing import apply_reply
-from engine.domain.run import Position, Run, RunStatus
+from engine.domain.run import NetSeen, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
-from tests.builders import BUY_AT, DEPLOYMENT, QUANTITY, S, book_entry, latch, run, strategy
+from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, QUANTITY, S, book_entry, latch, run, strategy
 
 POLICY = Policy()
 ST = OrderStatus
@@ -170,8 +156,9 @@ class Life(RuleBasedStateMachine):
                 if really:
                     told, doubles = lifecycle.evidence_of(self.broker.lines(), self.run)
                     assert not doubles
-                    learned = lifecycle.absorb(self.run, told, self.now, self.now).run
-                    self.run = replace(learned, dirty=False, book_read_at=self.now)
+                    learned = lifecycle.absorb(self.run, told, self.now, self.now, by_book=True).run
+                    net = NetSeen(self.broker.filled("E") - self.broker.filled("X"), self.now)
+                    self.run = replace(learned, dirty=False, book_read_at=self.now, net=net)
             case GiveUp():
                 assert action.order.client_order_id not in self.broker.book
                 self.run = self.run.with_order(replace(action.order, given_up=True))
@@ -179,7 +166,7 @@ class Life(RuleBasedStateMachine):
                 self.run, _ = lifecycle.abort(self.run, action.reason)
             case Finish():
                 assert not self.broker.live()
-                self.run, _ = lifecycle.finish(self.run, action.status, action.reason)
+                self.run, _ = lifecycle.finish(self.run, action.status, action.reason, self.now)
                 self.finished = True
 
     def _submit(self, submit: Submit, outcome: Outcome, *, really: bool) -> None:
@@ -188,7 +175,9 @@ class Life(RuleBasedStateMachine):
             assert 0 < submit.quantity <= self.run.held
         else:
             assert self.run.position is Position.NONE
-        order = lifecycle.next_order(self.run, submit.leg, submit.quantity, DEPLOYMENT, self.now + 2 * S)
+        order = lifecycle.next_order(
+            self.run, submit.leg, submit.quantity, DEPLOYMENT, self.now + 2 * S, self.now + 2 * S + PATIENCE
+        )
         assert all(order.attempt > earlier.attempt for earlier in self.sent if earlier.leg is order.leg)
         self.sent.append(order)
         self.run = replace(
@@ -215,7 +204,8 @@ class Life(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """From wherever it is, a broker that works brings the run to its end, or to where a human must look."""
-        for _ in range(200):
+        # Enough for a session of looks at what was given up.
+        for _ in range(2000):
             if self.finished or not hasattr(self, "run"):
                 return
             for item in self.broker.live():

@@ -6,25 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from engine.domain.decision import (
-    URGENCY,
-    AskBook,
-    Cancel,
-    Decision,
-    Finish,
-    GiveUp,
-    Ignore,
-    Policy,
-    Submit,
-    Wait,
-    decide,
-    next_action,
-    next_attention,
-)
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
+from engine.domain.decision import URGENCY, decide, next_action, next_attention
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import ExitReason, RunStatus
-from tests.builders import BUY_AT, SELL_AT, at, entry, exit_, latch, run
+from engine.domain.run import ExitReason, NetSeen, RunStatus
+from tests.builders import BUY_AT, PATIENCE, SELL_AT, at, entry, exit_, latch, run
 from tests.situations import CASES, Case
 
 E, ST = EventType, OrderStatus
@@ -70,9 +57,11 @@ WATCH: list[tuple[OrderStatus, float | None, float | None, float | None, float, 
     (ST.UNKNOWN, 0, None, None, 0, "in_doubt"),
     (ST.UNKNOWN, 0, 0, None, 0.5, "wait 1"),
     (ST.UNKNOWN, 0, 0, None, 1, "in_doubt"),
-    (ST.UNKNOWN, 0, 100, None, 101, "in_doubt"),
+    (ST.UNKNOWN, 0, 60, None, 72.999, "in_doubt"),
+    (ST.UNKNOWN, 0, 60, None, 73, "abort"),
+    (ST.SENDING, None, None, None, 73, "abort"),
     (ST.UNKNOWN, 0, 12, 12.999, 12.999, "wait 13"),
-    (ST.UNKNOWN, 0, 12, 12.999, 500, "in_doubt"),
+    (ST.UNKNOWN, 0, 12, 12.999, 50, "in_doubt"),
     (ST.UNKNOWN, 0, 13, 13, 13, "give up"),
     (ST.SENDING, None, 13, 13, 13, "give up"),
     (ST.ACCEPTED, 0, None, None, 4.999, "wait 5"),
@@ -103,13 +92,15 @@ def test_a_live_order_is_watched_until_it_is_settled(
     def when(seconds: float | None) -> datetime | None:
         return None if seconds is None else BUY_AT + timedelta(seconds=seconds)
 
-    order = make(status, send_by=BUY_AT, updated_at=when(heard))
+    order = make(status, send_by=BUY_AT, settles_at=BUY_AT + PATIENCE, updated_at=when(heard))
     watched = run(order, book_asked_at=when(asked), book_read_at=when(read))
     match expected.split():
         case ["wait", seconds]:
             decision: Decision = Wait(BUY_AT + timedelta(seconds=float(seconds)))
         case ["give", "up"]:
             decision = GiveUp(order)
+        case ["abort"]:
+            decision = Abort("attempt_unsettled")
         case ["cancel"]:
             decision = Cancel(order, "resting_too_long")
         case _:
@@ -130,5 +121,6 @@ def test_a_buy_whose_sale_is_already_due_is_missed_however_little_late() -> None
 
 
 def test_the_latch_stays_the_reason_to_sell_whatever_the_price_does() -> None:
-    breached = run(entry(ST.FILLED, 10), latch=latch())
-    assert decide(breached, E.STOPLOSS, at(BUY_AT, hours=4), POLICY) == Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)
+    later = at(BUY_AT, hours=4)
+    breached = run(entry(ST.FILLED, 10), latch=latch(), net=NetSeen(10, later.real))
+    assert decide(breached, E.STOPLOSS, later, POLICY) == Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)

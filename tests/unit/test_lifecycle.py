@@ -9,7 +9,7 @@ from engine import lifecycle
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import RunStatus, client_order_id
 from engine.domain.strategy import AbortPolicy
-from tests.builders import BUY_AT, DEPLOYMENT, book_entry, entry, evidence, exit_, run, strategy
+from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, book_entry, entry, evidence, exit_, run, strategy
 
 S = OrderStatus
 REAL = BUY_AT + timedelta(seconds=3)
@@ -70,7 +70,7 @@ EXCESS: list[tuple[str, tuple[Order, ...], tuple[Leg, int, OrderStatus, int], li
         "an attempt given up fills beside its replacement",
         (entry(S.UNKNOWN, given_up=True), entry(S.FILLED, 10, attempt=2)),
         (Leg.ENTRY, 1, S.FILLED, 10),
-        ["overfilled"],
+        ["overfilled", "given_up_appeared"],
     ),
     ("sold as bought", (BOUGHT, exit_(S.ACCEPTED)), (Leg.EXIT, 1, S.FILLED, 10), []),
     ("sold more than ordered", (BOUGHT, exit_(S.ACCEPTED)), (Leg.EXIT, 1, S.FILLED, 11), ["oversold"]),
@@ -78,7 +78,7 @@ EXCESS: list[tuple[str, tuple[Order, ...], tuple[Leg, int, OrderStatus, int], li
         "an exit given up fills beside its replacement",
         (BOUGHT, exit_(S.UNKNOWN, given_up=True), exit_(S.FILLED, 10, attempt=2)),
         (Leg.EXIT, 1, S.PARTIALLY_FILLED, 1),
-        ["oversold"],
+        ["oversold", "given_up_appeared"],
     ),
 ]
 
@@ -120,8 +120,8 @@ def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
     mine = run()
     found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
     adopted = lifecycle.adopt(mine, [book_entry(found)], DEPLOYMENT, REAL)
-    assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, broker_order_id="B1"),)
-    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL).attempt == 4
+    assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, settles_at=REAL, broker_order_id="B1"),)
+    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL, REAL).attempt == 4
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,10 @@ def test_an_order_of_another_run_is_not_adopted() -> None:
 @pytest.mark.parametrize("leg", Leg)
 def test_the_next_order_has_the_next_number_and_the_id_anyone_can_compute(leg: Leg) -> None:
     before = run(entry(S.REJECTED), entry(S.FILLED, 10, attempt=2), exit_(S.REJECTED))
-    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL)
+    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL, REAL + PATIENCE)
     number = {Leg.ENTRY: 3, Leg.EXIT: 2}[leg]
-    assert (order.attempt, order.quantity, order.status, order.send_by) == (number, 6, S.SENDING, REAL)
+    assert (order.attempt, order.quantity, order.status) == (number, 6, S.SENDING)
+    assert (order.send_by, order.settles_at) == (REAL, REAL + PATIENCE)
     assert order.client_order_id == client_order_id(DEPLOYMENT, before.id, leg, number)
 
 
@@ -166,6 +167,6 @@ def test_an_abort_fails_the_run_and_says_what_is_still_held() -> None:
     ],
 )
 def test_a_stop_says_what_a_human_must_know(status: RunStatus, bought: bool, codes: list[str]) -> None:
-    after, alerts = lifecycle.finish(run(*([BOUGHT] if bought else [])), status, "reason")
+    after, alerts = lifecycle.finish(run(*([BOUGHT] if bought else [])), status, "reason", REAL)
     assert after.status is status
     assert [alert.code for alert in alerts] == codes

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from engine.calendar import Calendar
-from engine.domain.broker import Instrument
+from engine.domain.broker import BookEntry, Instrument
 from engine.domain.moment import Moment
-from engine.domain.run import Run
+from engine.domain.orders import OrderStatus
+from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
-from engine.ports import AccountState
+from engine.ports import AccountState, Armed
 from engine.recovery import Recoverer
+from tests.builders import entry, run
 
 TODAY = date(2026, 1, 5)
 MORNING, EVENING = datetime(2026, 1, 5, 4, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -28,6 +30,7 @@ class Database:
 
     strategy: Strategy
     created: list[Run] = field(default_factory=list)
+    open: list[Run] = field(default_factory=list)
 
     def accounts(self) -> Sequence[AccountState]:
         return [ACCOUNT]
@@ -39,7 +42,7 @@ class Database:
         self.created.extend(runs)
 
     def open_runs(self) -> Sequence[Run]:
-        return []
+        return self.open
 
 
 class Broker:
@@ -47,6 +50,9 @@ class Broker:
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         return [Instrument("NSE:INFY", 1, Decimal("0.05"), 1)]
+
+    def orders(self) -> Sequence[BookEntry]:
+        return []
 
 
 @pytest.mark.parametrize(
@@ -75,3 +81,34 @@ def test_a_strategy_without_a_date_gets_no_run_once_the_session_is_over(
     )
     recoverer.arm()
     assert len(database.created) == runs
+
+
+@pytest.mark.parametrize(
+    ("now", "held", "sessions"),
+    [
+        # Before the next session, in it, and after it; then a run that is flat.
+        (datetime(2026, 1, 6, 3, tzinfo=UTC), 10, 0),
+        (datetime(2026, 1, 6, 4, tzinfo=UTC), 10, 1),
+        (datetime(2026, 1, 6, 11, tzinfo=UTC), 10, 0),
+        (MORNING, 10, 0),
+        (datetime(2026, 1, 6, 4, tzinfo=UTC), 0, 0),
+    ],
+)
+def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int, sessions: int) -> None:
+    prolonged: list[tuple[RunId, datetime]] = []
+    store: Any = SimpleNamespace(
+        write_account=lambda _account: None,
+        arm=lambda _run, _due, **_: Armed.CREATED,
+        prolong=lambda run_id, closes_at, _due: prolonged.append((run_id, closes_at)),
+    )
+    left = run(entry(OrderStatus.FILLED if held else OrderStatus.REJECTED, held))
+    database: Any = Database(left.strategy, open=[left])
+    timers: Any = SimpleNamespace(schedule=lambda _run, _now: None)
+    brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
+    clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
+    recoverer = Recoverer(
+        database, store, store, brokers, timers, Calendar(), clock, "EE", timedelta(0), lambda *_, **__: None
+    )
+    recoverer.arm()
+    recoverer.arm()
+    assert prolonged == [(left.id, datetime(2026, 1, 6, 10, tzinfo=UTC))] * sessions

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from engine import sweeper
-from engine.domain import decision, routing
-from engine.domain.broker import Outcome, RejectCause
+from engine.domain import routing
+from engine.domain.broker import BrokerProfile, Outcome, RejectCause
 from engine.domain.orders import Leg, OrderTrigger
 from engine.ports import LockLost
 from engine.simulation.campaign import campaign, play
@@ -81,13 +81,7 @@ def without_asking_the_book(patch: pytest.MonkeyPatch) -> None:
 
 def without_grace(patch: pytest.MonkeyPatch) -> None:
     """Absent from the book once is absent for ever."""
-    original = decision.Policy.__init__
-
-    def without(self: decision.Policy, **settings: object) -> None:
-        original(self, **settings)  # type: ignore[arg-type]
-        object.__setattr__(self, "settle_after", timedelta(0))
-
-    patch.setattr(decision.Policy, "__init__", without)
+    patch.setattr(BrokerProfile, "settles_after", timedelta(0))
 
 
 def without_attempts_granted_once(patch: pytest.MonkeyPatch) -> None:

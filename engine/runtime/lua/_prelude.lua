@@ -5,11 +5,13 @@
 --   strategy:{id}                hash    the standing instruction
 --   runtime:{run}                hash    the run; order:{client order id} and evidence:{...} are JSON fields
 --   tombstone:{run}              hash    what is left of a run that ended
+--   events:{run}                 set     events of the run that have their terminal record
 --   lock_state:{run}             string  the holder's token, expiring with its lease
 --   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
 --   latched:{symbol}             set     runs whose stop was breached
 --   price:{symbol}               hash    price (units), time (us)
---   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters
+--   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
+--                                        :runs set
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   symbols                      set     symbols with a run
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
@@ -26,7 +28,13 @@ local function now_us()
   return t[1] * 1000000 + t[2]
 end
 
-local function record(run, body)
+-- Whether an event has no terminal record yet; from now on it has.
+local function is_news(run, event_id)
+  return redis.call('SADD', 'events:' .. run, event_id) == 1
+end
+
+-- `repeated`: the event it tells of has its terminal record already, so this one is not another.
+local function record(run, body, repeated, whose)
   local seq, tenant
   for _, key in ipairs({ 'runtime:' .. run, 'tombstone:' .. run }) do
     if not seq and redis.call('EXISTS', key) == 1 then
@@ -36,9 +44,27 @@ local function record(run, body)
   end
   if not seq then
     -- Of no run we know: numbered by themselves, and recorded under no run.
-    run, seq, tenant = '', redis.call('INCR', 'ledger:orphans'), ''
+    run, seq, tenant = '', redis.call('INCR', 'ledger:orphans'), whose or ''
   end
-  redis.call('XADD', 'ledger', '*', 'run', run, 'epoch', epoch_n, 'seq', seq, 'tenant', tenant, 'body', body)
+  redis.call('XADD', 'ledger', '*', 'run', run, 'epoch', epoch_n, 'seq', seq, 'tenant', tenant, 'body', body,
+    'repeated', repeated and '1' or '')
+end
+
+-- The terminal record of an event that changed nothing.
+local function note_event(run, event_id, event_type, outcome)
+  if is_news(run, event_id) then
+    record(run, cjson.encode({ kind = 'event', event_id = event_id, event_type = event_type, outcome = outcome }))
+  end
+end
+
+-- A breach seen: kept in the run, and recorded, so that no loss takes it away.
+local function latch(run, symbol, price, time, event_id, seen_at)
+  redis.call('ZREM', 'symbol:' .. symbol .. ':strategies', run)
+  redis.call('SADD', 'latched:' .. symbol, run)
+  redis.call('HSET', 'runtime:' .. run, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
+    'latch_seen_at', seen_at)
+  record(run, cjson.encode({ kind = 'latched', event_type = 'STOPLOSS', outcome = 'latched',
+    latch = { price = price, time = time, event = event_id, seen_at = seen_at } }))
 end
 
 -- A slot lives as long as the lease of the run that took it.

@@ -10,6 +10,7 @@ redis.call('PERSIST', KEYS[4])
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
 redis.call('SADD', 'symbols', ARGV[6])
+redis.call('SADD', 'account:' .. redis.call('HGET', KEYS[2], 'account_id') .. ':runs', ARGV[2])
 if ARGV[8] == '1' then
   if redis.call('HEXISTS', KEYS[2], 'latch_time') == 1 then
     redis.call('SADD', 'latched:' .. ARGV[6], ARGV[2])

@@ -7,9 +7,7 @@
 --       {'parked'}: the account has no free slot; `due` brings the run back
 local token, run, event_id, event_type, class = ARGV[2], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
-local function note(outcome)
-  record(run, cjson.encode({ kind = 'event', event_id = event_id, event_type = event_type, outcome = outcome }))
-end
+local function note(outcome) note_event(run, event_id, event_type, outcome) end
 
 local function loaded()
   local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')

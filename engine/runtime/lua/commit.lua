@@ -2,7 +2,8 @@
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 due  5 tombstone:{run}
 -- ARGV  1 epoch  2 token  3 step  4 run  5 signal_seq the holder has seen  6 '1' to release  7 lease, ms
 --       8 changes JSON {set, del}  9 due, us, or ''  10 record JSON, or ''  11 fill time of a first fill, us, or ''
---       12 tombstone's life, ms, or '': the run ends
+--       12 tombstone's life, ms, or '': the run ends  13 the event the record ends, or ''
+--       14 '1': the record tells nothing but the event's outcome
 -- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
 --       | {'lost'}: the lock is no longer ours and nothing was applied
 local token, step, run = ARGV[2], ARGV[3], ARGV[4]
@@ -31,7 +32,10 @@ write_fields(KEYS[3], cjson.decode(ARGV[8]))
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)
 redis.call('HDEL', KEYS[3], 'reply', 'nudges')
-if ARGV[10] ~= '' then record(run, ARGV[10]) end
+if ARGV[10] ~= '' then
+  local repeated = ARGV[13] ~= '' and not is_news(run, ARGV[13])
+  if not (repeated and ARGV[14] == '1') then record(run, ARGV[10], repeated) end
+end
 
 if ARGV[12] ~= '' then
   local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
@@ -41,6 +45,8 @@ if ARGV[12] ~= '' then
   redis.call('DEL', KEYS[3])
   -- Another run of the strategy may need its instruction; `arm` keeps it alive again.
   redis.call('PEXPIRE', 'strategy:' .. last[3], ARGV[12])
+  redis.call('PEXPIRE', 'events:' .. run, ARGV[12])
+  redis.call('SREM', account .. ':runs', run)
   redis.call('ZREM', armed, run)
   redis.call('SREM', latched, run)
   redis.call('ZREM', KEYS[4], run)
@@ -59,12 +65,10 @@ if ARGV[11] ~= '' then
     redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at')
     redis.call('SREM', latched, run)
     redis.call('ZADD', armed, stop_units, run)
+    record(run, cjson.encode({ kind = 'latch_dropped', latch_dropped = true }))
     changed = true
   elseif breached and not latch_time then
-    redis.call('HSET', KEYS[3], 'latch_price', price[1], 'latch_time', price[2],
-      'latch_event', 'first-fill-' .. run, 'latch_seen_at', string.format('%d', now_us()))
-    redis.call('ZREM', armed, run)
-    redis.call('SADD', latched, run)
+    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, string.format('%d', now_us()))
     changed = true
   end
 end

@@ -17,13 +17,9 @@ for i = 4, #ARGV, 3 do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
       redis.call('ZREM', armed, run)
       if redis.call('EXISTS', runtime) == 1 then
-        redis.call('SADD', 'latched:' .. symbol, run)
-        redis.call('HSET', runtime, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
-          'latch_seen_at', seen_at)
+        latch(run, symbol, price, time, event_id, seen_at)
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
-        record(run, cjson.encode({ kind = 'latched', event_id = '', event_type = 'STOPLOSS', outcome = 'latched',
-          stoploss_event = event_id, price = price, exchange_time = time }))
         latched[#latched + 1] = run
         latched[#latched + 1] = price
         latched[#latched + 1] = event_id

@@ -15,4 +15,8 @@ end
 write_fields(KEYS[2], changes)
 redis.call('HINCRBY', KEYS[2], 'signal_seq', 1)
 redis.call('ZADD', KEYS[3], 'LT', ARGV[4], run)
+if changes.set.stop_requested then
+  -- A user's word outlives the live state.
+  record(run, cjson.encode({ kind = 'stop_requested', stop_requested = changes.set.stop_requested }))
+end
 return full and 'full' or 'ok'

@@ -1,0 +1,71 @@
+"""What an order that may still trade needs: doubt is settled by the book, silence too, and resting has an end."""
+
+from collections.abc import Iterator
+
+from engine.domain.action import Abort, Cancel, Decision, GiveUp, Ignore, Policy, Wait
+from engine.domain.exits import ask
+from engine.domain.moment import Moment
+from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.run import Run, RunStatus
+
+
+def watch(run: Run, now: Moment, policy: Policy) -> Decision:
+    """What the run's orders need now, or the wait until one of them does."""
+    waits: list[Wait] = []
+    for decision in _each(run, now, policy):
+        if isinstance(decision, Wait):
+            waits.append(decision)
+        elif not isinstance(decision, Ignore):
+            return decision
+    return min(waits, key=lambda wait: wait.until) if waits else Ignore("nothing_new")
+
+
+def _each(run: Run, now: Moment, policy: Policy) -> Iterator[Decision]:
+    for order in run.orders:
+        if order.is_live:
+            yield _live(run, order, now, policy)
+        elif order.is_watched:
+            yield _given_up(run, order, now, policy)
+
+
+def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
+    if order.is_doubtful:
+        return _doubtful(run, order, now, policy)
+    known_at = order.updated_at or order.send_by
+    resting_since = known_at if order.status is OrderStatus.CANCEL_PENDING else order.send_by
+    if now.real >= resting_since + policy.rest_limit and not (run.is_frozen and order.leg is Leg.EXIT):
+        return Cancel(order, "resting_too_long")
+    if now.real >= known_at + policy.silence_limit:
+        return ask(run, "silent", now, policy.silence_limit)
+    return Wait(known_at + policy.silence_limit)
+
+
+def _doubtful(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
+    if run.book_read_at is not None and run.book_read_at >= order.settles_at:
+        return GiveUp(order)
+    if run.status is RunStatus.ACTIVE and now.real >= order.settles_at + policy.doubt_limit:
+        return Abort("attempt_unsettled")
+    if order.status is OrderStatus.SENDING and now.real < order.send_by:
+        return Wait(order.send_by)
+    return ask(run, "in_doubt", now, policy.ask_interval)
+
+
+def _given_up(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
+    """It appeared all the same: another one is in its place. Else the book is asked until its session is over."""
+    if order.is_resting and order.status is not OrderStatus.CANCEL_PENDING:
+        return Cancel(order, "given_up_before_it_appeared")
+    if _is_over(run, now):
+        return Ignore("session_over")
+    over_at = now.when(run.closes_at)
+    asked = ask(run, "given_up", now, policy.watch_interval)
+    return Wait(max(over_at, now.real)) if isinstance(asked, Wait) and now.real < over_at < asked.until else asked
+
+
+def is_watched_out(run: Run, now: Moment) -> bool:
+    """Whether nothing that was given up can trade any more."""
+    return not run.watched or _is_over(run, now)
+
+
+def _is_over(run: Run, now: Moment) -> bool:
+    """Whether the book was read after the session's end: what did not appear by then never will."""
+    return run.book_read_at is not None and run.book_read_at >= now.when(run.closes_at)

@@ -1,0 +1,65 @@
+"""Continuous reconciliation: each account's runs held against its broker's own word, whatever pushes told or lost.
+
+One account in one call. A broker that cannot be read is told of once, when it has been so for a while.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.orders import OrderStatus
+from engine.domain.routing import Alert
+from engine.orderstream import OrderStream
+from engine.ports import AccountState, Broker, Clock, Log, Store
+
+#: How long an account may be unreadable before a human is told.
+UNREADABLE_FOR = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What an account's book said last, by broker order id, and since when it cannot be read."""
+
+    orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
+    unread_since: datetime | None = None
+    told: bool = False
+
+
+class Reconciler:
+    """Reconciles accounts. Calls for different accounts may overlap; not those for one."""
+
+    def __init__(self, store: Store, updates: OrderStream, clock: Clock, log: Log) -> None:
+        self._store = store
+        self._updates = updates
+        self._clock = clock
+        self._log = log
+        self._known: defaultdict[int, _Known] = defaultdict(_Known)
+
+    def reconcile(self, account: AccountState, broker: Broker) -> None:
+        """Tell the runs what changed in the book, and what the account holds. Raises StoreClosed."""
+        known = self._known[account.id]
+        try:
+            book = broker.orders()
+            asked_at = self._clock.now().real
+            positions = broker.positions()
+        except (BrokerUnreachable, TokenInvalid) as error:
+            self._unread(account, known, str(error))
+            return
+        known.unread_since, known.told = None, False
+        self._store.cover(account.id, positions, asked_at)
+        for entry in book:
+            told = (entry.evidence.status, entry.evidence.filled_quantity)
+            if known.orders.get(entry.evidence.broker_order_id) != told:
+                self._updates.on_update(entry)
+                known.orders[entry.evidence.broker_order_id] = told
+
+    def _unread(self, account: AccountState, known: _Known, reason: str) -> None:
+        now = self._clock.now().real
+        known.unread_since = known.unread_since or now
+        if known.told or now - known.unread_since < UNREADABLE_FOR:
+            return
+        message = f"account {account.name} cannot be read: {reason}; its exits may not be sent: authenticate it again"
+        self._log("alert", tenant=account.tenant, severity="critical", code="account_unreadable", message=message)
+        self._store.alert(account.tenant, Alert("critical", "account_unreadable", message))
+        known.told = True

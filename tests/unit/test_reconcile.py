@@ -1,0 +1,84 @@
+"""Reconciliation: what an account's book and positions say, told to its runs whatever a push told."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from engine.domain.broker import BookEntry, NetPosition
+from engine.domain.orders import OrderStatus
+from engine.domain.routing import Alert
+from engine.reconcile import UNREADABLE_FOR, Reconciler
+from tests.builders import book_entry, entry, evidence
+from tests.fakes import FakeBroker, HandClock, RecordingLog
+from tests.livestate import ACCOUNT
+
+
+@dataclass
+class Told:
+    """What the runs and the humans were told, in the place of store and order stream."""
+
+    updates: list[BookEntry] = field(default_factory=list)
+    covers: list[tuple[int, list[NetPosition], datetime]] = field(default_factory=list)
+    alerts: list[tuple[str, str]] = field(default_factory=list)
+
+    def on_update(self, item: BookEntry) -> bool:
+        self.updates.append(item)
+        return True
+
+    def cover(self, account_id: int, positions: list[NetPosition], at: datetime) -> None:
+        self.covers.append((account_id, positions, at))
+
+    def alert(self, tenant: str, alert: Alert) -> None:
+        self.alerts.append((tenant, alert.code))
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def broker() -> FakeBroker:
+    return FakeBroker(HandClock())
+
+
+@pytest.fixture
+def reconcile(told: Told, broker: FakeBroker) -> Any:
+    anything: Any = told
+    reconciler = Reconciler(anything, anything, broker.clock, RecordingLog())
+    return lambda: reconciler.reconcile(ACCOUNT, broker)
+
+
+def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, broker: FakeBroker, reconcile: Any) -> None:
+    order = entry(OrderStatus.ACCEPTED)
+    broker.book["B1"] = book_entry(evidence(order, OrderStatus.ACCEPTED))
+    reconcile()
+    reconcile()
+    assert told.updates == [broker.book["B1"]]
+    broker.fill("B1")
+    reconcile()
+    assert [item.evidence.filled_quantity for item in told.updates] == [0, 10]
+    assert [positions[0].quantity for _, positions, _ in told.covers] == [0, 0, 10]
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "token_dead"])
+def test_an_account_that_cannot_be_read_for_long_is_alerted_once(
+    told: Told, broker: FakeBroker, reconcile: Any, trouble: str
+) -> None:
+    setattr(broker, trouble, True)
+    for _ in range(20):
+        reconcile()
+        broker.clock.advance(10)
+    assert told.alerts == [(ACCOUNT.tenant, "account_unreadable")]
+    setattr(broker, trouble, False)
+    reconcile()
+    setattr(broker, trouble, True)
+    reconcile()
+    broker.clock.advance((UNREADABLE_FOR - timedelta(seconds=1)).total_seconds())
+    reconcile()
+    assert len(told.alerts) == 1
+    broker.clock.advance(1)
+    reconcile()
+    assert len(told.alerts) == 2
