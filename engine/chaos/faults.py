@@ -167,7 +167,7 @@ def _stops() -> Iterator[Fault]:
     )
     for process, when in (("worker-orders", (When.ENTRY, When.EXIT)), ("worker-stoploss", _X)):
         for point in points:
-            yield Fault(f"stop {process} at {point}", "stop a worker", stop(process, point), when, hold=4.0)
+            yield Fault(f"stop {process} at {point}", "stop a worker", stop(process, point), when, hold=8.0)
 
 
 #: Seconds a strategy is held longer so that it can still be bought after the live state was rebuilt.
