@@ -6,7 +6,7 @@ DEV := .venv/.installed-dev
 CHECKED := engine tasks broker_connector models tests celeryconfig.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow simulate check format lock clean
+.PHONY: help install install-dev demo test test-slow simulate chaos check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ test-slow: $(DEV) ## run the slow tests
 
 simulate: $(RUNTIME) ## play SEEDS seeds of the simulated world, from seed FIRST
 	@$(BIN)/engine simulate --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)
+
+chaos: $(RUNTIME) ## play TRIALS fault trials on the running stack, by SEED
+	@$(BIN)/engine chaos --trials $(or $(TRIALS),300) --seed $(or $(SEED),0)
 
 check: $(DEV) ## lint, format check, types, layers, compose file
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 
+from celery.signals import after_task_publish, before_task_publish
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
@@ -11,17 +12,20 @@ from broker_connector.registry import BROKERS
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
+from engine.chaos.points import around
+from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import CeleryPublisher
 from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
-from engine.ledger import Drainer
+from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
+from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
-from engine.ports import Log
-from engine.recovery import Recoverer
+from engine.ports import Broker, Log
+from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
@@ -54,6 +58,8 @@ class Parts:
     timers: RedBeatTimers
     policy: Policy
     log: Log
+    #: Where this process can be struck; None but in a fault trial.
+    gate: Gate | None
 
     def announce(self, name: str) -> None:
         """Leave a sign that the process called `name` is ready."""
@@ -70,9 +76,14 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     log = configure(current, process)
     redis = connect(current.redis_url)
     epoch = EpochGuard(redis)
-    store = RedisStore(redis, epoch)
+    gate = Gate.of(current.kill_points, process)
+    store = tapped(gate, "store", RedisStore(redis, epoch))
     real = RealTime()
-    publisher = CeleryPublisher(app, log)
+    publisher = tapped(gate, "publisher", CeleryPublisher(app, log))
+
+    def around_broker(broker: Broker) -> Broker:
+        return tapped(gate, "broker", broker)
+
     return Parts(
         settings=current,
         redis=redis,
@@ -80,11 +91,12 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         store=store,
         real=real,
         clock=market_clock(current, real, redis),
-        brokers=BrokerPool(store.account, partial(decrypt, current)),
+        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
         publisher=publisher,
-        timers=RedBeatTimers(app, publisher),
+        timers=tapped(gate, "timers", RedBeatTimers(app, publisher)),
         policy=current.policy(),
         log=log,
+        gate=gate,
     )
 
 
@@ -135,7 +147,14 @@ def listener(shared: Parts, sessions: Sessions) -> Listener:
         current = today if today is not None and now < today.closes + AFTER_CLOSE else None
         return SymbolGuard(FeedPolicy(), current or days.next_session(exchange, now))
 
-    return Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
+    heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
+    return tapped(shared.gate, "listener", heard)
+
+
+def orderstream(shared: Parts) -> OrderStream:
+    """The order stream, for every account."""
+    stream = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
+    return tapped(shared.gate, "orderstream", stream)
 
 
 def sweeper(shared: Parts) -> Sweeper:
@@ -145,7 +164,8 @@ def sweeper(shared: Parts) -> Sweeper:
 
 def drainer(shared: Parts, sessions: Sessions, epoch: int) -> Drainer:
     """The drainer, working under `epoch`."""
-    return Drainer(shared.redis, sessions, epoch)
+    carrier: Carrier = LedgerCarrier(shared.redis, sessions, epoch)
+    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions))
 
 
 def recoverer_lock(current: Settings) -> AdvisoryLock:
@@ -155,10 +175,12 @@ def recoverer_lock(current: Settings) -> AdvisoryLock:
 
 def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     """The recoverer."""
+    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all())
+    epoch: EpochKeeper = shared.epoch
     return Recoverer(
-        DurableState(sessions, lambda epoch: drainer(shared, sessions, epoch).drain_all()),
+        tapped(shared.gate, "durable", durable),
         shared.store,
-        shared.epoch,
+        tapped(shared.gate, "epoch", epoch),
         shared.brokers,
         shared.timers,
         calendar(shared.settings, sessions),
@@ -167,6 +189,20 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
         max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
     )
+
+
+def beat() -> Parts:
+    """What beat holds; it publishes through Celery itself, so its points are where Celery tells of it."""
+    shared = parts("beat")
+    if shared.gate is not None:
+        before, after = (partial(_reach, shared.gate, point) for point in around("beat", "publish"))
+        before_task_publish.connect(before, weak=False)
+        after_task_publish.connect(after, weak=False)
+    return shared
+
+
+def _reach(gate: Gate, point: str, **_: object) -> None:
+    gate.reach(point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +240,13 @@ class Worker:
 
 _lock = threading.Lock()
 _worker: Worker | None = None
+_worker_name = "worker"
+
+
+def name_worker(name: str) -> None:
+    """Say which of the Procfile's workers this process is, before anything is composed."""
+    global _worker_name  # noqa: PLW0603
+    _worker_name = name
 
 
 def worker() -> Worker:
@@ -212,7 +255,7 @@ def worker() -> Worker:
     if _worker is None:
         with _lock:
             if _worker is None:
-                shared = parts("worker")
+                shared = parts(_worker_name)
                 _worker = Worker(pipeline(shared), shared)
     return _worker
 

@@ -11,9 +11,16 @@ from engine.ports import AccountState, Broker, StoreClosed
 class BrokerPool:
     """The `Brokers` port: one connector an account in this process, shared by its threads."""
 
-    def __init__(self, account: Callable[[int], AccountState | None], decrypt: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        account: Callable[[int], AccountState | None],
+        decrypt: Callable[[str], str],
+        around: Callable[[Broker], Broker] = lambda broker: broker,
+    ) -> None:
+        """`around`: what is put around every connector."""
         self._account = account
         self._decrypt = decrypt
+        self._around = around
         self._lock = threading.Lock()
         self._open: dict[int, tuple[str, Broker]] = {}
 
@@ -32,7 +39,8 @@ class BrokerPool:
         account = self._account(account_id)
         if account is None:
             raise StoreClosed(f"account {account_id} is not in the live state: the recoverer writes it")
-        return account.version, connect(account.broker, account.base_url, credentials_of(account, self._decrypt))
+        connector = connect(account.broker, account.base_url, credentials_of(account, self._decrypt))
+        return account.version, self._around(connector)
 
     def close(self) -> None:
         """Close every connection."""

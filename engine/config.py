@@ -3,6 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,8 @@ class Settings(BaseSettings):
     max_lateness: float = Field(default=30.0, gt=0)
     rest_limit: float = Field(default=30.0, gt=0)
     silence_limit: float = Field(default=5.0, gt=0)
+    #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.
+    kill_points: Path | None = None
 
     def policy(self) -> Policy:
         """The decisions' tunables."""

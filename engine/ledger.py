@@ -4,8 +4,9 @@ The cursor is kept in the same transaction as the rows; the stream is trimmed be
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from redis.client import Redis
 
@@ -20,35 +21,69 @@ BATCH = 500
 BLOCK_MS = 200
 
 
-class Drainer:
-    """Carries the ledger's stream into PostgreSQL. Exactly one works at a time; an older epoch's is fenced out."""
+class Carrier(Protocol):
+    """The three steps of carrying a batch."""
+
+    def read(self, behind: str) -> Sequence[tuple[str, dict[str, str]]]:
+        """The next records behind that stream id, waiting a moment for the first."""
+
+    def apply(self, entries: Sequence[drain.Entry], behind: str) -> None:
+        """Store `entries` and that everything up to `behind` is stored. Raises models.drain.Fenced."""
+
+    def trim(self, behind: str) -> None:
+        """Forget the records before `behind`."""
+
+
+class LedgerCarrier:
+    """From Redis' stream into PostgreSQL, working under `epoch`."""
 
     def __init__(self, redis: "Redis", sessions: Sessions, epoch: int) -> None:
         self._redis = redis
         self._sessions = sessions
         self._epoch = epoch
-        with sessions() as session:
-            self._behind = drain.cursor(session).stream_id
+
+    def read(self, behind: str) -> Sequence[tuple[str, dict[str, str]]]:
+        return _entries_of(self._redis.xread({keys.LEDGER: behind}, count=BATCH, block=BLOCK_MS))
+
+    def apply(self, entries: Sequence[drain.Entry], behind: str) -> None:
+        with self._sessions() as session:
+            drain.apply(session, entries, drain.Cursor(self._epoch, behind))
+
+    def trim(self, behind: str) -> None:
+        self._redis.xtrim(keys.LEDGER, minid=behind)
+
+
+class Drainer:
+    """Carries the ledger's stream into PostgreSQL. Exactly one works at a time; an older epoch's is fenced out."""
+
+    def __init__(self, carrier: Carrier, behind: str) -> None:
+        """`behind`: the stream id everything up to which is stored."""
+        self._carrier = carrier
+        self._behind = behind
 
     def drain(self) -> int:
         """Carry one batch; returns its size. Raises models.drain.Fenced where a recoverer has taken over."""
-        read: Any = self._redis.xread({keys.LEDGER: self._behind}, count=BATCH, block=BLOCK_MS)
-        entries = _entries_of(read)
+        entries = self._carrier.read(self._behind)
         if not entries:
             return 0
         now = datetime.now(UTC)
         parsed = [parse(stream_id, _record_text(stream_id, fields), now) for stream_id, fields in entries]
         behind = entries[-1][0]
-        with self._sessions() as session:
-            drain.apply(session, parsed, drain.Cursor(self._epoch, behind))
+        self._carrier.apply(parsed, behind)
         self._behind = behind
-        self._redis.xtrim(keys.LEDGER, minid=behind)
+        self._carrier.trim(behind)
         return len(entries)
 
     def drain_all(self) -> None:
         """Carry everything there is. Raises models.drain.Fenced."""
         while self.drain():
             pass
+
+
+def stored_up_to(sessions: Sessions) -> str:
+    """The stream id up to which everything is stored."""
+    with sessions() as session:
+        return drain.cursor(session).stream_id
 
 
 def _entries_of(read: Any) -> list[tuple[str, dict[str, str]]]:

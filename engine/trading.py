@@ -67,12 +67,16 @@ class TradingStack:
         redis_url: str | None = None,
         database_url: str | None = None,
         without: Iterable[str] = ("flower",),
+        kill_points: Path | None = None,
         say: Say = lambda _line: None,
     ) -> None:
+        """`kill_points`: where every process looks whether it is to be struck, for fault trials only."""
         self._directory = directory
         self._market = market
         self._secret_key = secret_key
-        self._servers = Servers(directory, redis_url=redis_url, database_url=database_url)
+        self._kill_points = kill_points
+        #: Redis and PostgreSQL; those of our own can be killed.
+        self.servers = Servers(directory, redis_url=redis_url, database_url=database_url)
         self._without = frozenset(without) | ({"paper"} if market.paper_options is None else frozenset())
         self._say = say
         self._supervisor: Supervisor | None = None
@@ -88,11 +92,12 @@ class TradingStack:
         """The settings every process of this stack runs under."""
         return Settings.model_validate(
             {
-                "REDIS_URL": self._servers.redis_url,
-                "DATABASE_URL": self._servers.database_url,
+                "REDIS_URL": self.servers.redis_url,
+                "DATABASE_URL": self.servers.database_url,
                 "secret_key": self._secret_key,
                 "market_clock": self._market.clock,
                 "calendar": self._market.calendar,
+                "kill_points": self._kill_points,
             }
         )
 
@@ -116,13 +121,13 @@ class TradingStack:
 
     def _start(self) -> None:
         self._say("starting the servers")
-        self._servers.start()
-        schema.upgrade(self._servers.database_url)
+        self.servers.start()
+        schema.upgrade(self.servers.database_url)
         Encrypted.use(self._secret_key)
-        self.redis = connect(self._servers.redis_url)
+        self.redis = connect(self.servers.redis_url)
         for name in self._names():
             self.redis.delete(keys.process(name))
-        self.sessions: Sessions = sessions_of(open_database(self._servers.database_url))
+        self.sessions: Sessions = sessions_of(open_database(self.servers.database_url))
         # The port is a new one at each start, and the processes read where their accounts are.
         Accounts(self.sessions).move("paper", self.paper.base_url, self.paper.ws_url)
         self._say("starting the processes")
@@ -137,12 +142,12 @@ class TradingStack:
         """End every process and our own servers."""
         if self._supervisor is not None:
             self._supervisor.stop()
-        self._servers.stop()
+        self.servers.stop()
         self.paper.close()
 
     def revive(self) -> list[str]:
         """Start again what of our own died; tells which servers. What is given to us is not ours to start."""
-        revived = self._servers.revive()
+        revived = self.servers.revive()
         if self._supervisor is not None and not self._supervisor.alive():
             self._supervisor.start()
         if "paper" not in self._without:
@@ -196,8 +201,10 @@ class TradingStack:
 
     def _environment(self) -> dict[str, str]:
         chosen = self.settings
+        struck = {} if self._kill_points is None else {"ENGINE_KILL_POINTS": str(self._kill_points)}
         return {
             **os.environ,
+            **struck,
             "REDIS_URL": chosen.redis_url,
             "DATABASE_URL": chosen.database_url,
             "ENGINE_SECRET_KEY": self._secret_key,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from celery.signals import beat_init, setup_logging, worker_ready, worker_shutdown
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_ready, worker_shutdown
 
 from engine import bootstrap
 from engine.ports import StoreClosed
@@ -84,6 +84,11 @@ def _log_as_the_engine_does(**_: object) -> None:
     bootstrap.log_to_stdout("celery")
 
 
+@celeryd_init.connect
+def _named(sender: Any, **_: object) -> None:
+    bootstrap.name_worker(f"worker-{sender.split('@')[0]}")
+
+
 @worker_ready.connect
 def _ready(sender: Any, **_: object) -> None:
     # Composed before the first order comes, not by it.
@@ -92,7 +97,7 @@ def _ready(sender: Any, **_: object) -> None:
 
 @beat_init.connect
 def _beating(**_: object) -> None:
-    bootstrap.parts("beat").announce("beat")
+    bootstrap.beat().announce("beat")
 
 
 @worker_shutdown.connect

@@ -6,7 +6,8 @@ Speaks the broker's own words. Knows no HTTP, no other account and no ticks but 
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 
@@ -175,6 +176,16 @@ class Book:
         if ticket.validity == "IOC" and order.is_live:
             self._end(order, "CANCELLED", now)
         return order
+
+    @contextmanager
+    def filling_after(self, seconds: float) -> Iterator[None]:
+        """While it lasts, what is placed trades only after so many market seconds."""
+        kept = self.settings
+        self.settings = replace(kept, fill_delay=seconds)
+        try:
+            yield
+        finally:
+            self.settings = kept
 
     def reject(self, ticket: Ticket, message: str, now: datetime) -> BookOrder:
         """Take an order in and refuse it afterwards, as a risk check behind the order interface does."""

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from broker_connector.paper.clock import MarketClock, utc_now
 from broker_connector.paper.exchange import Exchange
-from broker_connector.paper.faults import Script
+from broker_connector.paper.faults import SCRAMBLE, Script
 from broker_connector.paper.hub import Hub
 from broker_connector.paper.ledger import ledger
 from broker_connector.paper.symbols import SCALE
@@ -44,6 +44,8 @@ class Control:
             self._route("/paper/book", "POST", self._change_settings),
             self._route("/paper/price", "POST", self._price),
             self._route("/paper/faults", "POST", self._add_fault),
+            self._route("/paper/faults", "GET", self._faults),
+            self._route("/paper/faults/clear", "POST", self._clear_faults),
             self._route("/paper/disconnect", "POST", self._disconnect),
             self._route("/paper/reset", "POST", self._reset),
         ]
@@ -105,6 +107,14 @@ class Control:
 
     def _add_fault(self, body: dict[str, Any]) -> Any:
         return asdict(self._script.add(body))
+
+    def _faults(self, _body: dict[str, Any]) -> Any:
+        scrambled = [{"kind": SCRAMBLE, "account": account} for account in self._hub.scrambled]
+        return [*map(asdict, self._script.faults), *scrambled]
+
+    def _clear_faults(self, _body: dict[str, Any]) -> Any:
+        self._script.faults.clear()
+        return {}
 
     def _disconnect(self, body: dict[str, Any]) -> Any:
         self._hub.cut(body.get("account", ""))

@@ -7,6 +7,7 @@ request asks. Knows no accounts or books; which calls it meets is data.
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
@@ -19,6 +20,8 @@ from broker_connector.paper.errors import BrokerError, bad_token, too_many
 
 #: The fault that meets no call but the listening socket.
 REFUSE = "refuse"
+#: The fault that meets no call but the order updates of an account.
+SCRAMBLE = "scramble"
 
 Proceed = Callable[[], Awaitable[Response]]
 
@@ -70,6 +73,8 @@ class Call:
     request: Request
     #: Take the order in and refuse it afterwards, with this message.
     reject_in_book: Callable[[str], Response]
+    #: While it lasts, what is taken in trades only after so many seconds.
+    fills_after: Callable[[float], AbstractContextManager[None]]
 
 
 @dataclass(slots=True)
@@ -79,12 +84,16 @@ class Script:
     faults: list[Fault] = field(default_factory=list)
     #: Stops listening for so many seconds; given by whoever runs the server.
     refuse: Callable[[float], None] = lambda _seconds: None
+    #: Repeats and reorders the next order updates of an account.
+    scramble: Callable[[str], None] = lambda _account: None
 
     def add(self, description: Mapping[str, Any]) -> Fault:
         """Append the fault `description` tells of; raises TypeError or KeyError at unknown words."""
         fault = Fault(**description)
         if fault.kind == REFUSE:
             self.refuse(fault.seconds)
+        elif fault.kind == SCRAMBLE:
+            self.scramble(fault.account)
         elif fault.kind in FAULTS:
             self.faults.append(fault)
         else:
@@ -179,7 +188,14 @@ async def _close_after(_fault: Fault, call: Call, proceed: Proceed) -> Response:
     return await proceed()
 
 
-#: kind -> what it does. Besides these, "refuse" stops the server from listening for `seconds`.
+async def _limbo(fault: Fault, call: Call, proceed: Proceed) -> Response:
+    """A good answer, and an order that stands open for `seconds`, whatever the market does."""
+    with call.fills_after(fault.seconds):
+        return await proceed()
+
+
+#: kind -> what it does. Besides these, "refuse" stops the server from listening for `seconds`, and "scramble" holds
+#: an account's order updates back, to send them newest first and each twice.
 FAULTS: dict[str, Callable[[Fault, Call, Proceed], Awaitable[Response]]] = {
     "reject": _reject,
     "reject_margin": _reject_margin,
@@ -195,6 +211,7 @@ FAULTS: dict[str, Callable[[Fault, Call, Proceed], Awaitable[Response]]] = {
     "reset": _reset,
     "accept_then_reset": _accept_then_reset,
     "close_after": _close_after,
+    "limbo": _limbo,
 }
 
 

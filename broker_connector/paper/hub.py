@@ -17,6 +17,8 @@ from broker_connector.ticker import FULL_SIZE, LTP_SIZE, QUOTE_SIZE, Mode, pack_
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
 HEARTBEAT_FRAME = b"\x00"
+#: Seconds a scrambled account's updates are held back.
+SCRAMBLED_FOR = 0.5
 #: Frames a listener may be behind before it is cut off.
 QUEUE_LIMIT = 20_000
 
@@ -70,6 +72,8 @@ class Hub:
         """`snapshot`: the full body of a symbol's last good tick."""
         self.listeners: dict[Listener, asyncio.Task[None]] = {}
         self._snapshot = snapshot
+        #: Account -> its updates held back.
+        self.scrambled: dict[str, list[str]] = {}
 
     def ticks(self, ticks: Sequence[TickOut]) -> None:
         """Send `ticks`, in order and none left out, to all who want them; equal wishes share a frame."""
@@ -84,6 +88,24 @@ class Hub:
     def update(self, account_id: str, message: dict[str, Any]) -> None:
         """Send an order update to every connection of the account."""
         text = json.dumps(message)
+        held = self.scrambled.get(account_id)
+        if held is None:
+            self._tell(account_id, text)
+            return
+        if not held:
+            asyncio.get_running_loop().call_later(SCRAMBLED_FOR, self._unscramble, account_id)
+        held.append(text)
+
+    def scramble(self, account_id: str) -> None:
+        """Hold the account's next updates back for a moment, then send them newest first, and each twice."""
+        self.scrambled.setdefault(account_id, [])
+
+    def _unscramble(self, account_id: str) -> None:
+        for text in reversed(self.scrambled.pop(account_id)):
+            self._tell(account_id, text)
+            self._tell(account_id, text)
+
+    def _tell(self, account_id: str, text: str) -> None:
         for listener in list(self.listeners):
             if listener.account_id == account_id:
                 self._send(listener, text)

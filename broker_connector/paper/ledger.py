@@ -33,6 +33,7 @@ def _row(account_id: str, order: BookOrder) -> dict[str, Any]:
         "message": order.message,
         "received_at": _iso(order.received_at),
         "filled_at": _iso(order.fills[-1].at) if order.fills else None,
+        "ended_at": None if order.is_live or order.updated_at is None else _iso(order.updated_at),
         "fills": [
             {"trade_id": fill.trade_id, "quantity": fill.quantity, "price": str(fill.price), "at": _iso(fill.at)}
             for fill in order.fills

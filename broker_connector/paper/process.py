@@ -62,6 +62,14 @@ class PaperControl:
         """Script a fault, see `faults.Fault`."""
         self._call("POST", "faults", {"kind": kind, **fields})
 
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that have not met all their calls yet."""
+        return list(self._call("GET", "faults"))
+
+    def clear_faults(self) -> None:
+        """Forget the faults still to come."""
+        self._call("POST", "faults/clear")
+
     def disconnect(self, account: str = "") -> None:
         """Cut the WebSocket connections of an account, or all."""
         self._call("POST", "disconnect", {"account": account})

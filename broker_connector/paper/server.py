@@ -60,7 +60,7 @@ class Server:
         first_id = int(time.time() * 1000) * 1000
         self.exchange = Exchange(config.market, config.settings, clock, first_id, self._order_changed)
         self.hub = Hub(self.exchange.snapshot)
-        self.script = Script()
+        self.script = Script(scramble=self.hub.scramble)
         self._due_sooner = asyncio.Event()
         self.control = Control(self.exchange, self.hub, self.script, self._due_sooner.set, config.control_token)
 
@@ -99,7 +99,9 @@ class Server:
                     order = account.book.reject(ticket, message, self._now())
                     return _success({"order_id": order.order_id})
 
-                call = Call(operation.name, account.account_id, form, request, reject_in_book)
+                call = Call(
+                    operation.name, account.account_id, form, request, reject_in_book, account.book.filling_after
+                )
                 return await self.script.run(call, proceed)
             except BrokerError as error:
                 return _error(error)

@@ -100,6 +100,20 @@ def simulate(
     raise typer.Exit(run(seeds, first, as_json=as_json))
 
 
+@app.command()
+def chaos(
+    trials: Annotated[int, typer.Option(min=1, help="How many trials, each row of the fault table first.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order, the phases and the prices.")] = 0,
+    only: Annotated[Optional[str], typer.Option(metavar="NAME", help="Faults with this in their name.")] = None,  # noqa: UP045
+    short: Annotated[bool, typer.Option("--short", help="One row of each family, once.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Strike the running stack at named points and let the broker's ledger judge what came of it."""
+    from engine.cli.chaos import run
+
+    raise typer.Exit(run(trials, seed, only, short=short, as_json=as_json))
+
+
 @app.command("alerts")
 def list_alerts(
     ack: Annotated[Optional[int], typer.Option(metavar="ID", help="Mark this alert as seen.")] = None,  # noqa: UP045

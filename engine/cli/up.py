@@ -59,9 +59,17 @@ def run(*, synthetic: bool) -> int:
 
 def _serve(state: StateDir, market: Market) -> None:
     say, done = status_line()
-    urls = {"redis_url": os.environ.get("REDIS_URL"), "database_url": os.environ.get("DATABASE_URL")}
+    redis_url, database_url = os.environ.get("REDIS_URL"), os.environ.get("DATABASE_URL")
     try:
-        with TradingStack(state.path, market, state.secret_key().decode(), **urls, without=(), say=say) as stack:
+        with TradingStack(
+            state.path,
+            market,
+            state.secret_key().decode(),
+            redis_url=redis_url,
+            database_url=database_url,
+            without=(),
+            say=say,
+        ) as stack:
             if market is PAPER:
                 stack.add_account(DEMO_TENANT)
             _write(state, stack, market)

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
-    updates = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
+    updates = bootstrap.orderstream(shared)
     reconciler = Reconciler(shared.store, updates, shared.clock, shared.log)
     following: dict[int, tuple[str, asyncio.Task[None]]] = {}
     connected: set[int] = set()

@@ -16,6 +16,7 @@ from broker_connector.paper.process import ControlError, PaperControl, paper_bro
 from broker_connector.ticker import Mode, decode, decode_prices
 from engine.domain.broker import OrderRequest, RejectCause
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
+from tests.processes import eventually
 
 INFY = 408065
 T = TypeVar("T")
@@ -220,4 +221,43 @@ def test_a_fresh_login_gives_a_token_that_works(paper: PaperControl) -> None:
     access_token = KiteConnector.login(paper.base_url, "paper-key", "paper-secret", "request-token")
     broker = KiteConnector(paper.base_url, "paper-key", access_token)
     assert broker.account_id() == "PAPER1"
+    broker.close()
+
+
+def test_scrambled_updates_come_newest_first_and_twice(paper: PaperControl) -> None:
+    async def scenario() -> None:
+        async with aclosing(feed_of(paper).events()) as events:
+            await until(events, a(Connected))
+            paper.fault("scramble", account="PAPER1")
+            assert {"kind": "scramble", "account": "PAPER1"} in paper.faults()
+            order = OrderRequest("SCRAMBLED", "NSE:INFY", Side.BUY, 5, OrderType.MARKET, Product.INTRADAY)
+            await asyncio.to_thread(placed, paper, order)
+            told = [(await until(events, a(OrderUpdate))).entry.evidence.status for _ in range(4)]
+        assert told == [OrderStatus.FILLED, OrderStatus.FILLED, OrderStatus.ACCEPTED, OrderStatus.ACCEPTED]
+        assert paper.faults() == []
+
+    asyncio.run(scenario())
+
+
+def test_an_order_in_limbo_stands_open_and_the_ledger_tells_when_it_ended(paper: PaperControl) -> None:
+    paper.fault("limbo", account="PAPER1", seconds=0.5)
+    placed(paper, OrderRequest("LIMBO", "NSE:INFY", Side.BUY, 5, OrderType.MARKET, Product.INTRADAY))
+    placed(paper, OrderRequest("AFTER", "NSE:INFY", Side.BUY, 5, OrderType.MARKET, Product.INTRADAY))
+    rows = {row["tag"]: row for row in paper.ledger()}
+    assert (rows["LIMBO"]["status"], rows["LIMBO"]["ended_at"]) == ("accepted", None)
+    assert rows["AFTER"]["status"] == "filled"
+    assert rows["AFTER"]["ended_at"] == rows["AFTER"]["filled_at"]
+    assert eventually(lambda: next(row for row in paper.ledger() if row["tag"] == "LIMBO")["status"] == "filled")
+
+
+def test_faults_still_to_come_can_be_forgotten(paper: PaperControl) -> None:
+    paper.fault("reject", account="PAPER1", times=2)
+    assert [(fault["kind"], fault["met"]) for fault in paper.faults()] == [("reject", 0)]
+    paper.clear_faults()
+    assert paper.faults() == []
+
+
+def placed(paper: PaperControl, order: OrderRequest) -> None:
+    broker = KiteConnector(paper.base_url, "paper-key", "paper-token")
+    assert broker.place(order, lambda: True).broker_order_id
     broker.close()

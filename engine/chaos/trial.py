@@ -1,0 +1,109 @@
+"""A trial: one strategy that a fault meets, what it must come to, and what became of it. Knows no fault."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from broker_connector.kite_words import IST
+from broker_connector.paper.symbols import SCALE, TICK_UNITS, money
+from engine.chaos.judge import Finding
+from engine.domain.run import RunId
+from engine.strategies import Draft
+
+#: Units every strategy buys.
+QUANTITY = 10
+#: The stop as part of the price: of a strategy meant to be stopped out, and of the others; and the price that breaches.
+NEAR, FAR, BREACH = Decimal("0.985"), Decimal("0.85"), Decimal("0.995")
+
+
+class Style(StrEnum):
+    """How a strategy is meant to end, and when it begins."""
+
+    SCHEDULE = "schedule"
+    STOP_LOSS = "stop_loss"
+    FORCE_STOP = "force_stop"
+    #: Buys when the others hold already.
+    LATE = "late"
+    #: All three at one instant.
+    TRIPLE = "triple"
+
+
+#: Seconds from a wave's buy time to each style's own buy_time, and to its exit.
+TIMES: dict[Style, tuple[int, float]] = {
+    Style.SCHEDULE: (0, 4),
+    Style.STOP_LOSS: (0, 3.5),
+    Style.FORCE_STOP: (0, 3.5),
+    Style.LATE: (2, 5),
+    Style.TRIPLE: (0, 4),
+}
+#: How long after its exit by other means the SELL of a strategy would come, seconds: it is not to help.
+SPARE = 300
+
+
+@dataclass(slots=True)
+class Trial:
+    """One strategy. Times that begin with `mono` are of `time.monotonic`, the others are real and the market's."""
+
+    fault: str
+    style: Style
+    tenant: str
+    symbol: str
+    buy_at: datetime
+    exit_at: datetime
+    stop: Decimal
+    run: RunId
+    is_bystander: bool = False
+    #: When its exit was really asked for; None before.
+    mono_exit: float | None = None
+    mono_done: float | None = None
+    finding: Finding = field(default_factory=Finding)
+    #: Ended without a position, and a human was told.
+    is_flagged: bool = False
+    violations: list[str] = field(default_factory=list)
+    #: Seconds from the fault's end, or the asked exit, to flat or ended.
+    recovery: float | None = None
+    struck: bool = False
+
+    @property
+    def breach(self) -> Decimal:
+        """A price through its stop."""
+        return on_grid(self.stop * BREACH)
+
+
+def draft_of(style: Style, tenant: str, symbol: str, price: Decimal, buys: datetime, hold: float, name: str) -> Draft:
+    """The strategy of a trial that buys at its style's moment of a wave, and is held `hold` seconds longer."""
+    begins, exits = TIMES[style]
+    buy = buys + timedelta(seconds=begins)
+    is_timed = style in {Style.SCHEDULE, Style.LATE, Style.TRIPLE}
+    sell = buys + timedelta(seconds=exits + hold if is_timed else SPARE)
+    return Draft(
+        name=name,
+        tenant=tenant,
+        account="",
+        symbol=symbol,
+        quantity=QUANTITY,
+        buy_time=buy.astimezone(IST).time(),
+        sell_time=sell.astimezone(IST).replace(microsecond=0).time(),
+        stop_loss=on_grid(price * (NEAR if style in {Style.STOP_LOSS, Style.TRIPLE} else FAR)),
+        trading_date=buy.astimezone(IST).date(),
+    )
+
+
+def on_grid(price: Decimal) -> Decimal:
+    """The next lower price an order may have."""
+    units = int(price * SCALE)
+    return money(units - units % TICK_UNITS)
+
+
+def due_now(trial: Trial, now: datetime) -> bool:
+    """Whether its exit is to be asked for."""
+    return trial.mono_exit is None and now >= trial.exit_at
+
+
+def settle(trial: Trial, cleared_at: float) -> None:
+    """It is done: how long that took after the fault was over and the exit was asked for."""
+    trial.mono_done = time.monotonic()
+    since = max(cleared_at, trial.mono_exit or cleared_at)
+    trial.recovery = max(0.0, trial.mono_done - since)
