@@ -38,7 +38,7 @@ READY_WITHIN = 60.0
 #: Processes that leave no sign of life: they are asked directly, or nothing waits for them.
 SILENT = frozenset({"paper", "flower", "api"})
 #: Processes that have nothing to be ready for until there is an account.
-NEED_ACCOUNT = frozenset({"listener", "orderstream"})
+NEED_ACCOUNT = frozenset({"listener", "listener-2", "orderstream"})
 
 Say = Callable[[str], None]
 

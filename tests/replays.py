@@ -103,8 +103,8 @@ def replay(ticks: Path, strategies: Path, scratch: Path, report: Path, *, speed:
     return ReplayReport.model_validate_json(report.read_bytes())
 
 
-def assert_endings(report: ReplayReport, expected: Mapping[str, Ending]) -> None:
-    """Every strategy ended as it must, its exit filled within a real second of its cause and not before it."""
+def assert_endings(report: ReplayReport, expected: Mapping[str, Ending], within: float = EXIT_WITHIN) -> None:
+    """Every strategy ended as it must, its exit filled within so many real seconds of its cause and not before it."""
     assert report.complete
     assert {told.name: told.position.value for told in report.strategies} == {
         name: ending.position for name, ending in expected.items()
@@ -115,7 +115,7 @@ def assert_endings(report: ReplayReport, expected: Mapping[str, Ending]) -> None
         told.name: (exited_at(told) - expected[told.name].at).total_seconds() / report.speed
         for told in report.strategies
     }
-    assert {name: by for name, by in late.items() if not -1 / report.speed < by <= EXIT_WITHIN} == {}
+    assert {name: by for name, by in late.items() if not -1 / report.speed < by <= within} == {}
 
 
 def exited_at(told: StrategyReport) -> datetime:

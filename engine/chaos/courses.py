@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -32,17 +33,18 @@ REPEATS, BACKLOG, AT_ONCE = 10_000, 5_000, 250
 NOBODY = count(10_000_000_000)
 
 
-def kill(process: str, point: str, *, afresh: bool = False) -> Put:
-    """SIGKILL of `process` at `point`; `afresh`: of one that has just been started."""
+def kill(processes: Sequence[str], point: str, *, afresh: bool = False) -> Put:
+    """SIGKILL of whichever of `processes` reaches `point` first; `afresh`: of one that has just been started."""
 
     def put(field: Field) -> Course:
         if afresh:
-            yield from _restarted(field, process)
-        field.orders.place(process, point, Blow.KILL)
-        field.undo.append(lambda: field.orders.withdraw(process, point))
-        yield from until(lambda: not field.orders.is_open(process, point))
+            yield from _restarted(field, processes[0])
+        for process in processes:
+            field.orders.place(process, point, Blow.KILL)
+            field.undo.append(partial(field.orders.withdraw, process, point))
+        yield from until(lambda: not all(field.orders.is_open(process, point) for process in processes))
         field.strike()
-        field.killed.append(process)
+        field.killed.extend(process for process in processes if not field.orders.withdraw(process, point))
 
     return put
 

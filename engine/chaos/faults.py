@@ -74,6 +74,10 @@ _HOLDS = {"worker-orders": 5.0}
 _LEAVES_DOUBT = frozenset({"hang", "late_accept", "unavailable", "reset"})
 
 
+#: Both do the same.
+LISTENERS = ("listener", "listener-2")
+
+
 @dataclass(frozen=True, slots=True)
 class _Reached:
     """Methods a process reaches, when, and what leads it there."""
@@ -87,6 +91,11 @@ class _Reached:
     first: Put | None = None
     #: What sets these apart from the process's other points.
     led: str = ""
+
+    @property
+    def processes(self) -> Sequence[str]:
+        """Those of its kind: whichever comes there first is killed."""
+        return LISTENERS if self.process == "listener" else (self.process,)
 
 
 _E, _H, _X, _S = (When.ENTRY,), (When.HOLDING,), (When.EXIT,), (When.START,)
@@ -145,7 +154,7 @@ def _kills() -> Iterator[Fault]:
         for method in reached.methods.split():
             for point in around(*method.split(".")):
                 styles, hold = _LED_STYLES.get(reached.led, (ALL_STYLES, _HOLDS.get(reached.process, 0.0)))
-                put = kill(reached.process, point, afresh=reached.afresh)
+                put = kill(reached.processes, point, afresh=reached.afresh)
                 yield Fault(
                     name=f"kill {reached.process} at {point}" + (f" ({reached.led})" if reached.led else ""),
                     family=f"kill {reached.process}",

@@ -27,6 +27,7 @@ class ProcessName(StrEnum):
     RECOVERER = "recoverer"
     DRAINER = "drainer"
     LISTENER = "listener"
+    LISTENER_2 = "listener-2"
     ORDERSTREAM = "orderstream"
     SWEEPER = "sweeper"
 
@@ -49,7 +50,9 @@ class ChoiceName(StrEnum):
 @app.command()
 def process(name: ProcessName) -> None:
     """Run one process of the Procfile in the foreground."""
-    import_module(f"engine.processes.{name.value}").main()
+    kind, _, number = name.value.partition("-")
+    main = import_module(f"engine.processes.{kind}").main
+    main(name.value) if number else main()
 
 
 @app.command()

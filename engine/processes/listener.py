@@ -25,13 +25,13 @@ LOOK_EVERY = 0.25
 TELL_EVERY = 30.0
 
 
-def main() -> None:
-    """Listen until told to stop."""
-    shared = bootstrap.parts("listener")
+def main(name: str = "listener") -> None:
+    """Listen until told to stop. Two may serve the same symbols: a breach is latched by whichever sees it first."""
+    shared = bootstrap.parts(name)
     sessions, stop = bootstrap.database(shared.settings), Stop()
     account = _feed_account(DurableState(sessions), stop)
     if account is not None:
-        asyncio.run(_Run(shared, bootstrap.listener(shared, sessions), account, stop).run())
+        asyncio.run(_Run(name, shared, bootstrap.listener(shared, sessions), account, stop).run())
 
 
 def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
@@ -47,7 +47,8 @@ def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
 class _Run:
     """One feed, one listener, one event loop."""
 
-    def __init__(self, shared: Parts, listener: Listener, account: AccountState, stop: Stop) -> None:
+    def __init__(self, name: str, shared: Parts, listener: Listener, account: AccountState, stop: Stop) -> None:
+        self._name = name
         self._shared = shared
         self._listener = listener
         self._account = account
@@ -84,7 +85,7 @@ class _Run:
                 # New symbols wait; those that are subscribed are watched all the same.
                 self._shared.log("waits", reason=str(error))
             if self._connected:
-                show_life(self._shared, "listener")
+                show_life(self._shared, self._name)
             self._listener.on_pause()
         except ClockNotAnnounced:
             return

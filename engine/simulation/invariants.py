@@ -77,11 +77,11 @@ class Observer:
         self._ended[run_id] = sum(run_id_of(placed) == run_id for placed in book)
 
     def answered(self, event: Event, outcome: str) -> None:
-        """A worker served an event to its end; none of ours is a dead letter while the live state lasts."""
+        """A worker served an event to its end; one of a run that ended is no dead letter while the live state lasts."""
         if outcome != Refused.UNKNOWN:
             self._answered.add((str(event.run_id), event.id))
-        elif self._seed.keeps_state:
-            raise Violation(f"{event.type} {event.id} found nothing of its run")
+        elif self._seed.keeps_state and event.run_id in self._ended:
+            raise Violation(f"{event.type} {event.id} found nothing of its run, which has ended")
 
     def check(self, now: datetime, book: Iterable[Placed]) -> None:
         """Invariant 6, as far as this world's faults allow, and that what ended stays ended."""

@@ -21,6 +21,7 @@ from engine.stack import procfile
 from engine.trading import PROCFILE
 
 NAMES = {fault.name for fault in TABLE}
+FAMILIES = {fault.family for fault in TABLE}
 
 
 def test_names_are_unique() -> None:
@@ -53,7 +54,7 @@ def test_the_rest_of_the_table_is_there() -> None:
 
 def test_every_process_that_touches_the_world_is_killed() -> None:
     processes = {each.name for each in procfile.read(PROCFILE)} - {"paper", "flower"}
-    assert {reached.process for reached in REACHED} == processes
+    assert {process for reached in REACHED for process in reached.processes} == processes
 
 
 def test_every_point_of_the_table_exists() -> None:
@@ -64,12 +65,12 @@ def test_every_point_of_the_table_exists() -> None:
 def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
     reached = {method for row in REACHED for method in row.methods.split()}
     everything = {f"{port}.{method}" for port, methods in METHODS.items() for method in methods}
-    # Nothing of the engine calls these today; the others belong to what no trial sends, or waits for: an event that is
-    # none, another session, an account that stays unreadable for a minute.
-    # What no trial provokes, and what only a user's command calls.
-    unprovoked = {"store.dead_letter", "store.prolong", "store.alert"}
+    # Nothing of the engine calls these today.
     uncalled = {"broker.orders_by_client_id", "broker.quote", "broker.account_id", "broker.close"}
-    assert everything - reached == uncalled | unprovoked | {"store.signal"}
+    # A user's command calls this one; the others wait for what no trial sends: an event that is none, another session,
+    # an account that stays unreadable for a minute.
+    unprovoked = {"store.signal", "store.dead_letter", "store.prolong", "store.alert"}
+    assert everything - reached == uncalled | unprovoked
 
 
 @pytest.mark.parametrize("fault", TABLE, ids=lambda fault: fault.name)
@@ -134,3 +135,10 @@ def test_a_violation_carries_its_ledger_and_the_log_lines_of_its_run_in_time(tmp
     assert (told.trial, list(told.ledger)) == (bad, [row])
     assert [line.partition(":")[0] for line in told.log] == ["worker-orders", "listener", "worker-orders"]
     assert told.as_row()["violations"] == ["short"]
+
+
+def test_every_fault_is_explained_to_its_users() -> None:
+    told = (PROCFILE.parent / "docs" / "failures.md").read_text(encoding="utf-8")
+    # A broker's fault is named by its kind, on whichever side it strikes.
+    words = {name.removeprefix("broker: ").removeprefix("token dead ").split(" on ")[0] for name in FAMILIES}
+    assert {word for word in words if word not in told} == set()
