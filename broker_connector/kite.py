@@ -6,6 +6,7 @@ Orders are posted once; only reads are retried. Knows nothing of runs or strateg
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
@@ -106,6 +107,11 @@ class KiteConnector:
         """Every state one order went through, oldest first."""
         path = f"/orders/{quote(broker_order_id, safe='')}"
         return _translated(lambda: [words.book_entry(state) for state in self._read(path)])
+
+    def first_fill(self, broker_order_id: str) -> datetime | None:
+        """When the first unit of an order filled, by its trades, market time; None where none has."""
+        rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
+        return _translated(partial(words.first_fill, rows))
 
     def positions(self) -> Sequence[NetPosition]:
         """The account's net positions."""

@@ -43,6 +43,8 @@ class Stepped:
     holding: Holding
     run: Run
     note: Note
+    #: Whether this step learned of the first fill, and when that was, market time.
+    is_first_fill: bool = False
     first_fill: datetime | None = None
     finished: bool = False
 
@@ -71,6 +73,23 @@ class Actions:
     def perform(self, turn: Turn, decision: Decision) -> Stepped:
         """Carry `decision` out; raises LockLost, StoreClosed."""
         return self._handlers[type(decision)](turn, decision)
+
+    def first_fill(self, stepped: Stepped) -> datetime:
+        """When the first unit filled, market time: a breach older than that does not count.
+
+        Evidence tells an order's last fill, only its trades the first. They are asked for where a breach waits for
+        the answer; where they are not to be had, every breach since the time to buy counts.
+        """
+        run, entries = stepped.run, [order for order in stepped.run.orders if order.leg is Leg.ENTRY]
+        if run.latch is None:
+            return run.buy_at
+        self._store.extend(stepped.holding, ANSWER_WITHIN)
+        broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
+        try:
+            times = [broker.first_fill(order.broker_order_id) for order in entries if order.filled_quantity]
+        except (BrokerUnreachable, TokenInvalid):
+            return run.buy_at
+        return min((at for at in times if at is not None), default=run.buy_at)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -138,11 +157,11 @@ class Actions:
             return self._book_unread(turn, str(error))
         adopted = lifecycle.adopt(run, book, self._deployment, now.real)
         evidence, doubles = lifecycle.evidence_of(book, adopted)
-        learned = lifecycle.absorb(adopted, evidence, now.real, now.market, by_book=True)
+        learned = lifecycle.absorb(adopted, evidence, now.real, by_book=True)
         after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real, net=net)
         checked, uncovered = lifecycle.check_cover(after)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
-        return Stepped(turn.holding, checked, note, first_fill=learned.first_fill)
+        return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
 
     def _book_unread(self, turn: Turn, reason: str) -> Stepped:
         run, now = turn.run, turn.now

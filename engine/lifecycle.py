@@ -18,17 +18,15 @@ UNREAD_FOR = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Absorbed:
-    """A run after evidence, what to tell a human, and the time of its first fill if this was it."""
+    """A run after evidence, what to tell a human, and whether this was its first fill."""
 
     run: Run
     alerts: tuple[Alert, ...] = ()
-    first_fill: datetime | None = None
+    is_first_fill: bool = False
 
 
-def absorb(
-    run: Run, evidence: Iterable[Evidence], real: datetime, market: datetime, *, by_book: bool = False
-) -> Absorbed:
-    """`run` after `evidence`: fills move the position, ends lead to the next attempt.
+def absorb(run: Run, evidence: Iterable[Evidence], at: datetime, *, by_book: bool = False) -> Absorbed:
+    """`run` after `evidence`, learned at real time `at`: fills move the position, ends lead to the next attempt.
 
     `by_book`: it comes from the whole book, which has the last word on which orders stand under an id.
     """
@@ -37,19 +35,12 @@ def absorb(
         order = known.get(item.client_order_id)
         # An attempt we do not know of, or another order under its id: only the whole book tells.
         strange = order is None or not (by_book or order.broker_order_id in ("", item.broker_order_id))
-        after = replace(after, dirty=True) if strange else after.absorb(item, real)
+        after = replace(after, dirty=True) if strange else after.absorb(item, at)
     if after == run:
         return Absorbed(run)
-    routed = apply_ends(run, after, real)
+    routed = apply_ends(run, after, at)
     alerts = (*routed.alerts, *_excess(run, after), *_appeared(run, after))
-    return Absorbed(routed.run, alerts, _first_fill(run, after, market))
-
-
-def _first_fill(before: Run, after: Run, market: datetime) -> datetime | None:
-    if before.filled(Leg.ENTRY) > 0 or after.filled(Leg.ENTRY) == 0:
-        return None
-    times = [order.filled_at for order in after.orders if order.filled_at and order.leg is Leg.ENTRY]
-    return min(times, default=market)
+    return Absorbed(routed.run, alerts, run.filled(Leg.ENTRY) == 0 < after.filled(Leg.ENTRY))
 
 
 def _excess(before: Run, after: Run) -> Iterator[Alert]:

@@ -101,8 +101,8 @@ class Pipeline:
     def _step(self, holding: Holding, event: Event | None, number: int) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
         now, kind = self._clock.now(), event.type if event else None
-        absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real, now.market)
-        if absorbed.first_fill is not None:
+        absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real)
+        if absorbed.is_first_fill:
             # Whether an older breach still counts is the commit's to say, before anything else is decided.
             decision: Decision = Ignore("first_fill")
         else:
@@ -115,7 +115,9 @@ class Pipeline:
             market_time=now.market,
             alerts=(*absorbed.alerts, *stepped.note.alerts),
         )
-        return replace(stepped, note=note, first_fill=absorbed.first_fill or stepped.first_fill)
+        if not absorbed.is_first_fill and not stepped.is_first_fill:
+            return replace(stepped, note=note)
+        return replace(stepped, note=note, first_fill=self._actions.first_fill(stepped))
 
     def _decide(self, run: Run, kind: EventType | None, now: Moment) -> tuple[EventType | None, Decision, Moment]:
         """What the event asks for, or, where that is nothing, the most urgent thing the run itself does."""

@@ -48,6 +48,9 @@ class Broker(Protocol):
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         """Every order of the book under this client order id; two are a double."""
 
+    def first_fill(self, broker_order_id: str) -> datetime | None:
+        """When the first unit of an order filled, by its trades, market time; None where none has."""
+
     def positions(self) -> Sequence[NetPosition]:
         """The account's net positions."""
 

@@ -74,6 +74,7 @@ class FakeBroker:
 
     clock: HandClock
     book: dict[str, BookEntry] = field(default_factory=dict)
+    first_fills: dict[str, datetime] = field(default_factory=dict)
     answers: deque[Answer] = field(default_factory=deque)
     cancel_answers: deque[Answer] = field(default_factory=deque)
     #: Every order whose bytes left, and every cancellation asked for by broker order id.
@@ -120,6 +121,7 @@ class FakeBroker:
     def fill(self, broker_id: str, quantity: int | None = None) -> BookEntry:
         """Fill an order up to `quantity` units in all, or whole."""
         told = self.book[broker_id].evidence
+        self.first_fills.setdefault(broker_id, self.clock.market)
         filled = told.quantity if quantity is None else quantity
         status = OrderStatus.FILLED if filled >= told.quantity else OrderStatus.PARTIALLY_FILLED
         return self._set(
@@ -144,6 +146,10 @@ class FakeBroker:
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
+
+    def first_fill(self, broker_order_id: str) -> datetime | None:
+        self._read()
+        return self.first_fills.get(broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self._read()

@@ -32,6 +32,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "cancel",
         "orders",
         "orders_by_client_id",
+        "first_fill",
         "positions",
         "instruments",
         "quote",

@@ -174,7 +174,9 @@ class Wave:
         sessions = self.placed[0].field.stack.sessions
         for run in Runs(sessions).of_strategies([each.strategy_id for each in idle]):
             trial = idle.get(run.id)
-            if trial is None or run.status is RunStatus.ACTIVE:
+            # A run that was stopped may live on only to watch for an attempt that was given up.
+            is_watching = run.stop_requested is not None and bool(run.watched)
+            if trial is None or (run.status is RunStatus.ACTIVE and not is_watching):
                 continue
             trial.is_flagged = any(alert.run == str(run.id) for alert in Alerts(sessions).list(trial.tenant))
             # A stop asked for before anything was bought is an end nobody needs to be told of.

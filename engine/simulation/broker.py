@@ -57,6 +57,7 @@ class Placed:
     status: OrderStatus = OrderStatus.ACCEPTED
     filled: int = 0
     filled_at: datetime | None = None
+    first_filled_at: datetime | None = None
 
     def entry(self) -> BookEntry:
         """The order as its book tells it."""
@@ -134,6 +135,12 @@ class SimulatedBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
+    def first_fill(self, broker_order_id: str) -> datetime | None:
+        self.boundary("broker.first_fill")
+        if self._happens(self.chances.unreadable):
+            raise BrokerUnreachable("unreadable")
+        return next(each.first_filled_at for each in self.book if each.broker_order_id == broker_order_id)
+
     def positions(self) -> Sequence[NetPosition]:
         held: dict[str, int] = {}
         for placed in self.book:
@@ -165,6 +172,7 @@ class SimulatedBroker:
         else:
             placed.filled += left if self._happens(WHOLE) else self.rng.randint(1, left)
             placed.filled_at = self.now()
+            placed.first_filled_at = placed.first_filled_at or placed.filled_at
             done = placed.filled == placed.request.quantity
             placed.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
         self.revision += 1

@@ -110,6 +110,15 @@ class BrokerContract:
         assert entry.evidence.status is OrderStatus.FILLED
         assert (entry.evidence.filled_quantity, entry.evidence.average_price) == (10, PRICE)
 
+    def test_b02_the_first_fill_is_told_by_the_trades(self, venue: Venue) -> None:
+        broker = venue.broker()
+        placed = broker.place(request("B02F"), always)
+        filled_at = only(broker, "B02F").evidence.filled_at
+        assert filled_at is not None
+        assert broker.first_fill(placed.broker_order_id) == filled_at
+        resting = broker.place(request("B02R", limit="1000.00"), always)
+        assert broker.first_fill(resting.broker_order_id) is None
+
     def test_b02_times_are_aware_utc(self, venue: Venue) -> None:
         broker = venue.broker()
         broker.place(request("B02"), always)

@@ -264,3 +264,33 @@ def test_an_event_of_a_run_nobody_knows_is_one_dead_letter(world: World) -> None
     assert world.serve(E.BUY) == "unknown"
     assert len(world.live.records("dead_letter")) == 1
     assert world.live.redis.exists(f"runtime:{RUN}") == 0
+
+
+def test_a_breach_between_the_first_fill_and_the_last_is_served_though_only_the_last_was_told(world: World) -> None:
+    world.live.arm(run(), buying=False)
+    world.serve(E.BUY, "buy")
+    # Four units fill and nobody tells; the price is through the stop for a second; then all is filled, and told.
+    world.broker.fill("B1", 4)
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.clock.advance(1)
+    assert world.price(STOP + 100) == 0
+    world.push(world.broker.fill("B1"))
+    assert world.sides() == BOUGHT_AND_SOLD
+    assert world.run().exit_reason is ExitReason.STOP_LOSS
+
+
+@pytest.mark.parametrize(("readable", "sides"), [(True, 1), (False, 2)])
+def test_a_breach_before_the_first_fill_counts_only_where_nobody_can_tell_when_that_was(
+    world: World, readable: bool, sides: int
+) -> None:
+    world.live.arm(run(), buying=False)
+    world.serve(E.BUY, "buy")
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.clock.advance(1)
+    assert world.price(STOP + 100) == 0
+    filled = world.broker.fill("B1")
+    world.broker.unreachable = not readable
+    world.push(filled)
+    assert len(world.sides()) == sides

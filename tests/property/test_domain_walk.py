@@ -117,12 +117,12 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def an_update_arrives_however_late(self, data: st.DataObject) -> None:
         told = data.draw(st.lists(st.sampled_from(self.broker.said), min_size=1, max_size=4))
-        self.run = lifecycle.absorb(self.run, told, self.now, self.now).run
+        self.run = lifecycle.absorb(self.run, told, self.now).run
 
     @precondition(lambda self: self.broker.said and not self.finished)
     @rule()
     def every_update_arrives(self) -> None:
-        self.run = lifecycle.absorb(self.run, self.broker.said, self.now, self.now).run
+        self.run = lifecycle.absorb(self.run, self.broker.said, self.now).run
 
     @precondition(lambda self: not self.finished)
     @rule(kind=st.none() | st.sampled_from(EventType), data=st.data())
@@ -156,7 +156,7 @@ class Life(RuleBasedStateMachine):
                 if really:
                     told, doubles = lifecycle.evidence_of(self.broker.lines(), self.run)
                     assert not doubles
-                    learned = lifecycle.absorb(self.run, told, self.now, self.now, by_book=True).run
+                    learned = lifecycle.absorb(self.run, told, self.now, by_book=True).run
                     net = NetSeen(self.broker.filled("E") - self.broker.filled("X"), self.now)
                     self.run = replace(learned, dirty=False, book_read_at=self.now, net=net)
             case GiveUp():
@@ -210,7 +210,7 @@ class Life(RuleBasedStateMachine):
                 return
             for item in self.broker.live():
                 self.broker.move(item.client_order_id, ST.FILLED, item.quantity)
-            self.run = lifecycle.absorb(self.run, self.broker.said, self.now, self.now).run
+            self.run = lifecycle.absorb(self.run, self.broker.said, self.now).run
             urgent = next_action(self.run, Moment(self.now, self.now), POLICY)
             if urgent is not None:
                 self._perform(urgent[1], Outcome.ACCEPTED, really=True)

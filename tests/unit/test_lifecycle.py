@@ -13,30 +13,24 @@ from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, book_entry, entry, evid
 
 S = OrderStatus
 REAL = BUY_AT + timedelta(seconds=3)
-MARKET = BUY_AT + timedelta(minutes=3)
 BOUGHT = entry(S.FILLED, 10)
 
 
 def test_no_evidence_changes_nothing() -> None:
     before = run(BOUGHT)
-    assert lifecycle.absorb(before, [], REAL, MARKET) == lifecycle.Absorbed(before)
+    assert lifecycle.absorb(before, [], REAL) == lifecycle.Absorbed(before)
 
 
 def test_old_evidence_changes_nothing() -> None:
     before = run(BOUGHT)
     stale = evidence(BOUGHT, S.PARTIALLY_FILLED, 4)
-    assert lifecycle.absorb(before, [stale], REAL, MARKET) == lifecycle.Absorbed(before)
+    assert lifecycle.absorb(before, [stale], REAL) == lifecycle.Absorbed(before)
 
 
-def test_the_first_fill_is_told_with_its_own_time() -> None:
+def test_the_first_fill_is_told() -> None:
     before = run(entry(S.ACCEPTED))
     fill = evidence(before.orders[0], S.PARTIALLY_FILLED, 4, filled_at=BUY_AT)
-    assert lifecycle.absorb(before, [fill], REAL, MARKET).first_fill == BUY_AT
-
-
-def test_a_first_fill_without_a_time_counts_from_now_on_the_market_clock() -> None:
-    before = run(entry(S.UNKNOWN))
-    assert lifecycle.absorb(before, [evidence(before.orders[0], S.FILLED, 10)], REAL, MARKET).first_fill == MARKET
+    assert lifecycle.absorb(before, [fill], REAL).is_first_fill is True
 
 
 @pytest.mark.parametrize("leg", [Leg.ENTRY, Leg.EXIT])
@@ -44,21 +38,21 @@ def test_a_later_fill_is_no_first_fill(leg: Leg) -> None:
     before = run(entry(S.PARTIALLY_FILLED, 4), exit_(S.ACCEPTED, quantity=4))
     order = before.last_order(leg)
     assert order is not None
-    absorbed = lifecycle.absorb(before, [evidence(order, S.FILLED, order.quantity)], REAL, MARKET)
-    assert absorbed.first_fill is None
+    absorbed = lifecycle.absorb(before, [evidence(order, S.FILLED, order.quantity)], REAL)
+    assert absorbed.is_first_fill is False
     assert absorbed.run != before
 
 
 def test_a_rejection_after_acceptance_leads_to_the_next_attempt() -> None:
     before = run(entry(S.ACCEPTED))
-    absorbed = lifecycle.absorb(before, [evidence(before.orders[0], S.REJECTED)], REAL, MARKET)
+    absorbed = lifecycle.absorb(before, [evidence(before.orders[0], S.REJECTED)], REAL)
     assert absorbed.run.retry_at == REAL + timedelta(seconds=1)
 
 
 def test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book() -> None:
     before = run(BOUGHT)
     unknown = evidence(entry(S.ACCEPTED, attempt=2), S.FILLED, 10)
-    assert lifecycle.absorb(before, [unknown], REAL, MARKET).run == replace(before, dirty=True)
+    assert lifecycle.absorb(before, [unknown], REAL).run == replace(before, dirty=True)
 
 
 #: Orders before, evidence as (leg, attempt, status, filled), and the alerts it must raise.
@@ -90,10 +84,10 @@ def test_more_bought_or_sold_than_wanted_is_never_silent(
     before = run(*orders)
     leg, attempt, status, filled = told
     about = next(o for o in orders if (o.leg, o.attempt) == (leg, attempt))
-    absorbed = lifecycle.absorb(before, [evidence(about, status, filled)], REAL, MARKET)
+    absorbed = lifecycle.absorb(before, [evidence(about, status, filled)], REAL)
     assert [alert.code for alert in absorbed.alerts] == codes
     assert all(alert.severity == "critical" for alert in absorbed.alerts)
-    again = lifecycle.absorb(absorbed.run, [evidence(about, status, filled)], REAL, MARKET)
+    again = lifecycle.absorb(absorbed.run, [evidence(about, status, filled)], REAL)
     assert not again.alerts
 
 
