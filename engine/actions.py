@@ -110,7 +110,9 @@ class Actions:
         )
         if denied is not None:
             later = replace(run, retry_at=turn.now.real + denied.retry_after)
-            return Stepped(turn.holding, later, Note("denied", outcome=f"denied: {denied.window} rate"))
+            alerts = lifecycle.denied_alert(order, denied.window, denied.retry_after)
+            note = Note("denied", outcome=f"denied: {denied.window} rate", alerts=alerts)
+            return Stepped(turn.holding, later, note)
         sent_at: list[datetime] = []
 
         def may_send() -> bool:

@@ -12,6 +12,8 @@ from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, Or
 from engine.domain.routing import Alert, apply_ends
 from engine.domain.run import SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
 
+#: A wait for the account's rate that is worth telling of.
+LONG_WAIT = timedelta(seconds=5)
 #: How long a book that is needed may be unreadable before a human is told.
 UNREAD_FOR = timedelta(seconds=60)
 
@@ -80,6 +82,14 @@ def _combined(found: list[Evidence]) -> Evidence:
     """One statement of several orders under one id: all that filled is held, and one that may still fill is told of."""
     told = max(found, key=lambda item: (item.status not in TERMINAL, item.filled_quantity))
     return replace(told, filled_quantity=sum(item.filled_quantity for item in found))
+
+
+def denied_alert(order: Order, window: str, wait: timedelta) -> tuple[Alert, ...]:
+    """What to tell a human of an exit the account's own rate holds back for long; an entry's wait loses no money."""
+    if order.leg is Leg.ENTRY or wait < LONG_WAIT:
+        return ()
+    message = f"an exit waits {wait.total_seconds():.0f} s: the account's orders of this {window} are used up"
+    return (Alert("critical", "exit_denied", message),)
 
 
 def book_unread_alert(run: Run, now: datetime) -> tuple[Alert, ...]:
