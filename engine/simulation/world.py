@@ -61,14 +61,15 @@ _Message = tuple[datetime, Callable[[], object], str]
 class World:
     """One seed's world."""
 
-    def __init__(self, seed: Seed) -> None:
+    def __init__(self, seed: Seed, store: Callable[[Callable[[], datetime]], Any] = MemoryStore) -> None:
+        """`store`: makes the live state from a clock; in memory, or the real scripts on a server."""
         self.seed = seed
         self.rng = random.Random(seed.number ^ 0x5EED)  # noqa: S311
         self.now = START
         self.actors: list[Actor] = []
         self._running: Actor | None = None
         self.messages: list[_Message] = []
-        self.store = MemoryStore(lambda: self.now)
+        self.store = store(lambda: self.now)
         self.trace: list[str] = []
         self._healed = False
         self._checked = 0
