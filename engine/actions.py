@@ -152,9 +152,7 @@ class Actions:
         broker = self._broker(turn)
         try:
             book = broker.orders()
-            asked_at = self._clock.now().real
-            # After the orders, so that whatever filled of them is in it.
-            net = NetSeen(_net(broker.positions(), run), asked_at) if run.held > 0 or run.dirty else run.net
+            net = self._cover(broker, run) if run.held > 0 or run.dirty else run.net
         except (BrokerUnreachable, TokenInvalid) as error:
             return self._book_unread(turn, str(error))
         adopted = lifecycle.adopt(run, book, self._deployment, now.real)
@@ -164,6 +162,16 @@ class Actions:
         checked, uncovered = lifecycle.check_cover(after)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
+
+    def _cover(self, broker: Broker, run: Run) -> NetSeen:
+        """What the account holds, told to all of its runs: when a thousand are to be sold at once, one asks.
+
+        Asked after the orders, so that whatever filled of them is in it.
+        """
+        asked_at = self._clock.now().real
+        positions = broker.positions()
+        self._store.cover(run.strategy.account_id, positions, asked_at)
+        return NetSeen(_net(positions, run), asked_at)
 
     def _book_unread(self, turn: Turn, reason: str) -> Stepped:
         run, now = turn.run, turn.now

@@ -15,12 +15,14 @@ from engine.domain.decision import decide, next_action, next_attention
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
-from engine.ports import Clock, Holding, LockLost, Log, Publisher, Refused, Slot, Store
+from engine.ports import Clock, Holding, LockLost, Log, NoSlot, Note, Publisher, Refused, Slot, Store
 
 #: A wake-up this much too early waits for its time under the lock; an earlier one comes back by `due`.
 EARLY_BY = timedelta(milliseconds=200)
 #: A longer pause is no message: it would wait unacknowledged in a worker near the queue's visibility timeout.
 RETRY_BY_MESSAGE = timedelta(seconds=10)
+#: How long a run waits whose account has no slot for another call.
+PARKED = timedelta(milliseconds=200)
 #: More steps than any run needs in one holding; past it the sweeper goes on.
 MOST_STEPS = 50
 
@@ -77,13 +79,24 @@ class Pipeline:
         for number in range(MOST_STEPS):
             if holding is None:
                 break
-            stepped = self._step(holding, event if number == 0 else None, number)
+            try:
+                stepped = self._step(holding, event if number == 0 else None, number)
+            except NoSlot:
+                outcome = outcome or "parked"
+                holding = self._park(holding, event if number == 0 else None, number)
+                continue
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number)
             self._tell(stepped)
             retry_at = self._announce_retry(stepped.run, retry_at)
         self._log("event_served", outcome=outcome, ms=round((time.monotonic() - started) * 1e3, 2), **event.as_wire())
         return outcome
+
+    def _park(self, holding: Holding, event: Event | None, number: int) -> Holding | None:
+        """Let go of a run whose account's calls are all taken; `due` brings it back."""
+        note = Note("event", event.id, event.type, "parked") if event else None
+        due = self._clock.now().real + PARKED
+        return self._store.commit(holding, f"c{number}", holding.run, due, note, release=True)
 
     def _tell(self, stepped: Stepped) -> None:
         """Alerts are rows by way of the record, and log lines at once."""

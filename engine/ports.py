@@ -79,10 +79,14 @@ class StoreClosed(Exception):
 
 
 class Slot(StrEnum):
-    """Which in-flight slots of an account an event takes; exits have their own."""
+    """Which in-flight slots of an account an event takes; exits have their own.
+
+    An update takes none until it has to call the broker.
+    """
 
     ENTRY = "entry"
     EXIT = "exit"
+    UPDATE = "update"
     NONE = ""
 
 
@@ -114,6 +118,10 @@ class Denied:
 
     window: str
     retry_after: timedelta
+
+
+class NoSlot(Exception):
+    """Raised before a call to the broker where the account has no free slot: nothing was changed."""
 
 
 class LockLost(Exception):
@@ -177,12 +185,12 @@ class Store(Protocol):
         """Lock the event's run and load it."""
 
     def extend(self, holding: Holding, lease: timedelta) -> None:
-        """Keep the run for another `lease`, for an answer that takes its time. Raises LockLost."""
+        """Keep the run for another `lease`, for an answer that takes its time. Raises LockLost, NoSlot."""
 
     def intend(
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
     ) -> Denied | None:
-        """Grant `order`, an attempt of `after`; None is granted. LockLost, or an attempt granted before, raises."""
+        """Grant `order`, an attempt of `after`; None: granted. Raises LockLost, also if it was before, and NoSlot."""
 
     def commit(
         self,

@@ -36,18 +36,25 @@ class Reconciler:
         self._log = log
         self._known: defaultdict[int, _Known] = defaultdict(_Known)
 
-    def reconcile(self, account: AccountState, broker: Broker) -> None:
-        """Tell the runs what changed in the book, and what the account holds. Raises StoreClosed."""
-        known = self._known[account.id]
+    def cover(self, account: AccountState, broker: Broker) -> None:
+        """Tell the runs what the account holds. Raises StoreClosed."""
+        known, asked_at = self._known[account.id], self._clock.now().real
         try:
-            book = broker.orders()
-            asked_at = self._clock.now().real
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
             self._unread(account, known, str(error))
             return
         known.unread_since, known.told = None, False
         self._store.cover(account.id, positions, asked_at)
+
+    def reconcile(self, account: AccountState, broker: Broker) -> None:
+        """Tell the runs what changed in the book. Raises StoreClosed."""
+        known = self._known[account.id]
+        try:
+            book = broker.orders()
+        except (BrokerUnreachable, TokenInvalid) as error:
+            self._unread(account, known, str(error))
+            return
         for entry in book:
             told = (entry.evidence.status, entry.evidence.filled_quantity)
             if known.orders.get(entry.evidence.broker_order_id) != told:

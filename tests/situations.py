@@ -364,7 +364,7 @@ CASES = [
     ),
     Case(
         "the sale is due while the broker squares off",
-        seen(BOUGHT, now=at(CLOSES, minutes=-10, seconds=-2)),
+        seen(BOUGHT, now=at(CLOSES, minutes=-10, seconds=-6)),
         at(CLOSES, minutes=-10),
         HELD | {kind: AskBook("position_unproven") for kind in (E.SELL, E.RETRY)},
     ),

@@ -17,7 +17,7 @@ from engine.domain.orders import Evidence, Leg, Order, OrderStatus, Product
 from engine.domain.routing import Alert
 from engine.domain.run import SIDE_OF, Latch, Run, RunId, RunStatus, client_order_id
 from engine.domain.ticks import Tick
-from engine.ports import Denied, Holding, LockLost, Note, Slot, Store, StoreClosed
+from engine.ports import Denied, Holding, LockLost, NoSlot, Note, Slot, Store, StoreClosed
 from engine.runtime import codec, keys
 from engine.simulation.store import MemoryStore
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
@@ -32,7 +32,7 @@ STRANGER = 99
 #: Rates are counted by the wall's second: an attempt this close to the next one waits for it, seconds.
 EDGE = 0.05
 
-_ENDED = (LockLost, StoreClosed)
+_ENDED = (LockLost, NoSlot, StoreClosed)
 #: What two equal runs of the pair's first step may differ by: when a first fill latched them.
 _FIRST_FILL = "first-fill-"
 

@@ -58,6 +58,7 @@ def order_row(order: Order) -> Row:
         "average_price": f"{order.average_price:f}",
         "status": order.status.value,
         "filled_at": order.filled_at.isoformat() if order.filled_at else None,
+        "given_up": order.given_up,
         "reason": order.reason,
     }
 

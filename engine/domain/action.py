@@ -30,6 +30,8 @@ class Policy:
     trust_limit: timedelta = timedelta(seconds=30)
     #: How long before its session ends the broker may square an intraday position off by itself; market time.
     square_off: timedelta = timedelta(minutes=15)
+    #: How old it may be then.
+    square_off_trust: timedelta = timedelta(seconds=5)
     #: Sends of one entry: the first and its retries.
     entry_attempts: int = 4
 

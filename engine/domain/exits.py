@@ -77,5 +77,5 @@ def _uncovered(run: Run, now: Moment, policy: Policy) -> Decision | None:
 
 def _is_fresh(run: Run, proven_at: datetime | None, now: Moment, policy: Policy) -> bool:
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
-    limit = policy.ask_interval if squared_off else policy.trust_limit
+    limit = policy.square_off_trust if squared_off else policy.trust_limit
     return proven_at is not None and now.real - proven_at <= limit

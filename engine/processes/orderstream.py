@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 
 from sqlalchemy.exc import OperationalError
 
@@ -21,8 +22,9 @@ from models.durable import DurableState
 
 #: Seconds between two looks for new accounts.
 LOOK_EVERY = 1.0
-#: Seconds between two readings of an account's book and positions: well within `Policy.trust_limit`.
-RECONCILE_EVERY = 10.0
+#: Seconds between two readings of an account's positions, well within `Policy.square_off_trust`, and how many of them
+#: come to one of its book, which can be long.
+COVER_EVERY, COVERS_A_BOOK = 2.0, 5
 
 
 def main() -> None:
@@ -70,11 +72,13 @@ async def _attend(
 
 
 async def _reconcile(shared: Parts, account: AccountState, reconciler: Reconciler) -> None:
-    while True:
+    for look in count():
         with suppress(StoreClosed, ClockNotAnnounced):
             broker = shared.brokers.of(account.id, account.version)
-            await asyncio.to_thread(reconciler.reconcile, account, broker)
-        await asyncio.sleep(RECONCILE_EVERY)
+            await asyncio.to_thread(reconciler.cover, account, broker)
+            if look % COVERS_A_BOOK == 0:
+                await asyncio.to_thread(reconciler.reconcile, account, broker)
+        await asyncio.sleep(COVER_EVERY)
 
 
 async def _follow(shared: Parts, account: AccountState, updates: OrderStream, connected: set[int]) -> None:

@@ -28,6 +28,7 @@ from engine.ports import (
     Denied,
     Holding,
     LockLost,
+    NoSlot,
     Note,
     Refused,
     Slot,
@@ -83,6 +84,8 @@ class RedisStore:
         run = str(holding.run.id)
         lease_ms = lease // timedelta(milliseconds=1)
         reply = self._call("extend", [keys.lock(run), keys.runtime(run)], [holding.token, lease_ms, run])
+        if reply == "full":
+            raise NoSlot(run)
         if reply == "lost":
             raise LockLost(f"run {run}: the lease ran out before it was extended")
 
@@ -116,6 +119,8 @@ class RedisStore:
                 return None
             case "denied":
                 return Denied(reply[1], timedelta(microseconds=int(reply[2])))
+            case "full":
+                raise NoSlot(run)
             case _:
                 raise LockLost(f"run {run}: attempt {order.client_order_id} was {reply[0]}")
 
@@ -306,7 +311,7 @@ class RedisStore:
         raise AssertionError("unreachable")
 
 
-_LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots")
+_LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots", "update_slots")
 _ACCOUNT_TEXTS = ("tenant", "name", "broker", "base_url", "ws_url", "secrets", "version")
 
 

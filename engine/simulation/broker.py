@@ -142,6 +142,9 @@ class SimulatedBroker:
         return next(each.first_filled_at for each in self.book if each.broker_order_id == broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
+        self.boundary("broker.positions")
+        if self._happens(self.chances.unreadable):
+            raise BrokerUnreachable("unreadable")
         held: dict[str, int] = {}
         for placed in self.book:
             sign = 1 if placed.request.side is Side.BUY else -1

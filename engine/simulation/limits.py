@@ -8,8 +8,8 @@ from engine.ports import AccountState, Denied, Slot
 
 #: Length of each rate window, seconds.
 WINDOWS = {"second": 1, "minute": 60, "day": 86_400}
-#: In-flight events of one class an account may have where it says nothing else.
-SLOTS = 32
+#: In-flight events of each class an account may have where it says nothing else.
+SLOTS = {Slot.ENTRY: 32, Slot.EXIT: 32, Slot.UPDATE: 8}
 
 
 class Limits:
@@ -25,20 +25,22 @@ class Limits:
         taken = self.slots[account, slot]
         for name in [name for name, until in taken.items() if until <= now]:
             del taken[name]
-        if len(taken) >= self._of(account).get(f"{slot}_slots", SLOTS):
+        if len(taken) >= self._of(account).get(f"{slot}_slots", SLOTS[slot]):
             return False
         taken[run] = now + lease
         return True
 
-    def keep(self, account: int, run: str, until: int) -> None:
-        """The slot of `run` lasts as long as its lease."""
-        for slot in (Slot.ENTRY, Slot.EXIT):
+    def keep(self, account: int, run: str, now: int, lease: int) -> bool:
+        """Keep the slot of `run` for another lease, or take one of those for updates; whether it has one."""
+        for slot in SLOTS:
             if run in self.slots[account, slot]:
-                self.slots[account, slot][run] = until
+                self.slots[account, slot][run] = now + lease
+                return True
+        return self.take(account, Slot.UPDATE, run, now, lease)
 
     def free(self, account: int, run: str) -> None:
         """Give the slot of `run` back."""
-        for slot in (Slot.ENTRY, Slot.EXIT):
+        for slot in SLOTS:
             self.slots[account, slot].pop(run, None)
 
     def spend(self, account: int, now: int, *, entry: bool) -> Denied | None:

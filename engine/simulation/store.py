@@ -23,6 +23,7 @@ from engine.ports import (
     Denied,
     Holding,
     LockLost,
+    NoSlot,
     Note,
     Refused,
     Slot,
@@ -154,7 +155,9 @@ class MemoryStore:
         run = str(holding.run.id)
         if self._holder(run) != holding.token:
             raise LockLost(f"run {run}: the lease ran out before it was extended")
-        self._keep(run, self.runtimes[run], lease // timedelta(milliseconds=1))
+        lease_ms = lease // timedelta(milliseconds=1)
+        self._keep_slot(run, self.runtimes[run], lease_ms)
+        self._keep_lock(run, lease_ms)
 
     def intend(
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
@@ -169,11 +172,12 @@ class MemoryStore:
         field = f"order:{order.client_order_id}"
         if field in stored:
             raise LockLost(f"run {run}: attempt {order.client_order_id} was taken")
+        lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
+        self._keep_slot(run, stored, lease_ms)
         denied = self.limits.spend(int(stored["account_id"]), self._us(), entry=order.side is Side.BUY)
         if denied is not None:
             return denied
-        lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
-        self._keep(run, stored, lease_ms)
+        self._keep_lock(run, lease_ms)
         _write(stored, codec.changes(before, after, holding.consumed))
         stored |= {field: codec.order_to_json(order), "done": mark, "reply": '["granted"]'}
         self.due[run] = codec.to_us(due)
@@ -373,10 +377,12 @@ class MemoryStore:
     def _raise_signal(stored: codec.Fields) -> None:
         stored["signal_seq"] = str(int(stored["signal_seq"]) + 1)
 
-    def _keep(self, run: str, stored: codec.Fields, lease_ms: int) -> None:
-        until = self._us() + lease_ms * 1000
-        self.locks[run] = (self.locks[run][0], until)
-        self.limits.keep(int(stored["account_id"]), run, until)
+    def _keep_slot(self, run: str, stored: codec.Fields, lease_ms: int) -> None:
+        if not self.limits.keep(int(stored["account_id"]), run, self._us(), lease_ms * 1000):
+            raise NoSlot(run)
+
+    def _keep_lock(self, run: str, lease_ms: int) -> None:
+        self.locks[run] = (self.locks[run][0], self._us() + lease_ms * 1000)
 
     def _free(self, run: str, stored: codec.Fields) -> None:
         self.locks.pop(run, None)

@@ -48,8 +48,8 @@ _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in r
 RARE = 0.02
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
-#: Threads of all workers, and what each account may take of them for its entries and exits.
-THREADS, LIMITS = 6, {"entry_slots": 2, "exit_slots": 2}
+#: Threads of all workers, and what each account may take of them.
+THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 #: How long every machine stands still at a jump, and how often accounts are reconciled.
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
 
@@ -268,9 +268,13 @@ class World:
         if self.now >= self._reconcile_at:
             self._reconcile_at = self.now + RECONCILED_EVERY
             for account in self.accounts:
-                self._begin("reconciler", partial(self.reconciler.reconcile, account, self.brokers[account.id]))
+                self._begin("reconciler", partial(self._reconcile, account))
         if not self._healed:
             self._lose_something()
+
+    def _reconcile(self, account: AccountState) -> None:
+        self.reconciler.cover(account, self.brokers[account.id])
+        self.reconciler.reconcile(account, self.brokers[account.id])
 
     def _lose_something(self) -> None:
         if self._happens(self.seed.lose_store):

@@ -56,6 +56,7 @@ LIMITS = st.fixed_dictionaries(
         "reserve_second": st.integers(0, 2),
         "entry_slots": st.integers(0, 2),
         "exit_slots": st.integers(0, 2),
+        "update_slots": st.integers(0, 2),
     },
 )
 #: Prices around the stops, times around the fills: a frame holds a few.

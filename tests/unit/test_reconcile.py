@@ -49,7 +49,12 @@ def broker() -> FakeBroker:
 def reconcile(told: Told, broker: FakeBroker) -> Any:
     anything: Any = told
     reconciler = Reconciler(anything, anything, broker.clock, RecordingLog())
-    return lambda: reconciler.reconcile(ACCOUNT, broker)
+
+    def both() -> None:
+        reconciler.cover(ACCOUNT, broker)
+        reconciler.reconcile(ACCOUNT, broker)
+
+    return both
 
 
 def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, broker: FakeBroker, reconcile: Any) -> None:

@@ -173,8 +173,8 @@ def a_last_second_lost(number: int) -> Seed:
 
 
 def a_crowd_at_a_slow_broker(number: int) -> Seed:
-    """Nine runs on an account whose broker lets everybody wait, and one on another."""
-    return Seed(number, runs=10, crowd=9, ill_accounts=9, chances=Chances(hang=1.0))
+    """Many runs on an account whose broker lets everybody wait, and one on another."""
+    return Seed(number, runs=18, crowd=17, ill_accounts=17, chances=Chances(hang=1.0))
 
 
 GUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Seed]]] = [

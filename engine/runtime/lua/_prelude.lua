@@ -67,11 +67,30 @@ local function latch(run, symbol, price, time, event_id, seen_at)
     latch = { price = price, time = time, event = event_id, seen_at = seen_at } }))
 end
 
--- A slot lives as long as the lease of the run that took it.
+-- In-flight slots of an account: its share of the threads, so that its dead broker cannot hold them all. One lives as
+-- long as the lease of the run that took it.
+local slot_limits = { entry = 32, exit = 32, update = 8 }
+
+local function take_slot(account, class, run, lease_ms)
+  local slots, now = account .. ':slots:' .. class, now_us()
+  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
+  local limit = tonumber(redis.call('HGET', account, class .. '_slots') or slot_limits[class])
+  if redis.call('ZCARD', slots) >= limit then return false end
+  redis.call('ZADD', slots, now + tonumber(lease_ms) * 1000, run)
+  return true
+end
+
+-- Before a call to the broker: keep the slot of this run for another lease, or take one of those for updates.
 local function keep_slot(account, run, lease_ms)
-  for _, class in ipairs({ 'entry', 'exit' }) do
-    redis.call('ZADD', 'account:' .. account .. ':slots:' .. class, 'XX', now_us() + tonumber(lease_ms) * 1000, run)
+  local until_us = now_us() + tonumber(lease_ms) * 1000
+  for class, _ in pairs(slot_limits) do
+    local slots = account .. ':slots:' .. class
+    if redis.call('ZSCORE', slots, run) then
+      redis.call('ZADD', slots, until_us, run)
+      return true
+    end
   end
+  return take_slot(account, 'update', run, lease_ms)
 end
 
 local function write_fields(key, changes)

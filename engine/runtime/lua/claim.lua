@@ -39,16 +39,11 @@ if holder then
 end
 
 if class ~= '' then
-  local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
-  local slots, now = account .. ':slots:' .. class, now_us()
-  local limit = tonumber(redis.call('HGET', account, class .. '_slots') or '32')
-  redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
-  if redis.call('ZCARD', slots) >= limit then
-    redis.call('ZADD', KEYS[5], now + tonumber(ARGV[8]), run)
+  if not take_slot('account:' .. redis.call('HGET', KEYS[3], 'account_id'), class, run, ARGV[3]) then
+    redis.call('ZADD', KEYS[5], now_us() + tonumber(ARGV[8]), run)
     note('parked')
     return { 'parked' }
   end
-  redis.call('ZADD', slots, now + tonumber(ARGV[3]) * 1000, run)
 end
 redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
 return loaded()

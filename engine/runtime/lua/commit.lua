@@ -21,8 +21,7 @@ local armed, latched = 'symbol:' .. symbol .. ':strategies', 'latched:' .. symbo
 
 local function free()
   redis.call('DEL', KEYS[2])
-  redis.call('ZREM', account .. ':slots:entry', run)
-  redis.call('ZREM', account .. ':slots:exit', run)
+  for class, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. class, run) end
 end
 
 local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]

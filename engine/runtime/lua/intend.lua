@@ -3,7 +3,7 @@
 -- ARGV  1 epoch  2 token  3 step  4 run  5 client order id  6 order JSON  7 lease, ms  8 changes JSON {set, del}
 --       9 due, us  10 rate class: entry or exit  11 record JSON  12 symbol to arm under, or ''
 -- Reply {'granted'} | {'denied', window, retry after us} | {'lost'}: the lock is no longer ours
---       | {'taken'}: this attempt was granted before, to someone else
+--       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local mark = token .. ':' .. step
 
@@ -12,6 +12,7 @@ if redis.call('HGET', KEYS[3], 'done') == mark then return cjson.decode(redis.ca
 if redis.call('HEXISTS', KEYS[3], 'order:' .. coid) == 1 then return { 'taken' } end
 
 local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
+if not keep_slot(account, run, ARGV[7]) then return { 'full' } end
 local now = now_us()
 local second = math.floor(now / 1000000)
 local windows = { { 'second', 1 }, { 'minute', 60 }, { 'day', 86400 } }
@@ -36,7 +37,6 @@ for _, counter in ipairs(counters) do
 end
 
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-keep_slot(redis.call('HGET', KEYS[3], 'account_id'), run, ARGV[7])
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
 redis.call('ZADD', KEYS[4], ARGV[9], run)
