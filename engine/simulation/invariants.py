@@ -63,14 +63,15 @@ class Observer:
 
     def __init__(self, seed: Seed) -> None:
         self._seed = seed
-        self._breached: dict[RunId, datetime] = {}
+        #: Since when a breach has waited for an exit, and how many it got before.
+        self._breached: dict[RunId, tuple[datetime, int]] = {}
         self._ended: dict[RunId, int] = {}
         self._answered: set[tuple[str, str]] = set()
 
     def breached(self, run_id: RunId, at: datetime, book: Iterable[Placed]) -> None:
         """A tick breached the stop of a run; it counts where something is held."""
         if _held(run_id, book) > 0:
-            self._breached.setdefault(run_id, at)
+            self._breached.setdefault(run_id, (at, 0))
 
     def ended(self, run_id: RunId, book: Iterable[Placed]) -> None:
         """The run's STOP was committed: from now on it sends nothing."""
@@ -91,12 +92,14 @@ class Observer:
         for run_id, count in self._ended.items():
             if len(orders[run_id]) > count:
                 raise Violation(f"{run_id} sent an order after it had ended")
-        for run_id, since in [*self._breached.items()]:
+        for run_id, (since, known) in [*self._breached.items()]:
             own = orders[run_id]
-            exiting = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
+            exits = sum(each.request.side is Side.SELL for each in own)
             patience = self._seed.patience(self._seed.account_of(run_id.strategy_id))
-            if exiting or _held(run_id, own) <= 0:
+            if _held(run_id, own) <= 0:
                 del self._breached[run_id]
+            elif exits > known or any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own):
+                self._breached[run_id] = (now, exits)
             elif patience is not None and now - since > patience:
                 raise Violation(f"{run_id} was breached at {since:%M:%S} and has no exit at {now:%M:%S}")
 
