@@ -25,7 +25,7 @@ demo: $(RUNTIME) ## run a whole trading day on the paper broker
 	@$(BIN)/engine demo
 
 test: $(DEV) ## run the tests except the slow ones
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -n auto -m "not slow"
 
 test-slow: $(DEV) ## run the slow tests
 	@$(BIN)/python -m pytest -m slow

@@ -494,4 +494,16 @@ CASES = [
         | ignored(SELL="not_bought", FORCE_STOP="book_unread", RETRY="nothing_to_retry")
         | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
+    Case(
+        "latched a second after the fill, the account read at the same moment by another clock",
+        seen(FILLED_NOW, net=0, now=at(NOON.real - S), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+    ),
+    Case(
+        "latched, the account read with the book that told of the fill",
+        seen(FILLED_NOW, net=0, now=at(NOON.real - S), book_read_at=NOON.real - S, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
 ]

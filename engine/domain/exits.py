@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from engine.domain.action import AskBook, Cancel, Decision, Ignore, Policy, Submit, Wait
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
-from engine.domain.run import ExitReason, Run
+from engine.domain.run import ExitReason, NetSeen, Run
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
+#: How far apart the clocks of two machines may be.
+CLOCKS_APART = timedelta(seconds=1)
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -67,12 +69,19 @@ def _escalate(run: Run, exiting: Order, reason: ExitReason | None, now: Moment) 
 def _uncovered(run: Run, now: Moment, policy: Policy) -> Decision | None:
     """What must come first where the account may no longer have what we hold: a person or the broker may have sold."""
     told = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
-    last_fill = max(told, default=None)
-    if run.net is not None and (last_fill is None or run.net.at > last_fill):
+    proven_at = max(told, default=None)
+    if run.net is not None and _knows_of(run, run.net, proven_at):
         if run.net.quantity < run.held:
             return ask(run, "not_covered", now, policy.silence_limit)
-        last_fill = run.net.at
-    return None if _is_fresh(run, last_fill, now, policy) else ask(run, "position_unproven", now, policy.ask_interval)
+        proven_at = run.net.at
+    return None if _is_fresh(run, proven_at, now, policy) else ask(run, "position_unproven", now, policy.ask_interval)
+
+
+def _knows_of(run: Run, net: NetSeen, last_fill: datetime | None) -> bool:
+    """Whether the account was read after our last fill: with the book that told of it, or clearly later."""
+    if last_fill is None or net.at > last_fill + CLOCKS_APART:
+        return True
+    return run.book_read_at is not None and last_fill <= run.book_read_at <= net.at
 
 
 def _is_fresh(run: Run, proven_at: datetime | None, now: Moment, policy: Policy) -> bool:
