@@ -10,15 +10,15 @@ from engine.chaos.campaign import short_table
 from tests.commands import engine
 
 #: Seconds the short form may take, the stack's start included.
-WITHIN = 480.0
+WITHIN = 600.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(700)
+@pytest.mark.timeout(800)
 def test_no_fault_breaks_an_invariant_or_its_bound() -> None:
     began = time.monotonic()
     command = engine("chaos", "--short", "--json")
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=680)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=780)
     took = time.monotonic() - began
     told = json.loads(done.stdout)
     assert (done.returncode, told["evidence"]) == (0, [])
