@@ -174,7 +174,8 @@ def run_to_fields(run: Run) -> Fields:
         "absent": run.absent,
         "closed_elsewhere": "1" if run.closed_elsewhere else "",
         "retry_at": _optional_us(run.retry_at),
-        "dirty": "1" if run.dirty else "",
+        # The number of the signal that said so, or 0 where the run itself did.
+        "dirty": "0" if run.dirty else "",
         "book_asked_at": _optional_us(run.book_asked_at),
         "book_read_at": _optional_us(run.book_read_at),
         "net_quantity": str(run.net.quantity) if run.net else "",

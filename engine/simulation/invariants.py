@@ -11,7 +11,7 @@ from engine.domain.run import RunId, parse_client_order_id
 from engine.ports import Refused
 from engine.simulation.broker import Placed
 from engine.simulation.durable import SimulatedDurable
-from engine.simulation.scenario import DEPLOYMENT, QUANTITY, Seed
+from engine.simulation.scenario import DEPLOYMENT, QUANTITY, START, Seed
 from engine.simulation.store import MemoryStore
 
 
@@ -64,14 +64,15 @@ class Observer:
     def __init__(self, seed: Seed) -> None:
         self._seed = seed
         #: Since when a breach has waited for an exit, and how many it got before.
-        self._breached: dict[RunId, tuple[datetime, int]] = {}
+        self._waiting: dict[RunId, tuple[datetime, int]] = {}
+        self._checked_at = START
         self._ended: dict[RunId, int] = {}
         self._answered: set[tuple[str, str]] = set()
 
-    def breached(self, run_id: RunId, at: datetime, book: Iterable[Placed]) -> None:
-        """A tick breached the stop of a run; it counts where something is held."""
+    def wants_exit(self, run_id: RunId, at: datetime, book: Iterable[Placed]) -> None:
+        """A tick breached the stop of a run, or its user stopped it; it counts where something is held."""
         if _held(run_id, book) > 0:
-            self._breached.setdefault(run_id, (at, 0))
+            self._waiting.setdefault(run_id, (at, 0))
 
     def ended(self, run_id: RunId, book: Iterable[Placed]) -> None:
         """The run's STOP was committed: from now on it sends nothing."""
@@ -84,24 +85,31 @@ class Observer:
         elif self._seed.keeps_state and event.run_id in self._ended:
             raise Violation(f"{event.type} {event.id} found nothing of its run, which has ended")
 
-    def check(self, now: datetime, book: Iterable[Placed]) -> None:
-        """Invariant 6, as far as this world's faults allow, and that what ended stays ended."""
+    def check(self, now: datetime, book: Iterable[Placed], *, is_busy: bool) -> None:
+        """Invariant 6, as far as this world's faults allow, and that what ended stays ended.
+
+        `is_busy`: every thread is taken, so that no breach can be served sooner.
+        """
+        if is_busy:
+            idle = now - self._checked_at
+            self._waiting = {run_id: (since + idle, exits) for run_id, (since, exits) in self._waiting.items()}
+        self._checked_at = now
         orders: defaultdict[RunId, list[Placed]] = defaultdict(list)
         for placed in book:
             orders[run_id_of(placed)].append(placed)
         for run_id, count in self._ended.items():
             if len(orders[run_id]) > count:
                 raise Violation(f"{run_id} sent an order after it had ended")
-        for run_id, (since, known) in [*self._breached.items()]:
+        for run_id, (since, known) in [*self._waiting.items()]:
             own = orders[run_id]
             exits = sum(each.request.side is Side.SELL for each in own)
             patience = self._seed.patience(self._seed.account_of(run_id.strategy_id))
             if _held(run_id, own) <= 0:
-                del self._breached[run_id]
+                del self._waiting[run_id]
             elif exits > known or any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own):
-                self._breached[run_id] = (now, exits)
+                self._waiting[run_id] = (now, exits)
             elif patience is not None and now - since > patience:
-                raise Violation(f"{run_id} was breached at {since:%M:%S} and has no exit at {now:%M:%S}")
+                raise Violation(f"{run_id} is to be sold since {since:%M:%S} and has no exit at {now:%M:%S}")
 
     def check_end(self, durable: SimulatedDurable) -> None:
         """Invariant 5, and that what only repeats itself keeps no run from its trade."""

@@ -139,7 +139,7 @@ class MemoryStore:
                 return Refused.PARKED
             self.locks[run] = (token, self._us() + lease)
         if stored["epoch"] != str(self.epoch):
-            stored |= {"epoch": str(self.epoch), "dirty": "1"}
+            stored |= {"epoch": str(self.epoch), "dirty": "0"}
         known = self.accounts.get(int(stored["account_id"]))
         return holding_of(token, stored, self.strategies[event.run_id.strategy_id], known.version if known else "")
 
@@ -206,9 +206,9 @@ class MemoryStore:
         if stored is None or self._holder(run) != holding.token:
             raise LockLost(f"run {run}: the lease ran out before step {step} was committed")
         changed = stored["signal_seq"] != holding.signal_seq
-        hint = stored.get("dirty") if changed else None
+        hint = stored.get("dirty", "0")
         _write(stored, codec.changes(holding.run, after, holding.consumed))
-        if hint:
+        if int(hint) > int(holding.signal_seq):
             stored["dirty"] = hint
         stored["done"] = mark
         for name in ("reply", "nudges"):
@@ -246,6 +246,8 @@ class MemoryStore:
         full = evidence and len(stored) > MOST_FIELDS
         stored |= {"dirty": "1"} if full else dict(fields)
         self._raise_signal(stored)
+        if full or "dirty" in fields:
+            stored["dirty"] = stored["signal_seq"]
         self.due[run] = min(self.due.get(run, codec.to_us(due)), codec.to_us(due))
         if "stop_requested" in fields and not full:
             body = {"kind": "stop_requested", "stop_requested": fields["stop_requested"]}

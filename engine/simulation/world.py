@@ -188,9 +188,10 @@ class World:
 
     def _waiting(self) -> list[_Message]:
         """The messages a worker's thread could take, none while all of them are busy."""
-        if sum(actor.works for actor in self.actors) >= THREADS:
-            return []
-        return [message for message in self.messages if message[0] <= self.now]
+        return [] if self._is_busy() else [message for message in self.messages if message[0] <= self.now]
+
+    def _is_busy(self) -> bool:
+        return sum(actor.works for actor in self.actors) >= THREADS
 
     def _is_awake(self, actor: Actor) -> bool:
         return actor.asleep_until is None or actor.asleep_until <= self.now
@@ -237,12 +238,13 @@ class World:
             return
         tick = Tick(SYMBOL, self._price, self.now)
         for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
-            self._observer.breached(breach.run_id, self.now, self.book)
+            self._observer.wants_exit(breach.run_id, self.now, self.book)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
+                self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
 
     def _pass_time(self) -> None:
@@ -259,7 +261,7 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
-        self._observer.check(self.now, self.book)
+        self._observer.check(self.now, self.book, is_busy=self._is_busy())
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))

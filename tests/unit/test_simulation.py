@@ -118,11 +118,6 @@ def without_kept_replies(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "commit", forgetful(MemoryStore.commit))
 
 
-def without_flags(patch: pytest.MonkeyPatch) -> None:
-    """What meets a held lock leaves nothing behind."""
-    patch.setattr(MemoryStore, "_raise_signal", lambda *_: None)
-
-
 def without_the_latch(patch: pytest.MonkeyPatch) -> None:
     """A breach is only a message."""
     patch.setattr(MemoryStore, "_write_latch", lambda *_: None)
@@ -158,11 +153,6 @@ def calm(number: int) -> Seed:
     return Seed(number, runs=3, ill_accounts=0)
 
 
-def busy(number: int) -> Seed:
-    """Six runs, every message twice, and nothing fails."""
-    return Seed(number, runs=6, ill_accounts=0, repeat_message=1.0)
-
-
 def calm_but_repeating(number: int) -> Seed:
     """Every reply is lost once and asked for again."""
     return replace(calm(number), repeat_reply=1.0)
@@ -184,7 +174,6 @@ GUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Seed]]]
     (without_grace, anything),
     (without_attempts_granted_once, anything),
     (without_kept_replies, calm_but_repeating),
-    (without_flags, busy),
     (without_the_latch, calm),
     (without_slots, a_crowd_at_a_slow_broker),
     (without_the_epoch, a_last_second_lost),

@@ -12,7 +12,7 @@ local function note(outcome) note_event(run, event_id, event_type, outcome) end
 local function loaded()
   if redis.call('HGET', KEYS[3], 'epoch') ~= epoch_n then
     -- Last held under another epoch: this server may have lost its last second, and orders with it.
-    redis.call('HSET', KEYS[3], 'epoch', epoch_n, 'dirty', '1')
+    redis.call('HSET', KEYS[3], 'epoch', epoch_n, 'dirty', '0')
   end
   local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')
   local account = redis.call('HGET', KEYS[3], 'account_id')

@@ -26,7 +26,8 @@ end
 
 local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]
 -- A hint that came while the lock was held is younger than what the holder answers: it stays.
-local hinted = changed and redis.call('HGET', KEYS[3], 'dirty')
+local hinted = redis.call('HGET', KEYS[3], 'dirty')
+if hinted and tonumber(hinted) <= tonumber(ARGV[5]) then hinted = nil end
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)

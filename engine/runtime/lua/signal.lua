@@ -13,7 +13,9 @@ if full then
   changes = { set = { dirty = '1' } }
 end
 write_fields(KEYS[2], changes)
-redis.call('HINCRBY', KEYS[2], 'signal_seq', 1)
+local seq = redis.call('HINCRBY', KEYS[2], 'signal_seq', 1)
+-- Numbered, so that a holder can tell a hint that came after its reading from the one it is answering.
+if changes.set.dirty then redis.call('HSET', KEYS[2], 'dirty', seq) end
 redis.call('ZADD', KEYS[3], 'LT', ARGV[4], run)
 if changes.set.stop_requested then
   -- A user's word outlives the live state.
