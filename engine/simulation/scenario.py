@@ -62,10 +62,13 @@ class Seed:
         return not (self.crash or self.lose_store or self.roll_back or self.jump)
 
     def patience(self, account: int) -> timedelta | None:
-        """How long a breached stop may wait for its exit at `account`; None where its broker or our state fails."""
-        if not self.keeps_state or account <= self.ill_accounts:
+        """How long a breached stop may wait for its exit at `account`; None where its broker or our state fails.
+
+        None also where messages are lost: the sweeper's pauses grow to half a minute, and its messages are lost, too.
+        """
+        if not self.keeps_state or self.lose_message or account <= self.ill_accounts:
             return None
-        # What is lost on its way, the sweeper and a look at the book make good.
+        # A push that is lost, a look at the book makes good.
         return timedelta(seconds=8 if self.loses_nothing else 30)
 
 
