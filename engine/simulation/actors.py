@@ -4,9 +4,12 @@ One runs at a time; which one is the seed's choice. Built on greenlets: threads 
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from greenlet import greenlet
+
+#: A machine whose clock is right.
+NO_SKEW = timedelta(0)
 
 
 class Crash(BaseException):
@@ -24,8 +27,8 @@ class Actor:
         self.at = ""
         self.done = False
         self.error: BaseException | None = None
-        #: How far its machine's clock is off, seconds.
-        self.skew = 0.0
+        #: How far its machine's clock is off.
+        self.skew = NO_SKEW
         #: Until when it waits for an answer that takes its time.
         self.asleep_until: datetime | None = None
         self._call = call

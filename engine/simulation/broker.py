@@ -83,12 +83,12 @@ class SimulatedBroker:
     boundary: Callable[[str], None]
     #: Called where an answer takes so long.
     hang: Callable[[timedelta], None]
+    #: Called at each change of the book.
+    changed: Callable[[], None]
     #: Called with each change a push tells of.
     push: Callable[[BookEntry], None]
     chances: Chances = field(default_factory=Chances)
     book: list[Placed] = field(default_factory=list)
-    #: Raised at each change of the book.
-    revision: int = 0
 
     @property
     def profile(self) -> BrokerProfile:
@@ -104,7 +104,7 @@ class SimulatedBroker:
         late = LATEST * self.rng.random() if lost and self._happens(LATE) else timedelta(0)
         placed = Placed(f"{len(self.book) + 1:06d}", request, self.now() + late)
         self.book.append(placed)
-        self.revision += 1
+        self.changed()
         if self._happens(self.chances.reject):
             placed.status = OrderStatus.REJECTED
         if self._happens(self.chances.hang):
@@ -122,7 +122,7 @@ class SimulatedBroker:
         if placed.status in TERMINAL:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not cancelable")
         placed.status = OrderStatus.CANCELED
-        self.revision += 1
+        self.changed()
         self.push(placed.entry())
         return Reply(Outcome.ACCEPTED, broker_order_id)
 
@@ -178,7 +178,7 @@ class SimulatedBroker:
             placed.first_filled_at = placed.first_filled_at or placed.filled_at
             done = placed.filled == placed.request.quantity
             placed.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
-        self.revision += 1
+        self.changed()
         self.push(placed.entry())
         return True
 

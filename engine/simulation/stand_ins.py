@@ -78,16 +78,19 @@ class Bounded:
         self._store = store
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        call = getattr(self._store, name)
+        call, is_repeated = getattr(self._store, name), name in REPEATED
+        before, after = f"store.{name}", f"store.{name} done"
 
         def bounded(*args: Any, **named: Any) -> Any:
-            self._world.boundary(f"store.{name}")
+            self._world.boundary(before)
             reply = call(*args, **named)
-            if name in REPEATED and self._world.rng.random() < self._world.seed.repeat_reply:
+            if is_repeated and self._world.rng.random() < self._world.seed.repeat_reply:
                 reply = call(*args, **named)
             if named.get("finished"):
                 self._world.ended(args[2].id)
-            self._world.boundary(f"store.{name} done")
+            self._world.boundary(after)
             return reply
 
+        # Kept as an attribute: made at a name's first call only.
+        setattr(self, name, bounded)
         return bounded

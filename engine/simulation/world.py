@@ -23,7 +23,7 @@ from engine.pipeline import Pipeline
 from engine.ports import AccountState, StoreClosed
 from engine.reconcile import Reconciler
 from engine.recovery import Recoverer
-from engine.simulation.actors import Actor
+from engine.simulation.actors import NO_SKEW, Actor
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.invariants import Observer, check_always, check_end
@@ -54,6 +54,9 @@ THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
 
 
+_MS = timedelta(milliseconds=1)
+_NO_FACTS: Mapping[str, object] = {}
+
 #: When it may be taken, what taking it does, and what it is called.
 _Message = tuple[datetime, Callable[[], object], str]
 
@@ -70,9 +73,11 @@ class World:
         self._running: Actor | None = None
         self.messages: list[_Message] = []
         self.store = store(lambda: self.now)
-        self.trace: list[str] = []
+        #: What happened: when, what, and the facts a log line tells of it.
+        self._happened: list[tuple[datetime, str, Mapping[str, object]]] = []
         self._healed = False
-        self._checked = 0
+        #: Whether a book changed since the invariants were checked last.
+        self._is_unchecked = False
         self._price = 10_000
         self._sweep_at = self._reconcile_at = self.now
         self._observer = Observer(seed)
@@ -84,7 +89,13 @@ class World:
     def _broker(self, account: int) -> SimulatedBroker:
         chances = self.seed.chances if account <= self.seed.ill_accounts else Chances()
         return SimulatedBroker(
-            self.rng, lambda: self.now, self.boundary, self._hang, partial(self._pushed, account), chances
+            self.rng,
+            lambda: self.now,
+            self.boundary,
+            self._hang,
+            self._book_changed,
+            partial(self._pushed, account),
+            chances,
         )
 
     def _compose(self) -> None:
@@ -124,9 +135,14 @@ class World:
         """Every order at every broker."""
         return [placed for broker in self.brokers.values() for placed in broker.book]
 
+    @property
+    def trace(self) -> list[str]:
+        """What happened, a line each; written only when asked for, because only a failed seed's is ever read."""
+        return [f"{at:%M:%S.%f} {what}{_shown(facts)}" for at, what, facts in self._happened]
+
     def skew(self) -> timedelta:
         """How far the clock of whoever runs is off."""
-        return timedelta(seconds=self._running.skew if self._running is not None else 0.0)
+        return self._running.skew if self._running is not None else NO_SKEW
 
     def ended(self, run_id: RunId) -> None:
         """A run's STOP was committed."""
@@ -151,7 +167,7 @@ class World:
     def step(self) -> None:
         """One thing happens."""
         match _DEEDS[bisect(_UP_TO, self.rng.random())]:
-            case "resume" if awake := [actor for actor in self.actors if self._is_awake(actor)]:
+            case "resume" if awake := self._awake():
                 self._resume(self.rng.choice(awake))
             case "take" if waiting := self._waiting():
                 message = self.rng.choice(waiting)
@@ -167,13 +183,14 @@ class World:
 
     def run(self) -> None:
         """The faults' time, then healing, then the proof that everything ended; raises Violation."""
-        while self.now < START + FAULTS_END and not self._is_settled():
+        faults_end, ends_at = START + FAULTS_END, START + FAULTS_END + SETTLED_AFTER
+        while self.now < faults_end and not self._is_settled():
             self.step()
         self._healed = True
         for broker in self.brokers.values():
             broker.heal()
         self._price = STOP + 500
-        while self.now < START + FAULTS_END + SETTLED_AFTER and not self._is_settled():
+        while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
         check_end(self.book, self.store, self.durable)
@@ -193,8 +210,8 @@ class World:
     def _is_busy(self) -> bool:
         return sum(actor.works for actor in self.actors) >= THREADS
 
-    def _is_awake(self, actor: Actor) -> bool:
-        return actor.asleep_until is None or actor.asleep_until <= self.now
+    def _awake(self) -> list[Actor]:
+        return [actor for actor in self.actors if actor.asleep_until is None or actor.asleep_until <= self.now]
 
     def _hang(self, span: timedelta) -> None:
         """The broker lets whoever asks wait."""
@@ -202,10 +219,12 @@ class World:
             self._running.asleep_until = self.now + span
 
     def _check(self) -> None:
-        revision = sum(broker.revision for broker in self.brokers.values())
-        if revision != self._checked:
-            self._checked = revision
+        if self._is_unchecked:
+            self._is_unchecked = False
             check_always(self.book)
+
+    def _book_changed(self) -> None:
+        self._is_unchecked = True
 
     def _is_settled(self) -> bool:
         return not (self.store.runtimes or self.actors or self.messages or self.durable.open_runs())
@@ -213,12 +232,12 @@ class World:
     def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> None:
         actor = Actor(name, call, works=works)
         if self.seed.skew and not self._healed:
-            actor.skew = self.rng.uniform(-self.seed.skew, self.seed.skew)
+            actor.skew = timedelta(seconds=self.rng.uniform(-self.seed.skew, self.seed.skew))
         self.actors.append(actor)
 
     def _resume(self, actor: Actor) -> None:
         kill = not self._healed and self.rng.random() < self.seed.crash
-        self.trace.append(f"{self.now:%M:%S.%f} {actor.name} {'KILLED at ' if kill else ''}{actor.at}")
+        self._tell(f"{actor.name} {'KILLED at ' if kill else ''}{actor.at}")
         self._running = actor
         if kill:
             actor.crash()
@@ -251,10 +270,10 @@ class World:
         """Milliseconds mostly, sometimes the pause of a process that was stopped."""
         if not self.actors:
             upcoming = [at for at, _, _ in self.messages] + [self._sweep_at]
-            self.now = max(self.now, min(upcoming) - timedelta(milliseconds=400))
+            self.now = max(self.now, min(upcoming) - 400 * _MS)
         long = self.rng.random() < RARE and not self._healed and not self.seed.keeps_state
         usual = BUSY_MS if self.actors else IDLE_MS
-        self.now += timedelta(milliseconds=self.rng.randint(*(PAUSE_MS if long else usual)))
+        self.now += self.rng.randint(*(PAUSE_MS if long else usual)) * _MS
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + timedelta(seconds=1)
             self._every_second()
@@ -294,19 +313,19 @@ class World:
     def _happens(self, in_a_hundred: float) -> bool:
         return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100
 
-    def _tell(self, what: str) -> None:
-        self.trace.append(f"{self.now:%M:%S.%f} {what}")
+    def _tell(self, what: str, facts: Mapping[str, object] = _NO_FACTS) -> None:
+        self._happened.append((self.now, what, facts))
 
     def _pushed(self, account: int, entry: BookEntry) -> None:
         if not self._healed and self.rng.random() < self.seed.lose_push:
             return
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
-            at = self.now + timedelta(milliseconds=self.rng.randint(0, 3000))
+            at = self.now + self.rng.randint(0, 3000) * _MS
             self.messages.append((at, partial(self.stream.on_update, entry, account), "push"))
 
     def _log(self, action: str, /, **facts: object) -> None:
-        self.trace.append(f"{self.now:%M:%S.%f}   {action} {_shown(facts)}")
+        self._tell(f"  {action} ", facts)
 
 
 def _shown(facts: Mapping[str, object]) -> str:
