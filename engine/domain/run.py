@@ -64,7 +64,7 @@ class RunId:
     n: int = 1
 
     def __str__(self) -> str:
-        return f"{self.strategy_id}-{self.trading_date:%Y%m%d}-{self.n}"
+        return f"{self.strategy_id}-{self.trading_date.isoformat().replace('-', '')}-{self.n}"
 
     @classmethod
     def parse(cls, text: str) -> "RunId":
@@ -157,7 +157,7 @@ class Run:
 
     def filled(self, leg: Leg) -> int:
         """Units proven filled on `leg`, over all its attempts."""
-        return sum(order.filled_quantity for order in self.orders if order.leg is leg)
+        return sum([order.filled_quantity for order in self.orders if order.leg is leg])
 
     @property
     def held(self) -> int:
@@ -175,7 +175,10 @@ class Run:
 
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""
-        return next((order for order in reversed(self.orders) if order.leg is leg and order.is_live), None)
+        for order in reversed(self.orders):
+            if order.leg is leg and order.is_live:
+                return order
+        return None
 
     @property
     def watched(self) -> tuple[Order, ...]:

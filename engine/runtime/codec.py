@@ -4,7 +4,7 @@ Knows no Redis command. A field that cannot be read is corrupt state, never a me
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -16,6 +16,9 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+#: Made once: `json.dumps` makes an encoder at every call that asks for separators.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 Fields = dict[str, str]
 
@@ -42,37 +45,58 @@ def _optional_time(text: str | None) -> datetime | None:
     return from_us(text) if text else None
 
 
+def _optional_iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _optional_from_iso(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
 def order_to_json(order: Order) -> str:
     """One order as a compact JSON object."""
-    return json.dumps(order_to_object(order), separators=(",", ":"))
+    return _compact(order_to_object(order))
 
 
 def order_to_object(order: Order) -> dict[str, Any]:
     """One order as JSON values: times ISO 8601, money text."""
-    plain: dict[str, Any] = {}
-    for field in fields(order):
-        value = getattr(order, field.name)
-        match value:
-            case datetime():
-                value = value.isoformat()
-            case Decimal():
-                value = str(value)
-        plain[field.name] = value
-    return plain
+    return {
+        "client_order_id": order.client_order_id,
+        "leg": order.leg,
+        "side": order.side,
+        "attempt": order.attempt,
+        "quantity": order.quantity,
+        "status": order.status,
+        "send_by": order.send_by.isoformat(),
+        "settles_at": order.settles_at.isoformat(),
+        "broker_order_id": order.broker_order_id,
+        "filled_quantity": order.filled_quantity,
+        "average_price": str(order.average_price),
+        "filled_at": _optional_iso(order.filled_at),
+        "updated_at": _optional_iso(order.updated_at),
+        "reason": order.reason,
+        "given_up": order.given_up,
+    }
 
 
 def order_from_json(text: str) -> Order:
     """The order a JSON object stands for."""
-    plain = json.loads(text)
-    for name in ("send_by", "settles_at", "filled_at", "updated_at"):
-        plain[name] = datetime.fromisoformat(plain[name]) if plain[name] else None
+    return order_from_object(json.loads(text))
+
+
+def order_from_object(plain: Mapping[str, Any]) -> Order:
+    """The order such JSON values stand for."""
     return Order(
-        **plain
-        | {
+        **{
+            **plain,
             "leg": Leg(plain["leg"]),
             "side": Side(plain["side"]),
             "status": OrderStatus(plain["status"]),
+            "send_by": datetime.fromisoformat(plain["send_by"]),
+            "settles_at": datetime.fromisoformat(plain["settles_at"]),
             "average_price": Decimal(plain["average_price"]),
+            "filled_at": _optional_from_iso(plain["filled_at"]),
+            "updated_at": _optional_from_iso(plain["updated_at"]),
         }
     )
 
@@ -149,6 +173,15 @@ def _strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
 
 def run_to_fields(run: Run) -> Fields:
     """The `runtime:{run}` hash but for the counters the scripts keep."""
+    return _flat(run) | _order_fields(run.orders)
+
+
+def _order_fields(orders: Iterable[Order]) -> Fields:
+    return {f"order:{order.client_order_id}": order_to_json(order) for order in orders}
+
+
+def _flat(run: Run) -> Fields:
+    """Everything of a run but its orders."""
     latch = run.latch
     entry, exit_ = run.last_order(Leg.ENTRY), run.last_order(Leg.EXIT)
     flat = {
@@ -183,8 +216,7 @@ def run_to_fields(run: Run) -> Fields:
         "last_buy_order": entry.broker_order_id if entry else "",
         "last_sell_order": exit_.broker_order_id if exit_ else "",
     }
-    orders = {f"order:{order.client_order_id}": order_to_json(order) for order in run.orders}
-    return {name: str(value) for name, value in flat.items() if value != ""} | orders
+    return {name: str(value) for name, value in flat.items() if value != ""}
 
 
 def run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
@@ -238,7 +270,13 @@ SCRIPT_OWNED = frozenset({"latch_price", "latch_time", "latch_event", "latch_see
 
 def changes(before: Run, after: Run, consumed: tuple[str, ...] = ()) -> dict[str, Any]:
     """{"set": ..., "del": ...} that turn `before`'s fields into `after`'s and drop the `consumed` evidence fields."""
-    old, new = run_to_fields(before), run_to_fields(after)
+    if before is after:
+        return {"set": {}, "del": [*consumed]}
+    # An order both hold is the same text in both: only the others are written out to be compared.
+    shared = {id(order) for order in before.orders} & {id(order) for order in after.orders}
+    old, new = (
+        _flat(run) | _order_fields(order for order in run.orders if id(order) not in shared) for run in (before, after)
+    )
     written = {k: v for k, v in new.items() if old.get(k) != v and k not in SCRIPT_OWNED}
     dropped = [name for name in old if name not in new and name not in SCRIPT_OWNED]
     return {"set": written, "del": [*dropped, *consumed]}

@@ -59,7 +59,7 @@ class SimulatedDurable:
             self._newest[name] = place
             for order in body["orders"]:
                 order.pop("stages", None)
-                run = run.with_order(codec.order_from_json(json.dumps(order)))
+                run = run.with_order(codec.order_from_object(order))
             state = body["state"]
             reason = ExitReason(state["exit_reason"]) if state["exit_reason"] else None
             run = replace(run, status=RunStatus(state["status"]), failure=state["failure"], exit_reason=reason)
