@@ -149,13 +149,14 @@ class Pipeline:
         """Store the step and let go of the run, unless it asks for something else right now."""
         now = self._clock.now()
         more = not stepped.finished and next_action(stepped.run, now, self._policy) is not None
+        due = now.real if more else next_attention(stepped.run, now, self._policy)
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(
             stepped.holding,
             f"c{number}",
             stepped.run,
-            next_attention(stepped.run, now, self._policy),
+            due,
             None if says_nothing else note,
             release=not more,
             first_fill=stepped.first_fill,

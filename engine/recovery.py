@@ -166,9 +166,11 @@ class Recoverer:
 
     def _prolong(self, run: Run) -> None:
         """A run that was left holding when its session ended goes on in the next one, once that has begun."""
+        if run.held <= 0:
+            return
         exchange, now = run.strategy.symbol.split(":")[0], self._clock.now()
         today = self._calendar.today(exchange, now.market)
-        if run.held <= 0 or run.id.trading_date >= today or self._prolonged.get(run.id) == today:
+        if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
         session = self._calendar.session(exchange, today)
         if session is not None and session.contains(now.market):

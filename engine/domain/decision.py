@@ -4,7 +4,7 @@ Level-triggered: everything is decided from the run's fields, so a lost event co
 nothing. Says what to do, not how; `engine.domain.routing` says what follows an answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
@@ -24,19 +24,23 @@ def decide(run: Run, event: EventType, now: Moment, policy: Policy) -> Decision:
 
 def next_action(run: Run, now: Moment, policy: Policy) -> tuple[EventType, Action] | None:
     """The most urgent thing the run's own fields ask for, with the event that stands for it; None if nothing."""
-    for event in URGENCY:
-        decision = decide(run, event, now, policy)
-        if not isinstance(decision, Wait | Ignore):
+    for event, rule in _OWN_RULES:
+        decision = rule(run, now, policy)
+        if not isinstance(decision, _IDLE):
             return event, decision
     return None
 
 
 def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
     """When the run next needs a look, real time; None where only an event can change it."""
-    decisions = [decide(run, event, now, policy) for event in URGENCY]
-    if any(not isinstance(d, Wait | Ignore) for d in decisions):
-        return now.real
-    return min((d.until for d in decisions if isinstance(d, Wait)), default=None)
+    times: list[datetime] = []
+    for _, rule in _OWN_RULES:
+        decision = rule(run, now, policy)
+        if isinstance(decision, Wait):
+            times.append(decision.until)
+        elif not isinstance(decision, Ignore):
+            return now.real
+    return min(times, default=None)
 
 
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -154,14 +158,33 @@ def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:
 
 def _retry(run: Run, now: Moment, policy: Policy) -> Decision:
     """A retry is whichever attempt is due again: an exit before an entry."""
-    decisions = [rule(run, now, policy) for rule in (*_EXITS, _exit_leaves_entry, _buy)]
-    acting = [d for d in decisions if not isinstance(d, Wait | Ignore)]
-    waiting = [d for d in decisions if isinstance(d, Wait)]
-    return (acting or waiting or [Ignore("nothing_to_retry")])[0]
+    return _first((*_EXITS, *_REST), run, now, policy)
+
+
+def _retry_rest(run: Run, now: Moment, policy: Policy) -> Decision:
+    """A retry where no exit is due."""
+    return _first(_REST, run, now, policy)
 
 
 _Rule = Callable[[Run, Moment, Policy], Decision]
+
+
+def _first(rules: Iterable[_Rule], run: Run, now: Moment, policy: Policy) -> Decision:
+    """The first of `rules` that acts, else the first that waits."""
+    waiting: Wait | None = None
+    for rule in rules:
+        decision = rule(run, now, policy)
+        if not isinstance(decision, _IDLE):
+            return decision
+        if isinstance(decision, Wait):
+            waiting = waiting or decision
+    return waiting or Ignore("nothing_to_retry")
+
+
+#: Decisions that do nothing now.
+_IDLE = (Wait, Ignore)
 _EXITS: tuple[_Rule, ...] = (_stop_loss, _force_stop, _sell)
+_REST: tuple[_Rule, ...] = (_exit_leaves_entry, _buy)
 _RULES: dict[EventType, _Rule] = {
     EventType.BUY: _buy,
     EventType.SELL: _sell,
@@ -181,4 +204,14 @@ URGENCY: tuple[EventType, ...] = (
     EventType.RETRY,
     EventType.ORDER_UPDATE,
     EventType.BUY,
+)
+
+#: `URGENCY` with every rule asked once: a retry need not ask the exits before it again, nor BUY what the retry has.
+_OWN_RULES: tuple[tuple[EventType, _Rule], ...] = (
+    (EventType.STOPLOSS, _stop_loss),
+    (EventType.SAFETY_ABORT, _safety_abort),
+    (EventType.FORCE_STOP, _force_stop),
+    (EventType.SELL, _sell),
+    (EventType.RETRY, _retry_rest),
+    (EventType.ORDER_UPDATE, _order_update),
 )
