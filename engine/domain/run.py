@@ -162,14 +162,15 @@ class Run:
     @property
     def held(self) -> int:
         """Units bought and not sold, by fill evidence."""
-        return self.filled(Leg.ENTRY) - self.filled(Leg.EXIT)
+        return sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
 
     @property
     def position(self) -> Position:
         """What the fills prove it to be."""
-        if not self.filled(Leg.ENTRY):
+        bought = self.filled(Leg.ENTRY)
+        if not bought:
             return Position.NONE
-        if self.held > 0:
+        if bought > self.filled(Leg.EXIT):
             return Position.BOUGHT
         return Position.EXITED_BY_SL if self.exit_reason is ExitReason.STOP_LOSS else Position.SOLD
 

@@ -208,7 +208,7 @@ class World:
         return [] if self._is_busy() else [message for message in self.messages if message[0] <= self.now]
 
     def _is_busy(self) -> bool:
-        return sum(actor.works for actor in self.actors) >= THREADS
+        return sum([actor.works for actor in self.actors]) >= THREADS
 
     def _awake(self) -> list[Actor]:
         return [actor for actor in self.actors if actor.asleep_until is None or actor.asleep_until <= self.now]
@@ -227,7 +227,7 @@ class World:
         self._is_unchecked = True
 
     def _is_settled(self) -> bool:
-        return not (self.store.runtimes or self.actors or self.messages or self.durable.open_runs())
+        return not (self.actors or self.messages or self.store.runtimes or self.durable.open_runs())
 
     def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> None:
         actor = Actor(name, call, works=works)
