@@ -205,7 +205,7 @@ class MemoryStore:
             return self._held(holding, run) if self._holder(run) == holding.token else None
         if stored is None or self._holder(run) != holding.token:
             raise LockLost(f"run {run}: the lease ran out before step {step} was committed")
-        changed = stored["signal_seq"] != holding.signal_seq
+        changed = self._is_flagged(stored, holding)
         hint = stored.get("dirty", "0")
         _write(stored, codec.changes(holding.run, after, holding.consumed))
         if int(hint) > int(holding.signal_seq):
@@ -220,10 +220,7 @@ class MemoryStore:
             return None
         if first_fill is not None:
             changed |= self._compare_first_fill(run, stored, codec.to_us(first_fill))
-        if due is None:
-            self.due.pop(run, None)
-        else:
-            self.due[run] = codec.to_us(due)
+        self._write_due(run, due, changed=changed)
         if release and not changed:
             self._free(run, stored)
             return None
@@ -376,6 +373,11 @@ class MemoryStore:
         return holding_of(holding.token, stored, self.strategies[int(stored["strategy_id"])], holding.account_version)
 
     @staticmethod
+    def _is_flagged(stored: codec.Fields, holding: Holding) -> bool:
+        """Whether anything met the lock since its holder read the run."""
+        return stored["signal_seq"] != holding.signal_seq
+
+    @staticmethod
     def _raise_signal(stored: codec.Fields) -> None:
         stored["signal_seq"] = str(int(stored["signal_seq"]) + 1)
 
@@ -385,6 +387,14 @@ class MemoryStore:
 
     def _keep_lock(self, run: str, lease_ms: int) -> None:
         self.locks[run] = (self.locks[run][0], self._us() + lease_ms * 1000)
+
+    def _write_due(self, run: str, due: datetime | None, *, changed: bool) -> None:
+        """As commit.lua: what came meanwhile is not put off by a step that does not know of it."""
+        if due is not None:
+            at = codec.to_us(due)
+            self.due[run] = min(self.due.get(run, at), at) if changed else at
+        elif not changed:
+            self.due.pop(run, None)
 
     def _free(self, run: str, stored: codec.Fields) -> None:
         self.locks.pop(run, None)

@@ -1,7 +1,7 @@
 """commit: all of a transition or nothing, and nothing that came meanwhile is lost."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -88,6 +88,15 @@ def test_a_tick_during_the_hold_keeps_the_lock_and_brings_the_latch(live: LiveSt
     assert kept is not None
     assert kept.run.latch is not None
     assert live.store.commit(kept, "c1", kept.run, None, None, release=True) is None
+
+
+@pytest.mark.parametrize("due", [BUY_AT + 9 * S, None])
+def test_what_came_during_the_hold_stays_due_should_its_holder_die(live: LiveState, due: datetime | None) -> None:
+    live.arm(run(BOUGHT))
+    held = live.claim()
+    live.store.signal(held.run.id, {"stop_requested": "close"}, BUY_AT - S)
+    assert live.store.commit(held, "c0", held.run, due, NOTE, release=True) is not None
+    assert live.due() == microseconds(BUY_AT - S)
 
 
 def test_a_hint_that_came_during_the_hold_survives_the_answer_to_an_older_one(live: LiveState) -> None:

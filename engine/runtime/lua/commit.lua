@@ -73,7 +73,14 @@ if ARGV[11] ~= '' then
   end
 end
 
-if ARGV[9] ~= '' then redis.call('ZADD', KEYS[4], ARGV[9], run) else redis.call('ZREM', KEYS[4], run) end
+if changed then
+  -- Told without what came meanwhile: it may not put that off, for the holder may die before it has looked again.
+  if ARGV[9] ~= '' then redis.call('ZADD', KEYS[4], 'LT', ARGV[9], run) end
+elseif ARGV[9] ~= '' then
+  redis.call('ZADD', KEYS[4], ARGV[9], run)
+else
+  redis.call('ZREM', KEYS[4], run)
+end
 if ARGV[6] == '1' and not changed then
   free()
   return { 'released' }
