@@ -123,6 +123,11 @@ def without_the_latch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryStore, "_write_latch", lambda *_: None)
 
 
+def without_flags(patch: pytest.MonkeyPatch) -> None:
+    """Whoever holds the lock lets go of it and never learns what met it."""
+    patch.setattr(MemoryStore, "_is_flagged", lambda *_: False)
+
+
 def without_slots(patch: pytest.MonkeyPatch) -> None:
     """An account may take every thread there is."""
     patch.setattr(Limits, "take", lambda *_: True)
@@ -153,6 +158,11 @@ def calm(number: int) -> Seed:
     return Seed(number, runs=3, ill_accounts=0)
 
 
+def quiet(number: int) -> Seed:
+    """Six runs, nothing fails and nobody asks: once a run is bought, its breach is all that happens to it."""
+    return Seed(number, runs=6, ill_accounts=0, user_stops=0.0)
+
+
 def calm_but_repeating(number: int) -> Seed:
     """Every reply is lost once and asked for again."""
     return replace(calm(number), repeat_reply=1.0)
@@ -164,7 +174,7 @@ def a_last_second_lost(number: int) -> Seed:
 
 def a_crowd_at_a_slow_broker(number: int) -> Seed:
     """Many runs on an account whose broker lets everybody wait, and one on another."""
-    return Seed(number, runs=18, crowd=17, ill_accounts=17, chances=Chances(hang=1.0))
+    return Seed(number, runs=30, crowd=29, ill_accounts=29, chances=Chances(hang=1.0))
 
 
 GUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Seed]]] = [
@@ -175,6 +185,7 @@ GUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Seed]]]
     (without_attempts_granted_once, anything),
     (without_kept_replies, calm_but_repeating),
     (without_the_latch, calm),
+    (without_flags, quiet),
     (without_slots, a_crowd_at_a_slow_broker),
     (without_the_epoch, a_last_second_lost),
     (without_tombstones, calm),
