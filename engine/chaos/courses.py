@@ -6,7 +6,6 @@ Placed by points, by the broker's own scripted faults, or by what was seen; a pa
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -193,17 +192,13 @@ def repeated(field: Field) -> Course:
 def all_at_once(field: Field) -> Course:
     """SELL, STOPLOSS and FORCE_STOP of one run in the same instant, each with its cause."""
     trial = field.trials[0]
-    # The first message of this process opens its connection.
-    field.publish_to(RunId(next(NOBODY), trial.run.trading_date), EventType.ORDER_UPDATE, "chaos:warm")
     yield from until(lambda: (trial.exit_at - field.remote.real.now()).total_seconds() < 0.2)  # noqa: PLR2004
     field.remote.real.sleep_until(trial.exit_at)
     field.paper.price(trial.symbol, str(trial.breach))
     field.signal_stop(trial)
-    began = time.perf_counter()
-    for kind in (EventType.SELL, EventType.STOPLOSS, EventType.FORCE_STOP):
-        field.publish(trial, kind, f"chaos:{kind}:{trial.run}")
+    within = field.publish_together(trial, (EventType.SELL, EventType.STOPLOSS, EventType.FORCE_STOP))
     field.strike()
-    field.remarks.append(f"three messages within {(time.perf_counter() - began) * 1e3:.1f} ms")
+    field.remarks.append(f"three messages within {within:.2f} ms")
 
 
 def backlog(field: Field) -> Course:

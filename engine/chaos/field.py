@@ -1,7 +1,7 @@
 """What a fault has at hand while it is put in: the running stack, the orders to strike, the trials it concerns."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from broker_connector.paper.process import PaperControl
 from engine.bootstrap import Remote
 from engine.chaos.tap import Orders
 from engine.chaos.trial import Trial
+from engine.dispatch import TASK_OF
 from engine.domain.events import Event, EventType
 from engine.domain.run import RunId
 from engine.ports import StoreClosed
@@ -19,6 +20,7 @@ from engine.stack.valkey import EmbeddedValkey
 from engine.trading import TradingStack
 from models.repositories.accounts import Account, Accounts
 from models.secrets import Credentials
+from tasks.app import app_at
 
 #: A fault being put in: advanced at every look, it ends when the fault is over.
 Course = Iterator[None]
@@ -74,6 +76,20 @@ class Field:
     def publish_to(self, run: RunId, kind: EventType, name: str) -> None:
         """Wake a worker for `run`, which may be nobody's."""
         self.remote.publisher.publish(Event(name, kind, run))
+
+    def publish_together(self, trial: Trial, kinds: Iterable[EventType]) -> float:
+        """Wake workers for the run of `trial`, once for each kind, in one write; returns how long that took, ms."""
+        with app_at(self.stack.settings.redis_url) as app, app.producer_pool.acquire(block=True) as pooled:
+            producer: Any = pooled  # whose types know no batch yet
+            assert producer.supports_batch_publish
+            with producer.batch() as batch:
+                for kind in kinds:
+                    event = Event(f"chaos:{kind}:{trial.run}", kind, trial.run)
+                    app.send_task(TASK_OF[kind], args=(event.as_wire(),), producer=producer, retry=False)
+                # Built and routed; what is left is the write.
+                began = time.perf_counter()
+                batch.flush()
+                return (time.perf_counter() - began) * 1e3
 
     def signal_stop(self, trial: Trial) -> bool:
         """Ask for FORCE_STOP in the run itself; False while the store is closed or the run is not in it."""
