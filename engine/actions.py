@@ -152,12 +152,13 @@ class Actions:
         broker = self._broker(turn)
         try:
             book = broker.orders()
-            net = self._cover(broker, run) if run.held > 0 or run.dirty else run.net
+            adopted = lifecycle.adopt(run, book, self._deployment, now.real)
+            evidence, doubles = lifecycle.evidence_of(book, adopted)
+            learned = lifecycle.absorb(adopted, evidence, now.real, by_book=True)
+            # Also where only this book tells of a fill: what was read of the account before proves nothing about it.
+            net = self._cover(broker, run) if learned.run.held > 0 or run.dirty else run.net
         except (BrokerUnreachable, TokenInvalid) as error:
             return self._book_unread(turn, str(error))
-        adopted = lifecycle.adopt(run, book, self._deployment, now.real)
-        evidence, doubles = lifecycle.evidence_of(book, adopted)
-        learned = lifecycle.absorb(adopted, evidence, now.real, by_book=True)
         after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real, net=net)
         checked, uncovered = lifecycle.check_cover(after)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))

@@ -9,7 +9,7 @@ from engine.domain.broker import BookEntry
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import ExitReason, Position, RunStatus
-from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, evidence, exit_, run
+from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, event, evidence, exit_, run
 from tests.livestate import RUN, LiveState
 from tests.world import World
 
@@ -143,6 +143,15 @@ def test_what_somebody_else_sold_is_not_sold_again(world: World) -> None:
     del world.broker.book["M1"]
     world.pass_time(10)
     assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_a_fill_only_the_book_tells_of_is_not_held_against_an_older_reading_of_the_account(world: World) -> None:
+    world.buy(quantity=0)
+    world.clock.advance(6)
+    world.cover()
+    world.broker.fill("B1", 4)
+    assert world.pipeline.process(event(EventType.ORDER_UPDATE, "u1").as_wire()) == "book read: silent"
+    assert (world.run().held, world.run().status, world.alerts()) == (4, RunStatus.ACTIVE, [])
 
 
 def test_a_partly_filled_entry_protects_what_it_has(world: World) -> None:
