@@ -12,7 +12,7 @@ from broker_connector.registry import Credentials, connect
 from engine.calendar import Calendar, UnconfirmedYear
 from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
 from engine.domain.strategy import Strategy
-from engine.strategies import Draft, StrategyFileError, check
+from engine.strategies import Draft, StrategyFileError, check, first_date
 from models.database import Sessions
 from models.repositories.accounts import Account, Accounts
 from models.repositories.strategies import Strategies, account_problems
@@ -63,7 +63,7 @@ class Admission:
         for account in fresh:
             Accounts(self._sessions).add(account)
         stored = Strategies(self._sessions).add(drafts)
-        return [Admitted(each, self._day(draft)) for draft, each in zip(drafts, stored, strict=True)]
+        return [Admitted(each, self._first_date(draft)) for draft, each in zip(drafts, stored, strict=True)]
 
     def _market_problems(self, drafts: Iterable[Draft], accounts: _AccountsOf) -> Iterator[str]:
         """What the market forbids, asked once for each broker and exchange."""
@@ -98,13 +98,15 @@ class Admission:
     def _passed(self, drafts: Iterable[Draft], next_day: date) -> Iterator[str]:
         """Drafts that could only be missed."""
         for draft in drafts:
-            day = draft.trading_date or next_day
-            if self._calendar.to_utc(draft.exchange, day, draft.buy_time) <= self._now:
+            day = first_date(draft, self._calendar, next_day)
+            if day is not None and self._calendar.to_utc(draft.exchange, day, draft.buy_time) <= self._now:
                 hint = "" if draft.trading_date else "; name a later trading_date"
                 yield f"{draft.where}: buy_time: {draft.buy_time} on {day} has passed{hint}"
 
-    def _day(self, draft: Draft) -> date:
-        return draft.trading_date or self._calendar.next_session(draft.exchange, self._now).date
+    def _first_date(self, draft: Draft) -> date:
+        day = first_date(draft, self._calendar, self._calendar.next_session(draft.exchange, self._now).date)
+        assert day is not None, "a draft without one is refused"
+        return day
 
 
 def _by_tenant(accounts: Iterable[Account]) -> _AccountsOf:

@@ -14,11 +14,21 @@ from enum import StrEnum
 from functools import cache, partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from engine.calendar import Calendar, UnconfirmedYear
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
+from engine.domain.recurrence import DAILY, Recurrence, Weekday
 from engine.domain.strategy import AbortPolicy, Session, Strategy, problems
 
 #: The largest quantity taken for meant, units, and the dearest price, money a unit.
@@ -63,6 +73,7 @@ class Draft:
     order_type: OrderType = OrderType.MARKET
     on_abort: AbortPolicy = AbortPolicy.PROTECT
     trading_date: date | None = None
+    repeat: Recurrence | None = None
     #: Where it stands in its file, for messages.
     where: str = field(default="", compare=False)
 
@@ -87,6 +98,7 @@ class Draft:
             order_type=self.order_type,
             on_abort=self.on_abort,
             trading_date=self.trading_date,
+            repeat=self.repeat,
         )
 
 
@@ -118,6 +130,17 @@ def _date(value: Any) -> date | None:
     if not isinstance(value, str) or not re.fullmatch(_DATE, value):
         raise ValueError('must be a date such as "2026-01-05"')
     return date.fromisoformat(value)
+
+
+def _days(value: Any) -> frozenset[Weekday] | None:
+    if value is None:
+        return None
+    if value == DAILY:
+        return frozenset(Weekday)
+    names = value if isinstance(value, list) and value else [None]
+    if not all(isinstance(name, str) and name in set(Weekday) for name in names) or len(set(names)) < len(names):
+        raise ValueError('must be "daily" or different weekdays such as ["mon", "wed", "fri"]')
+    return frozenset(map(Weekday, names))
 
 
 def _price(value: Any) -> Decimal:
@@ -163,6 +186,24 @@ TradingDate = Annotated[
     BeforeValidator(_date),
     WithJsonSchema({"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]}),
 ]
+Days = Annotated[
+    frozenset[Weekday] | None,
+    BeforeValidator(_days),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": DAILY},
+                {
+                    "type": "array",
+                    "items": {"enum": [day.value for day in Weekday]},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                },
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 Price = Annotated[
     Decimal,
     BeforeValidator(_price),
@@ -198,12 +239,36 @@ class StrategyItem(BaseModel):
     product: AnyProduct = Product.INTRADAY
     order_type: MarketOnly = OrderType.MARKET
     on_abort: AnyPolicy = AbortPolicy.PROTECT
-    trading_date: TradingDate = Field(None, description="The one date it trades, if not the next it is armed for.")
+    trading_date: TradingDate = Field(
+        None, description="The one date it trades, if not the next it is armed for; with repeat the first it may trade."
+    )
+    repeat: Days = Field(
+        None, description='"daily" for every trading day, or weekdays such as ["mon", "wed"]; absent, it trades once.'
+    )
+    until: TradingDate = Field(None, description="The last date it may trade; needs repeat.")
+
+    @field_validator("until")
+    @classmethod
+    def _ends_what_repeats(cls, until: date | None, item: ValidationInfo) -> date | None:
+        if until is None or "repeat" not in item.data:
+            return until
+        if item.data["repeat"] is None:
+            raise ValueError('needs repeat, such as "daily"')
+        first = item.data.get("trading_date")
+        if first is not None and until < first:
+            raise ValueError(f"must not be before trading_date {first}")
+        return until
 
     def draft(self, where: str) -> Draft:
         """The draft it asks for."""
-        fields = self.model_dump(exclude={"exchange", "symbol", "account"})
-        return Draft(symbol=f"{self.exchange}:{self.symbol}", account=self.account or "", where=where, **fields)
+        fields = self.model_dump(exclude={"exchange", "symbol", "account", "repeat", "until"})
+        return Draft(
+            symbol=f"{self.exchange}:{self.symbol}",
+            account=self.account or "",
+            repeat=Recurrence(self.repeat, self.until) if self.repeat else None,
+            where=where,
+            **fields,
+        )
 
 
 class StrategyFile(BaseModel):
@@ -236,12 +301,17 @@ def check(
 ) -> list[str]:
     """Every rule of the market the drafts break, one line each; [] where all can be stored.
 
-    `instruments` by canonical symbol; `trading_date` is meant where a draft names none.
+    `instruments` by canonical symbol; `trading_date` is meant where a draft names none. Of one that repeats, it is the
+    first of its dates that has to fit.
     """
     session_of = cache(partial(_session, calendar))
     wrong: list[str] = []
     for draft in drafts:
-        exchange, day = draft.exchange, draft.trading_date or trading_date
+        exchange = draft.exchange
+        day = first_date(draft, calendar, trading_date)
+        if day is None:
+            wrong.append(f"{draft.where}: repeat: none of its dates is known to be a trading day of {exchange}")
+            continue
         session = session_of(exchange, day)
         if isinstance(session, str):
             wrong.append(f"{draft.where}: trading_date: {session}")
@@ -250,6 +320,22 @@ def check(
         found = problems(draft.strategy(), instruments.get(draft.symbol), session, buy_at, sell_at)
         wrong.extend(f"{draft.where}: {problem}" for problem in found)
     return wrong
+
+
+def first_date(draft: Draft, calendar: Calendar, next_day: date) -> date | None:
+    """The first date `draft` trades, `next_day` being the next session's; None where it repeats on none we know."""
+    if draft.repeat is None:
+        return draft.trading_date or next_day
+    return next_date(draft.strategy(), calendar, next_day)
+
+
+def next_date(strategy: Strategy, calendar: Calendar, since: date) -> date | None:
+    """The first date from `since` on that `strategy` trades; None where it has none, or none in a confirmed year."""
+    exchange = strategy.symbol.partition(":")[0]
+    try:
+        return next((day for day in strategy.dates(since) if calendar.session(exchange, day) is not None), None)
+    except UnconfirmedYear:
+        return None
 
 
 def _session(calendar: Calendar, exchange: str, day: date) -> Session | str:

@@ -5,12 +5,13 @@ Holds the rules a strategy must keep to be accepted; knows neither files nor tab
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
+from engine.domain.recurrence import Recurrence
 
 
 class AbortPolicy(StrEnum):
@@ -47,8 +48,29 @@ class Strategy:
     product: Product = Product.INTRADAY
     order_type: OrderType = OrderType.MARKET
     on_abort: AbortPolicy = AbortPolicy.PROTECT
-    #: The one date it trades; None on every trading day is left to recurring strategies.
+    #: The one date it trades, or the first it may trade where it repeats; None means the next one.
     trading_date: date | None = None
+    #: None: it trades once.
+    repeat: Recurrence | None = None
+
+    @property
+    def last_date(self) -> date | None:
+        """The last date it may trade; None where nothing names one."""
+        return self.trading_date if self.repeat is None else self.repeat.until
+
+    def trades_on(self, day: date) -> bool:
+        """Whether `day` is one of its dates, should its exchange be open; a run it has already is not asked for."""
+        if self.repeat is None:
+            return self.trading_date in (None, day)
+        return (self.trading_date is None or day >= self.trading_date) and self.repeat.trades_on(day)
+
+    def dates(self, since: date) -> Iterator[date]:
+        """Its dates from `since` on, in order, without end where it has none."""
+        day, last = max(since, self.trading_date or since), self.last_date
+        while last is None or day <= last:
+            if self.trades_on(day):
+                yield day
+            day += timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)

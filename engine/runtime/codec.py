@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, Product, Side
+from engine.domain.recurrence import Recurrence
 from engine.domain.run import ExitReason, Latch, NetSeen, Run, RunId, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
@@ -139,9 +140,11 @@ def evidence_field(evidence: Evidence) -> str:
 
 def strategy_to_fields(strategy: Strategy) -> Fields:
     """The `strategy:{id}` hash."""
-    day = strategy.trading_date
+    day, repeat = strategy.trading_date, strategy.repeat
     return {field.name: str(getattr(strategy, field.name)) for field in fields(strategy)} | {
-        "trading_date": day.isoformat() if day else ""
+        "trading_date": day.isoformat() if day else "",
+        "repeat": repeat.name if repeat else "",
+        "until": repeat.until.isoformat() if repeat and repeat.until else "",
     }
 
 
@@ -167,8 +170,14 @@ def _strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
         product=Product(stored["product"]),
         order_type=OrderType(stored["order_type"]),
         on_abort=AbortPolicy(stored["on_abort"]),
-        trading_date=date.fromisoformat(stored["trading_date"]) if stored["trading_date"] else None,
+        trading_date=_optional_date(stored["trading_date"]),
+        # A strategy written before there were recurring ones has neither field.
+        repeat=Recurrence.named(stored["repeat"], _optional_date(stored["until"])) if stored.get("repeat") else None,
     )
+
+
+def _optional_date(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None
 
 
 def run_to_fields(run: Run) -> Fields:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.orders import Evidence, OrderStatus
+from engine.domain.recurrence import Recurrence, Weekday
 from engine.domain.run import Run
 from engine.domain.strategy import Strategy
 from engine.runtime import codec
@@ -16,6 +17,7 @@ from tests.runs import MAYBE, MOMENTS, PRICES, WORDS, runs
 EVIDENCE = st.builds(
     Evidence, WORDS, WORDS, st.sampled_from(OrderStatus), st.integers(0, 99), st.integers(0, 99), PRICES, MAYBE, WORDS
 )
+RECURRENCES = st.builds(Recurrence, st.frozensets(st.sampled_from(Weekday), min_size=1), until=st.none() | st.dates())
 STRATEGIES = st.builds(
     strategy,
     name=WORDS,
@@ -24,6 +26,7 @@ STRATEGIES = st.builds(
     sell_time=st.times(),
     stop_loss=PRICES,
     trading_date=st.none() | st.dates(),
+    repeat=st.none() | RECURRENCES,
 )
 
 
@@ -84,7 +87,13 @@ def test_a_run_without_a_field_it_must_have_is_corrupt(field: str) -> None:
         codec.run_from_fields(stored, strategy())
 
 
-@pytest.mark.parametrize("field", codec.strategy_to_fields(strategy()))
+def test_a_strategy_written_before_strategies_could_repeat_trades_once() -> None:
+    stored = codec.strategy_to_fields(strategy())
+    del stored["repeat"], stored["until"]
+    assert codec.strategy_from_fields(stored) == strategy()
+
+
+@pytest.mark.parametrize("field", codec.strategy_to_fields(strategy()).keys() - {"repeat", "until"})
 def test_a_strategy_without_one_of_its_fields_is_corrupt(field: str) -> None:
     stored = codec.strategy_to_fields(strategy())
     del stored[field]

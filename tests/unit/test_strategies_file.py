@@ -11,8 +11,9 @@ import pytest
 from engine.calendar import Calendar
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
+from engine.domain.recurrence import Recurrence, Weekday
 from engine.domain.strategy import AbortPolicy
-from engine.strategies import Draft, StrategyFileError, check, parse
+from engine.strategies import Draft, StrategyFileError, check, first_date, parse
 
 GOOD: dict[str, Any] = {
     "name": "AXISBANK-0",
@@ -51,6 +52,7 @@ def test_an_item_becomes_a_draft_with_the_defaults() -> None:
             order_type=OrderType.MARKET,
             on_abort=AbortPolicy.PROTECT,
             trading_date=None,
+            repeat=None,
         )
     ]
 
@@ -146,6 +148,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("trading_date", "05-01-2026", "2026-01-05"),
     ("trading_date", "20260105", "2026-01-05"),
     ("trading_date", "2026-02-30", "day is out of range"),
+    ("repeat", "weekly", '"daily" or different weekdays'),
+    ("repeat", "mon", '"daily" or different weekdays'),
+    ("repeat", [], '"daily" or different weekdays'),
+    ("repeat", ["mon", "mon"], '"daily" or different weekdays'),
+    ("repeat", ["Mon"], '"daily" or different weekdays'),
+    ("repeat", ["mon", 2], '"daily" or different weekdays'),
+    ("repeat", ["mon", ["tue"]], '"daily" or different weekdays'),
+    ("repeat", {"mon": True}, '"daily" or different weekdays'),
+    ("repeat", True, '"daily" or different weekdays'),
+    ("until", "2026-06-30", "needs repeat"),
+    ("until", "30-06-2026", "2026-01-05"),
     ("stoploss", "622.70", "is not a field"),
 ]
 
@@ -157,6 +170,28 @@ def test_a_wrong_value_is_refused_by_its_fields_name(field: str, value: Any, mes
     assert message in problem
     assert "\n" not in problem
     assert len(problem) < 300
+
+
+@pytest.mark.parametrize(
+    ("fields", "recurrence"),
+    [
+        ({"repeat": "daily"}, Recurrence()),
+        ({"repeat": ["fri", "mon"]}, Recurrence(frozenset({Weekday.MON, Weekday.FRI}))),
+        ({"repeat": "daily", "until": "2026-06-30"}, Recurrence(until=date(2026, 6, 30))),
+        ({"repeat": "daily", "until": None, "trading_date": "2026-01-05"}, Recurrence()),
+        ({"repeat": None, "until": None}, None),
+    ],
+)
+def test_a_strategy_may_repeat(fields: dict[str, Any], recurrence: Recurrence | None) -> None:
+    (draft,) = parse(_text(GOOD | fields), "day.json")
+    assert draft.repeat == draft.strategy().repeat == recurrence
+
+
+def test_until_is_not_before_the_first_date_and_a_wrong_repeat_is_told_alone() -> None:
+    (problem,) = _problems(_text(GOOD | {"repeat": "daily", "trading_date": "2026-01-05", "until": "2026-01-04"}))
+    assert "until: must not be before trading_date 2026-01-05" in problem
+    (problem,) = _problems(_text(GOOD | {"repeat": "never", "until": "2026-01-04"}))
+    assert ": repeat: " in problem
 
 
 @pytest.mark.parametrize("field", sorted(GOOD))
@@ -235,6 +270,32 @@ def test_a_strategy_that_fits_the_market_has_no_problems() -> None:
 )
 def test_a_strategy_the_market_forbids_is_told_by_item_and_field(changes: dict[str, Any], problem: str) -> None:
     assert _check(changes) == [f"strategies[0] (AXISBANK-0): {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "day", "first"),
+    [
+        ({}, date(2026, 1, 14), date(2026, 1, 14)),
+        # The 15th is a Thursday on which the exchange is closed.
+        ({"repeat": "daily"}, date(2026, 1, 15), date(2026, 1, 16)),
+        ({"repeat": ["thu"]}, date(2026, 1, 14), date(2026, 1, 22)),
+        ({"repeat": "daily", "trading_date": "2026-01-17"}, date(2026, 1, 14), date(2026, 1, 19)),
+        ({"repeat": "daily", "trading_date": "2026-01-05"}, date(2026, 1, 14), date(2026, 1, 14)),
+        ({"repeat": ["thu"], "until": "2026-01-21"}, date(2026, 1, 14), None),
+        # A Sunday's special session.
+        ({"repeat": ["sun"]}, date(2026, 1, 14), date(2026, 2, 1)),
+        ({"repeat": ["sun"]}, date(2026, 2, 2), None),
+    ],
+)
+def test_one_that_repeats_trades_first_on_the_first_trading_day_it_names(
+    changes: dict[str, Any], day: date, first: date | None
+) -> None:
+    (draft,) = parse(_text(GOOD | changes), "day.json")
+    assert first_date(draft, Calendar(), day) == first
+    told = (
+        [] if first else ["strategies[0] (AXISBANK-0): repeat: none of its dates is known to be a trading day of NSE"]
+    )
+    assert _check(changes, day) == told
 
 
 def test_an_unconfirmed_year_is_a_problem_of_the_trading_date() -> None:
