@@ -210,7 +210,7 @@ def _keep_requests(session: Session, records: Sequence[Record]) -> None:
 
 
 def _end_strategies(session: Session, runs: set[str]) -> None:
-    """Give each strategy the status of its newest run, where that one is among `runs` and has ended."""
+    """Give each strategy that trades once the status of its newest run, where that is among `runs` and has ended."""
     if not runs:
         return
     later = aliased(RunRow)
@@ -222,6 +222,7 @@ def _end_strategies(session: Session, runs: set[str]) -> None:
         update(StrategyRow)
         .where(
             StrategyRow.id == RunRow.strategy_id,
+            StrategyRow.repeat.is_(None),
             RunRow.id.in_(runs),
             RunRow.status != RunStatus.ACTIVE,
             ~is_superseded,

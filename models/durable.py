@@ -43,6 +43,7 @@ class DurableState:
             return [_account(row, tenant, secrets) for row, tenant, secrets in session.execute(statement)]
 
     def unarmed(self, day: date) -> Sequence[Strategy]:
+        self._strategies.end_recurrences(day)
         return self._strategies.unarmed(day)
 
     def create_runs(self, runs: Sequence[Run]) -> None:

@@ -1,5 +1,6 @@
 """Brings a database to the schema of these models, and says where it stands. The only door to the migrations."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('execution-engine schema'))"
 
 def upgrade(database_url: str) -> None:
     """Bring the database to the newest revision; does nothing where it is there already."""
-    config = _config()
-    with create_engine(normalise(database_url), poolclass=NullPool).begin() as connection:
-        connection.execute(_LOCK)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    _move(database_url, command.upgrade, "head")
+
+
+def downgrade(database_url: str, revision: str) -> None:
+    """Take the database back to `revision`, for an older release; the engine must be down."""
+    _move(database_url, command.downgrade, revision)
 
 
 def current(database_url: str) -> str | None:
@@ -51,6 +53,14 @@ def compare(connection: Connection) -> list[Any]:
     """`differences` over an open connection."""
     context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
     return [*compare_metadata(context, Base.metadata)]
+
+
+def _move(database_url: str, move: Callable[[Config, str], None], revision: str) -> None:
+    config = _config()
+    with create_engine(normalise(database_url), poolclass=NullPool).begin() as connection:
+        connection.execute(_LOCK)
+        config.attributes["connection"] = connection
+        move(config, revision)
 
 
 def _config() -> Config:

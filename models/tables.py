@@ -5,7 +5,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from engine.domain.orders import Leg, OrderStatus, OrderType, Product, Side
@@ -54,14 +54,19 @@ class AccountRow(Base):
 
 
 class StrategyRow(Base):
-    """A strategy as the tenant gave it; `status` is that of its newest run once that run has ended."""
+    """A strategy as the tenant gave it.
+
+    `status` is that of its only run once that has ended; one that repeats is active until a user or `until` ends it.
+    """
 
     __tablename__ = "strategies"
     __table_args__ = (
         # The tenant is part of the key, so that no strategy can trade on another tenant's account.
         ForeignKeyConstraint(["tenant_id", "account_id"], ["accounts.tenant_id", "accounts.id"]),
         UniqueConstraint("tenant_id", "name", "trading_date", postgresql_nulls_not_distinct=True),
+        CheckConstraint("until IS NULL OR repeat IS NOT NULL", name="recurrence"),
         Index(None, "trading_date", postgresql_where="status = 'active'"),
+        Index(None, "until", postgresql_where="status = 'active' AND until IS NOT NULL"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -78,6 +83,9 @@ class StrategyRow(Base):
     order_type: Mapped[OrderType] = mapped_column(enum_column(OrderType, "order_type"))
     on_abort: Mapped[AbortPolicy] = mapped_column(enum_column(AbortPolicy, "on_abort"))
     trading_date: Mapped[date | None]
+    #: The name of its recurrence; absent, it trades once.
+    repeat: Mapped[str | None]
+    until: Mapped[date | None]
     status: Mapped[RunStatus] = mapped_column(enum_column(RunStatus, "status"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

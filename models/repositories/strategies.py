@@ -4,10 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
-from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from engine.domain.recurrence import Recurrence
 from engine.domain.run import RunStatus
 from engine.domain.strategy import Strategy
 from engine.strategies import Draft
@@ -56,9 +57,9 @@ class Strategies:
             return [*_name_problems(session, drafts)]
 
     def retire(self, strategy_id: int) -> bool:
-        """Stop an active strategy that has no run, so that it never gets one; whether it was such a one."""
-        has_run = exists().where(RunRow.strategy_id == StrategyRow.id)
-        waits = (StrategyRow.id == strategy_id, StrategyRow.status == RunStatus.ACTIVE, ~has_run)
+        """Stop an active strategy that would get a run, or another one, so that it never does; whether it would."""
+        may_get_one = or_(StrategyRow.repeat.is_not(None), ~_has_run())
+        waits = (StrategyRow.id == strategy_id, StrategyRow.status == RunStatus.ACTIVE, may_get_one)
         statement = update(StrategyRow).where(*waits).values(status=RunStatus.STOPPED).returning(StrategyRow.id)
         with self._sessions.begin() as session:
             # `Runs.create_all` locks the same row: whichever is second sees what the first has done.
@@ -94,10 +95,17 @@ class Strategies:
             return dict(session.execute(statement).all())
 
     def unarmed(self, trading_date: date) -> Sequence[Strategy]:
-        """Those to trade on `trading_date` that have no run for it yet."""
-        has_run = exists().where(RunRow.strategy_id == StrategyRow.id, RunRow.trading_date == trading_date)
-        is_due = or_(StrategyRow.trading_date == trading_date, StrategyRow.trading_date.is_(None))
-        return self._read(_strategies().where(StrategyRow.status == RunStatus.ACTIVE, is_due, ~has_run))
+        """Those to trade on `trading_date` that have no run for it yet; one that trades once has no run at all."""
+        has_had_its_run = _has_run(or_(RunRow.trading_date == trading_date, StrategyRow.repeat.is_(None)))
+        has_begun = or_(StrategyRow.trading_date <= trading_date, StrategyRow.trading_date.is_(None))
+        waits = (StrategyRow.status == RunStatus.ACTIVE, has_begun, ~has_had_its_run)
+        return [each for each in self._read(_strategies().where(*waits)) if each.trades_on(trading_date)]
+
+    def end_recurrences(self, trading_date: date) -> None:
+        """Stop those whose last date was before `trading_date`; what their runs still hold is not touched."""
+        is_over = (StrategyRow.status == RunStatus.ACTIVE, StrategyRow.until < trading_date)
+        with self._sessions.begin() as session:
+            session.execute(update(StrategyRow).where(*is_over).values(status=RunStatus.STOPPED))
 
     def _read(self, statement: Select[StrategyRow, str]) -> Sequence[Strategy]:
         with self._sessions() as session:
@@ -121,6 +129,7 @@ def to_strategy(row: StrategyRow, tenant: str) -> Strategy:
         order_type=row.order_type,
         on_abort=row.on_abort,
         trading_date=row.trading_date,
+        repeat=Recurrence.named(row.repeat, row.until) if row.repeat else None,
     )
 
 
@@ -138,8 +147,14 @@ def _to_row(draft: Draft, tenant_id: int, account_id: int) -> dict[str, object]:
         "order_type": draft.order_type,
         "on_abort": draft.on_abort,
         "trading_date": draft.trading_date,
+        "repeat": draft.repeat.name if draft.repeat else None,
+        "until": draft.repeat.until if draft.repeat else None,
         "status": RunStatus.ACTIVE,
     }
+
+
+def _has_run(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(RunRow.strategy_id == StrategyRow.id, *conditions)
 
 
 def _strategies() -> Select[StrategyRow, str]:

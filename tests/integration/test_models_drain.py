@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -231,6 +231,15 @@ def test_the_end_of_a_run_is_the_status_of_its_strategy(sessions: Sessions, run:
     assert Runs(sessions).open() == []
     stored = _stored(sessions, run)
     assert (stored.status, stored.exit_reason) == (status, ExitReason.SCHEDULE)
+
+
+@pytest.mark.parametrize("status", [RunStatus.STOPPED, RunStatus.FAILED, RunStatus.MISSED])
+def test_the_end_of_a_run_does_not_end_a_strategy_that_repeats(sessions: Sessions, run: Run, status: RunStatus) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE strategies SET repeat = 'daily'"))
+    _apply(sessions, _record(run.id, 1, state=_state(status)))
+    assert Strategies(sessions).statuses() == {run.id.strategy_id: RunStatus.ACTIVE}
+    assert [each.id for each in Strategies(sessions).unarmed(DAY + timedelta(days=1))] == [run.id.strategy_id]
 
 
 def test_the_end_of_an_older_run_does_not_end_a_strategy_that_runs_again(sessions: Sessions, run: Run) -> None:

@@ -5,7 +5,7 @@ import threading
 import time as clock
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,12 +15,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from engine.calendar import Calendar, Override, OverrideKind
-from engine.domain.orders import OrderType, Product
-from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.orders import Leg, OrderType, Product
+from engine.domain.recurrence import Recurrence
+from engine.domain.run import Run, RunId, RunStatus, client_order_id
 from engine.domain.strategy import AbortPolicy
 from engine.strategies import Draft
 from models import schema
 from models.database import Sessions, open_database, sessions_of
+from models.durable import DurableState
 from models.repositories import (
     Account,
     Accounts,
@@ -38,6 +40,7 @@ from models.secrets import Credentials, Encrypted, SecretsUnavailable
 from models.tables import AccountState
 
 DAY = date(2026, 1, 5)
+MON_WED = Recurrence.named("mon,wed", date(2026, 1, 13))
 SECRET = "not-to-be-seen"
 ACCOUNT = Account(
     tenant="tenant-1",
@@ -297,7 +300,40 @@ def test_unarmed_are_the_active_strategies_of_the_date_without_a_run(
     with sessions.begin() as session:
         session.execute(text("UPDATE strategies SET status = 'stopped' WHERE id = :id"), {"id": stopped.id})
     assert strategies.unarmed(DAY) == [dated, undated]
-    assert strategies.unarmed(other_day.trading_date or DAY) == [other_day, undated, armed]
+    assert strategies.unarmed(other_day.trading_date or DAY) == [other_day, undated]
+
+
+def test_a_strategy_that_repeats_is_armed_once_a_day_by_whichever_recoverer(sessions: Sessions) -> None:
+    Accounts(sessions).add(ACCOUNT)
+    (added,) = Strategies(sessions).add([replace(DRAFT, repeat=MON_WED, trading_date=DAY)])
+    assert Strategies(sessions).get(added.id) == added
+    armed: list[date] = []
+    for day in (DAY + timedelta(days=n) for n in range(-1, 9)):
+        for _restart in range(2):
+            durable = DurableState(sessions)
+            for each in durable.unarmed(day):
+                durable.create_runs([_run(each.id, Strategies(sessions), day)])
+                armed.append(day)
+    assert armed == [date(2026, 1, 5), date(2026, 1, 7), date(2026, 1, 12)]
+    runs = Runs(sessions).of_strategies([added.id])
+    assert [run.id.trading_date for run in runs] == armed
+    assert len({client_order_id("EE", run.id, Leg.ENTRY, 1) for run in runs}) == len(runs)
+    # Its last date is over, and so is it.
+    assert Strategies(sessions).statuses() == {added.id: RunStatus.ACTIVE}
+    DurableState(sessions).unarmed(date(2026, 1, 14))
+    assert Strategies(sessions).statuses() == {added.id: RunStatus.STOPPED}
+
+
+def test_one_that_repeats_is_retired_with_runs_and_then_gets_no_other(
+    sessions: Sessions, strategies: Strategies
+) -> None:
+    (added,) = strategies.add([replace(DRAFT, repeat=Recurrence())])
+    assert Runs(sessions).create(_run(added.id, strategies)) is True
+    tomorrow = DAY + timedelta(days=1)
+    assert strategies.unarmed(tomorrow) == [added]
+    assert [strategies.retire(added.id), strategies.retire(added.id)] == [True, False]
+    assert strategies.unarmed(tomorrow) == []
+    assert Runs(sessions).create(_run(added.id, strategies, tomorrow)) is False
 
 
 def test_an_alert_is_listed_newest_first_and_acknowledged_once(sessions: Sessions) -> None:

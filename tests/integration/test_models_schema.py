@@ -30,6 +30,36 @@ def test_a_second_upgrade_changes_nothing_and_keeps_the_rows(database_url: str) 
     database.dispose()
 
 
+def test_without_recurrence_nothing_that_repeated_is_taken_for_one_that_has_yet_to_trade(database_url: str) -> None:
+    schema.upgrade(database_url)
+    database = open_database(database_url)
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (id, name) VALUES (1, 'tenant-1')"))
+        connection.execute(
+            text(
+                "INSERT INTO accounts (id, tenant_id, name, broker, base_url, ws_url, credentials, rates, state)"
+                " VALUES (1, 1, 'main', 'paper', '', '', '', '{}', 'ready')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO strategies (id, tenant_id, account_id, name, symbol, quantity, buy_time, sell_time,"
+                " stop_loss, product, order_type, on_abort, status, repeat)"
+                " SELECT n, 1, 1, n, 'NSE:INFY', 1, '10:00', '15:00', 1, 'intraday', 'market', 'protect', 'active',"
+                " CASE n WHEN 1 THEN 'daily' END FROM generate_series(1, 2) n"
+            )
+        )
+    statuses = text("SELECT status FROM strategies ORDER BY id")
+    schema.downgrade(database_url, "0002")
+    with database.connect() as connection:
+        assert [*connection.scalars(statuses)] == ["stopped", "active"]
+    schema.upgrade(database_url)
+    assert schema.differences(database_url) == []
+    with database.connect() as connection:
+        assert [*connection.scalars(text("SELECT repeat FROM strategies"))] == [None, None]
+    database.dispose()
+
+
 def test_processes_that_start_together_can_all_upgrade(database_url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(schema.upgrade, database_url) for _ in range(4)]:
