@@ -10,6 +10,8 @@ from typing import Protocol
 
 from engine import lifecycle
 from engine.domain.broker import BookEntry, BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.orders import Leg
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Session, Strategy
 from engine.domain.ticks import to_units
@@ -29,7 +31,7 @@ class Durable(Protocol):
         """Every account, its secrets encrypted."""
 
     def unarmed(self, day: date) -> Sequence[Strategy]:
-        """Strategies to trade on `day` that have no run."""
+        """Strategies to trade on `day` that have no run for it; those whose last date is behind it are ended."""
 
     def create_runs(self, runs: Sequence[Run]) -> None:
         """Store those that are absent, in one transaction."""
@@ -45,7 +47,7 @@ class Calendar(Protocol):
     """Which sessions there are."""
 
     def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed."""
+        """The session of `day`, None where the exchange is closed; ValueError where nobody has confirmed its year."""
 
     def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
         """The instant of an exchange's wall time."""
@@ -107,6 +109,8 @@ class Recoverer:
         self._armed: set[RunId] = set()
         #: The date a run that is left holding was last given a session of.
         self._prolonged: dict[RunId, date] = {}
+        #: What a human was told of: a strategy's date, or an exchange's, that could not be had.
+        self._told: set[tuple[str, date]] = set()
         #: By broker and exchange.
         self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
         #: Accounts whose broker did not answer in this pass.
@@ -172,7 +176,7 @@ class Recoverer:
         today = self._calendar.today(exchange, now.market)
         if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
-        session = self._calendar.session(exchange, today)
+        session = self._session(exchange, today)
         if session is not None and session.contains(now.market):
             self._store.prolong(run.id, session.closes, now.real)
             self._prolonged[run.id] = today
@@ -182,10 +186,33 @@ class Recoverer:
         """Rows for today's strategies that have none; nothing can have been sent for these."""
         self._unlisted.clear()
         day = self._calendar.today("NSE", self._clock.now().market)
-        possible = (self._new_run(strategy, day) for strategy in self._durable.unarmed(day))
+        due = self._durable.unarmed(day)
+        earlier = {run.id.strategy_id: run for run in self._durable.open_runs()} if due else {}
+        possible = (self._new_run(strategy, day, earlier.get(strategy.id)) for strategy in due)
         runs = [run for run in possible if run is not None]
         self._durable.create_runs(runs)
         return frozenset(run.id for run in runs)
+
+    def _hold_back(self, day: date, earlier: Run) -> None:
+        """Tell that a strategy gets no run on `day` while its `earlier` one holds, or may be buying."""
+        if earlier.held > 0 or earlier.live(Leg.ENTRY) or earlier.watched:
+            strategy, holds = earlier.strategy, f"run {earlier.id}, which holds {earlier.held},"
+            alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
+            self._tell_once((str(strategy.id), day), strategy.tenant, alert)
+
+    def _session(self, exchange: str, day: date) -> Session | None:
+        """The session of `day`; one that cannot be known is told of, and traded as little as one there is not."""
+        try:
+            return self._calendar.session(exchange, day)
+        except ValueError as error:
+            self._tell_once((exchange, day), "", Alert("critical", "session_unknown", str(error)))
+            return None
+
+    def _tell_once(self, what: tuple[str, date], tenant: str, alert: Alert) -> None:
+        if what not in self._told:
+            self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
+            self._store.alert(tenant, alert)
+            self._told.add(what)
 
     def _arm(self, run: Run) -> bool:
         now = self._clock.now()
@@ -195,11 +222,16 @@ class Recoverer:
         self._timers.schedule(run, now)
         return True
 
-    def _new_run(self, strategy: Strategy, day: date) -> Run | None:
+    def _new_run(self, strategy: Strategy, day: date, earlier: Run | None) -> Run | None:
+        """The run of `strategy` on `day`; None where there can be none, or none yet."""
         exchange = strategy.symbol.split(":")[0]
-        session = self._calendar.session(exchange, day)
-        if session is None or (strategy.trading_date is None and self._clock.now().market > session.closes):
-            # Without a date of its own it is meant for the next session, not for the one that is over.
+        session = self._session(exchange, day)
+        if session is None or (strategy.trading_date != day and self._clock.now().market > session.closes):
+            # Unless it names this very date it is meant for the next session, not for the one that is over.
+            return None
+        if earlier is not None:
+            # Two open runs could be two positions.
+            self._hold_back(day, earlier)
             return None
         listed = self._listed(strategy.account_id, exchange)
         if listed is None:

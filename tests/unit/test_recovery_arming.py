@@ -1,7 +1,7 @@
 """Arming: which strategies get a run, and on which date."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -12,8 +12,10 @@ import pytest
 from engine.calendar import Calendar
 from engine.domain.broker import BookEntry, Instrument
 from engine.domain.moment import Moment
-from engine.domain.orders import OrderStatus
-from engine.domain.run import Run, RunId
+from engine.domain.orders import Order, OrderStatus
+from engine.domain.recurrence import Recurrence
+from engine.domain.routing import Alert
+from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Armed
 from engine.recovery import Recoverer
@@ -21,6 +23,7 @@ from tests.builders import entry, run
 
 TODAY = date(2026, 1, 5)
 MORNING, EVENING = datetime(2026, 1, 5, 4, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
+INFY = Strategy(1, "first", "acme", 1, "NSE:INFY", 10, time(10), time(15), Decimal(1500))
 ACCOUNT = AccountState(1, "acme", "paper", "paper", "http://paper", "", "", "")
 
 
@@ -56,31 +59,87 @@ class Broker:
 
 
 @pytest.mark.parametrize(
-    ("now", "trading_date", "runs"),
+    ("now", "trading_date", "repeat", "runs"),
     [
-        (MORNING, None, 1),
-        (MORNING, TODAY, 1),
+        (MORNING, None, None, 1),
+        (MORNING, TODAY, None, 1),
         # Without a date it waits for the next session; with one it must be seen to have been missed.
-        (EVENING, None, 0),
-        (EVENING, TODAY, 1),
+        (EVENING, None, None, 0),
+        (EVENING, TODAY, None, 1),
+        (MORNING, None, Recurrence(), 1),
+        (EVENING, None, Recurrence(), 0),
+        (EVENING, TODAY - timedelta(days=7), Recurrence(), 0),
+        (EVENING, TODAY, Recurrence(), 1),
     ],
 )
-def test_a_strategy_without_a_date_gets_no_run_once_the_session_is_over(
-    now: datetime, trading_date: date | None, runs: int
+def test_a_strategy_without_this_very_date_gets_no_run_once_the_session_is_over(
+    now: datetime, trading_date: date | None, repeat: Recurrence | None, runs: int
 ) -> None:
-    strategy = Strategy(
-        1, "first", "acme", 1, "NSE:INFY", 10, time(10), time(15), Decimal(1500), trading_date=trading_date
+    database = Database(replace(INFY, trading_date=trading_date, repeat=repeat))
+    _recoverer(database, now).arm()
+    assert len(database.created) == runs
+
+
+#: How a run of yesterday is left open: its orders and its state, and whether that is worth an alert.
+LEFT_OPEN: list[tuple[tuple[Order, ...], dict[str, Any], int]] = [
+    ((entry(OrderStatus.FILLED, 10),), {}, 1),
+    ((entry(OrderStatus.FILLED, 10),), {"status": RunStatus.FAILED, "failure": "not_covered"}, 1),
+    ((entry(OrderStatus.UNKNOWN),), {}, 1),
+    # An engine that was down: it will be missed at once.
+    ((), {}, 0),
+]
+
+
+@pytest.mark.parametrize(("orders", "state", "alerts"), LEFT_OPEN)
+def test_a_strategy_whose_earlier_run_is_open_gets_no_run_and_that_is_told_once_a_day(
+    orders: tuple[Order, ...], state: dict[str, Any], alerts: int
+) -> None:
+    left = run(*orders, spec=replace(INFY, repeat=Recurrence()), **state)
+    database = Database(left.strategy, open=[left])
+    told: list[Alert] = []
+    tomorrow, later = (_recoverer(database, MORNING + timedelta(days=days), told) for days in (1, 2))
+    for recoverer in (tomorrow, later):
+        recoverer.arm()
+        recoverer.arm()
+    assert database.created == []
+    assert [alert.code for alert in told] == ["held_back"] * alerts * 2
+    assert all(str(left.id) in alert.message for alert in told)
+    database.open.clear()
+    later.arm()
+    assert [each.id.trading_date for each in database.created] == [TODAY + timedelta(days=2)]
+
+
+def test_on_a_day_without_a_session_nothing_is_held_back() -> None:
+    left = run(entry(OrderStatus.FILLED, 10), spec=replace(INFY, repeat=Recurrence()))
+    told: list[Alert] = []
+    _recoverer(Database(left.strategy, open=[left]), MORNING + timedelta(days=5), told).arm()
+    assert told == []
+
+
+def test_a_year_nobody_confirmed_trades_nothing_stops_no_recovery_and_is_told_once() -> None:
+    left = run(entry(OrderStatus.FILLED, 10))
+    database = Database(replace(INFY, repeat=Recurrence()), open=[left])
+    told: list[Alert] = []
+    recoverer = _recoverer(database, datetime(2027, 1, 4, 4, tzinfo=UTC), told)
+    assert [recoverer.arm(), recoverer.arm()] == [1, 0]
+    assert database.created == []
+    assert [alert.code for alert in told] == ["session_unknown"]
+
+
+def _recoverer(database: Database, now: datetime, told: list[Alert] | None = None) -> Recoverer:
+    """A recoverer at market time `now`, whose alerts are added to `told`."""
+    store: Any = SimpleNamespace(
+        write_account=lambda _account: None,
+        arm=lambda _run, _due, **_: Armed.CREATED,
+        prolong=lambda *_: None,
+        alert=lambda _tenant, alert: (told if told is not None else []).append(alert),
     )
-    database = Database(strategy)
-    nothing: Any = SimpleNamespace(write_account=lambda _account: None)
+    durable: Any = database
+    timers: Any = SimpleNamespace(schedule=lambda _run, _now: None)
     brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
     clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
-    durable: Any = database
-    recoverer = Recoverer(
-        durable, nothing, nothing, brokers, nothing, Calendar(), clock, "EE", timedelta(0), lambda *_, **__: None
-    )
-    recoverer.arm()
-    assert len(database.created) == runs
+    parts = (durable, store, store, brokers, timers, Calendar(), clock, "EE", timedelta(0))
+    return Recoverer(*parts, lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +158,7 @@ def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
+        alert=lambda _tenant, _alert: None,
         prolong=lambda run_id, closes_at, _due: prolonged.append((run_id, closes_at)),
     )
     left = run(entry(OrderStatus.FILLED if held else OrderStatus.REJECTED, held))
