@@ -180,11 +180,12 @@ def strategy_stop(
     name: str,
     tenant: Annotated[Optional[str], typer.Option(help="Where two tenants use the name.")] = None,  # noqa: UP045
     leave: Annotated[bool, typer.Option("--leave", help="Keep an open position instead of closing it.")] = False,
+    today: Annotated[bool, typer.Option("--today", help="End only the run under way; later days are traded.")] = False,
 ) -> None:
-    """FORCE_STOP a strategy: close its position, or leave it, and end its run."""
+    """FORCE_STOP a strategy: close its position, or leave it, end its run, and make no later one where it repeats."""
     from engine.cli.strategy import stop
 
-    raise typer.Exit(stop(name, tenant, leave=leave))
+    raise typer.Exit(stop(name, tenant, leave=leave, today=today))
 
 
 @strategy_app.command("resolve")

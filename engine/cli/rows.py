@@ -1,5 +1,7 @@
 """Strategies, runs and orders as rows of plain values, for tables and JSON alike. Knows no storage."""
 
+from datetime import date
+
 from engine.admission import Admitted
 from engine.domain.orders import Order
 from engine.domain.run import Run, RunStatus
@@ -9,7 +11,9 @@ Row = dict[str, object]
 
 ADDED = ("tenant", "name", "symbol", "quantity", "trades_on", "buy_time", "sell_time", "stop_loss")
 STATE = ("status", "position", "exit_reason")
-LISTED = ("tenant", "name", "symbol", "quantity", "buy_time", "sell_time", "stop_loss", *STATE)
+LISTED = ("tenant", "name", "symbol", "quantity", "buy_time", "sell_time", "stop_loss", "repeat", "next_date", *STATE)
+#: A run's columns in a table of a strategy's runs; JSON has more.
+RUN = ("run", *STATE, "failure")
 
 
 def added_row(admitted: Admitted) -> Row:
@@ -17,9 +21,10 @@ def added_row(admitted: Admitted) -> Row:
     return _strategy_row(admitted.strategy) | {"trades_on": admitted.trades_on}
 
 
-def listed_row(strategy: Strategy, status: RunStatus | None, newest: Run | None) -> Row:
-    """A strategy with what its newest run, if it has one, became."""
+def listed_row(strategy: Strategy, status: RunStatus | None, newest: Run | None, next_date: date | None) -> Row:
+    """A strategy with what its newest run, if it has one, became, and the date of the run it gets next."""
     return _strategy_row(strategy) | {
+        "next_date": next_date,
         "status": newest.status.value if newest is not None else status,
         "position": newest.position.value if newest is not None else "none",
         "exit_reason": newest.exit_reason.value if newest is not None and newest.exit_reason else None,
@@ -74,6 +79,8 @@ def _strategy_row(strategy: Strategy) -> Row:
         "sell_time": strategy.sell_time.isoformat(),
         "stop_loss": f"{strategy.stop_loss:f}",
         "trading_date": strategy.trading_date,
+        "repeat": strategy.repeat.name if strategy.repeat else None,
+        "until": strategy.repeat.until if strategy.repeat else None,
         "product": strategy.product.value,
         "order_type": strategy.order_type.value,
         "on_abort": strategy.on_abort.value,

@@ -31,14 +31,16 @@ class Stopping:
         self._remote = remote
         self._mode = mode
 
-    def stop(self, strategy: Strategy) -> str:
-        """Stop `strategy` and say what follows; raises EnvironmentProblem."""
-        if self._strategies.retire(strategy.id):
-            return "has no run yet and gets none any more"
-        runs = self._open(strategy)
-        if not runs:
-            return "has ended already; nothing to stop"
-        return "; ".join(self._stop_run(run) for run in runs)
+    def stop(self, strategy: Strategy, *, only_run: bool = False) -> str:
+        """Stop `strategy`, or `only_run`, the one under way, and say what follows; raises EnvironmentProblem."""
+        # First of all: from here on no run is made that this would not find.
+        retired = not only_run and self._strategies.retire(strategy.id)
+        told = [self._stop_run(run) for run in self._open(strategy)]
+        if retired:
+            told.append("gets no run any more" if told else "has no run yet and gets none any more")
+        elif only_run:
+            told.append("its later dates are left as they are" if told else "has no run under way; nothing to stop")
+        return "; ".join(told) or "has ended already; nothing to stop"
 
     def _open(self, strategy: Strategy) -> Sequence[Run]:
         runs = self._runs.of_strategies([strategy.id])

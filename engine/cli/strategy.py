@@ -2,28 +2,31 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from engine.admission import Admission
+from engine.calendar import Calendar, UnconfirmedYear
 from engine.cli import DONE, resolving
 from engine.cli.deployment import Deployment, find
 from engine.cli.output import console, errors, print_json, print_rows, printable, status_line
 from engine.cli.resolving import Choice
-from engine.cli.rows import ADDED, LISTED, added_row, listed_row, order_row, run_row
+from engine.cli.rows import ADDED, LISTED, RUN, Row, added_row, listed_row, order_row, run_row
 from engine.cli.stopping import Stopping
 from engine.domain.run import Run, RunStatus
 from engine.domain.strategy import StopMode, Strategy
 from engine.stack.problems import EnvironmentProblem
-from engine.strategies import parse
+from engine.strategies import next_date, parse
 from engine.trading import paper_account
 from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
 
 #: How many strategies are shown one by one after they were added.
 SHOWN = 20
+#: How many of a strategy's newest runs are shown with their orders.
+SHOWN_RUNS = 3
 #: An order's columns in a table; JSON has more.
 ORDER = ("leg", "attempt", "side", "quantity", "filled_quantity", "average_price", "status", "broker_order_id")
 #: How many names are offered in the place of an unknown one.
@@ -57,9 +60,7 @@ def show_all(tenant: str | None, *, as_json: bool) -> int:
     """Every strategy, or those of `tenant`, with what its newest run became."""
     engine = find()
     found = Strategies(engine.sessions).list(tenant)
-    statuses = Strategies(engine.sessions).statuses(tenant)
-    newest = {run.id.strategy_id: run for run in Runs(engine.sessions).of_strategies([each.id for each in found])}
-    rows = [listed_row(each, statuses.get(each.id), newest.get(each.id)) for each in found]
+    rows = _listed(engine, found, Runs(engine.sessions).of_strategies([each.id for each in found]))
     print_rows(f"{len(rows)} strategies", rows, LISTED, as_json=as_json)
     return DONE
 
@@ -68,34 +69,37 @@ def show(name: str, tenant: str | None, *, as_json: bool) -> int:
     """Everything about one strategy: its runs, their orders, and the live state where one is under way."""
     engine = find()
     found = _named(engine, name, tenant)
-    statuses = Strategies(engine.sessions).statuses(found[0].tenant)
     runs = Runs(engine.sessions).of_strategies([each.id for each in found])
     live = _live_states(engine, runs)
-    told = []
-    for strategy in found:
-        own = [run for run in runs if run.id.strategy_id == strategy.id]
-        row = listed_row(strategy, statuses.get(strategy.id), own[-1] if own else None)
-        told.append(row | {"runs": [run_row(run, live.get(str(run.id))) for run in own]})
+    own = {each.id: [run for run in runs if run.id.strategy_id == each.id] for each in found}
+    told = [
+        row | {"runs": [run_row(run, live.get(str(run.id))) for run in own[strategy.id]]}
+        for row, strategy in zip(_listed(engine, found, runs), found, strict=True)
+    ]
     if as_json:
         print_json(told)
         return DONE
     for row, strategy in zip(told, found, strict=True):
-        for column in (*LISTED, "trading_date"):
+        for column in (*LISTED, "trading_date", "until"):
             value = "" if row[column] is None else printable(str(row[column]))
             console.print(f"{column.replace('_', ' ')}: {value}", highlight=False, markup=False)
-        for run in (run for run in runs if run.id.strategy_id == strategy.id):
+        if own[strategy.id]:
+            print_rows("runs", [run_row(run, live.get(str(run.id))) for run in own[strategy.id]], RUN, as_json=False)
+        # The history of one that repeats may be long: of older runs' orders JSON tells.
+        for run in own[strategy.id][-SHOWN_RUNS:]:
             rows = [order_row(order) for order in (live.get(str(run.id)) or run).orders]
             print_rows(f"orders of run {run.id}", rows, ORDER, as_json=False)
     return DONE
 
 
-def stop(name: str, tenant: str | None, *, leave: bool) -> int:
-    """FORCE_STOP every open run of a strategy, or keep it from getting one; tells what follows."""
+def stop(name: str, tenant: str | None, *, leave: bool, today: bool) -> int:
+    """FORCE_STOP every open run of a strategy and, unless only `today` is meant, keep it from getting another one."""
     engine = find()
     found = _named(engine, name, tenant)
     stopping = Stopping(engine.sessions, engine.remote(), StopMode.LEAVE if leave else StopMode.CLOSE)
     for strategy in found:
-        console.print(f"{strategy.tenant}/{strategy.name}: {stopping.stop(strategy)}", highlight=False, markup=False)
+        told = stopping.stop(strategy, only_run=today)
+        console.print(f"{strategy.tenant}/{strategy.name}: {told}", highlight=False, markup=False)
     console.print(f"`engine strategy show {name}` tells how it ended.", highlight=False, markup=False)
     return DONE
 
@@ -114,6 +118,39 @@ def resolve(name: str, tenant: str | None, run: str | None, choice: Choice | Non
     rows = resolving.choices(runs)
     print_rows(f"{len(rows)} choices" if rows else "nothing to resolve", rows, resolving.COLUMNS, as_json=as_json)
     return DONE
+
+
+def _listed(engine: Deployment, found: Sequence[Strategy], runs: Sequence[Run]) -> list[Row]:
+    """The rows of `found`, whose runs are `runs`, oldest first within each."""
+    statuses, newest = Strategies(engine.sessions).statuses(), {run.id.strategy_id: run for run in runs}
+    dates = _Dates(engine.calendar(), datetime.now(UTC))
+    rows = []
+    for each in found:
+        status, last = statuses.get(each.id), newest.get(each.id)
+        day = dates.next(each, last) if status is RunStatus.ACTIVE else None
+        rows.append(listed_row(each, status, last, day))
+    return rows
+
+
+class _Dates:
+    """The dates strategies trade next, as it looks at market time `now`."""
+
+    def __init__(self, calendar: Calendar, now: datetime) -> None:
+        self._calendar = calendar
+        #: The date of an exchange's next session.
+        self._session_of = cache(lambda exchange: calendar.next_session(exchange, now).date)
+
+    def next(self, strategy: Strategy, newest: Run | None) -> date | None:
+        """The date of the run an active `strategy` gets after `newest`; None where it gets none, or nobody knows."""
+        if newest is not None and strategy.repeat is None:
+            return None
+        try:
+            since: date = self._session_of(strategy.symbol.partition(":")[0])
+        except UnconfirmedYear:
+            return None
+        if newest is not None:
+            since = max(since, newest.id.trading_date + timedelta(days=1))
+        return next_date(strategy, self._calendar, since)
 
 
 def _text(file: Path | None) -> str:

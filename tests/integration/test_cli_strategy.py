@@ -17,6 +17,7 @@ from engine.calendar import ZONES
 from engine.cli import main
 from engine.config import settings
 from engine.domain.orders import Order, OrderStatus
+from engine.domain.recurrence import Weekday
 from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import Strategy
 from engine.runtime import keys
@@ -148,6 +149,9 @@ def test_what_is_added_is_told_and_stored_with_its_defaults(add: Call, account: 
         ({"account": "other"}, "account", "no account other"),
         ({"limit_price": "1"}, "limit_price", "not a field"),
         ({"name": " "}, "name", "printable"),
+        ({"repeat": "weekly"}, "repeat", "daily"),
+        ({"until": str(TOMORROW)}, "until", "needs repeat"),
+        ({"repeat": "daily", "until": str(TOMORROW - timedelta(days=1))}, "until", "before trading_date"),
     ],
 )
 def test_a_refusal_names_the_strategy_and_its_field_and_stores_nothing(
@@ -251,6 +255,74 @@ def test_a_stop_is_written_into_the_run_before_it_is_announced(
     assert (shown["live"], shown["stop_requested"]) == (True, mode)
 
 
+WEEK = timedelta(days=7)
+REPEATING = GOOD | {"repeat": "daily", "until": str(TOMORROW + WEEK)}
+
+
+def test_one_that_repeats_is_shown_with_its_next_date_and_each_of_its_runs(
+    add: Call, call: Call, account: int, sessions: Sessions
+) -> None:
+    weekday = [*Weekday][(TOMORROW + timedelta(days=2)).weekday()]
+    assert add(REPEATING).json[0]["trades_on"] == str(TOMORROW)
+    (row,) = call("list", "--json").json
+    assert (row["repeat"], row["until"], row["next_date"]) == ("daily", str(TOMORROW + WEEK), str(TOMORROW))
+    assert add(GOOD | {"name": "second", "repeat": [weekday]}).json[0]["trades_on"] == str(TOMORROW + timedelta(days=2))
+    strategy = Strategies(sessions).list()[0]
+    days = [TOMORROW, TOMORROW + timedelta(days=1)]
+    runs = [armed(sessions, strategy, day=day) for day in days]
+    (shown,) = call("show", "first", "--json").json
+    assert [each["run"] for each in shown["runs"]] == [str(run.id) for run in runs]
+    assert shown["next_date"] == str(TOMORROW + timedelta(days=2))
+    told = call("show", "first").out
+    assert all(str(run.id) in told for run in runs)
+    assert f"until: {TOMORROW + WEEK}" in told
+
+
+def test_after_its_last_date_there_is_no_next_one(add: Call, call: Call, account: int, sessions: Sessions) -> None:
+    add(REPEATING | {"until": str(TOMORROW)}, GOOD | {"name": "once"})
+    assert [row["next_date"] for row in call("list", "--json").json] == [str(TOMORROW)] * 2
+    for strategy in Strategies(sessions).list():
+        armed(sessions, strategy)
+    assert [row["next_date"] for row in call("list", "--json").json] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "told_of_later_runs", "trades_on"),
+    [((), "gets no run any more", False), (("--today",), "its later dates are left as they are", True)],
+)
+def test_a_stop_ends_the_run_and_the_recurrence_unless_only_today_is_meant(
+    add: Call,
+    call: Call,
+    account: int,
+    sessions: Sessions,
+    redis: Redis,
+    options: tuple[str, ...],
+    told_of_later_runs: str,
+    trades_on: bool,
+) -> None:
+    add(REPEATING)
+    (strategy,) = Strategies(sessions).list()
+    run = armed(sessions, strategy)
+    told = call("stop", "first", *options)
+    assert told.code == 0
+    assert "is being stopped" in told.out
+    assert told_of_later_runs in " ".join(told.out.split())
+    assert redis.hget(keys.runtime(str(run.id)), "stop_requested") == "close"
+    assert Strategies(sessions).unarmed(TOMORROW + timedelta(days=1)) == [strategy] * trades_on
+    (row,) = call("list", "--json").json
+    assert row["next_date"] == (str(TOMORROW + timedelta(days=1)) if trades_on else None)
+
+
+def test_between_two_runs_only_a_whole_stop_changes_anything(
+    add: Call, call: Call, account: int, sessions: Sessions
+) -> None:
+    add(REPEATING)
+    assert "no run under way" in call("stop", "first", "--today").out
+    assert len(Strategies(sessions).unarmed(TOMORROW)) == 1
+    assert "gets none" in call("stop", "first").out
+    assert Strategies(sessions).unarmed(TOMORROW) == []
+
+
 @pytest.mark.parametrize(
     ("choice", "field", "written"),
     [("sell", "stop_requested", "close"), ("leave", "stop_requested", "leave"), ("closed", "closed_elsewhere", "1")],
@@ -312,9 +384,9 @@ def test_a_name_of_two_tenants_asks_which(
 BOUGHT = entry(OrderStatus.FILLED, 10)
 
 
-def armed(sessions: Sessions, strategy: Strategy, *orders: Order, **state: Any) -> Run:
-    """The run of `strategy` as the recoverer makes it, with `orders` in the live state."""
-    day: date = strategy.trading_date or TOMORROW
+def armed(sessions: Sessions, strategy: Strategy, *orders: Order, day: date | None = None, **state: Any) -> Run:
+    """The run of `strategy` as the recoverer makes it, on its first date or `day`, with `orders` in the live state."""
+    day = day or strategy.trading_date or TOMORROW
     buy_at, sell_at = (datetime.combine(day, wall, ZONES["NSE"]) for wall in (time(10), time(15)))
     run = Run(RunId(strategy.id, day), strategy, buy_at, sell_at, sell_at, stop_units=150_000)
     Runs(sessions).create(run)
