@@ -9,13 +9,14 @@ from redis import Redis
 
 from engine.calendar import Calendar
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus, Side
-from engine.domain.run import Position, Run
+from engine.domain.orders import Leg, OrderStatus, Side
+from engine.domain.recurrence import Recurrence
+from engine.domain.run import Position, Run, RunId, RunStatus, parse_client_order_id
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState
 from engine.recovery import Recoverer
 from engine.runtime import keys
-from tests.builders import BUY_AT, DAY, DEPLOYMENT, QUANTITY, SELL_AT, STOP, SYMBOL, entry, run, strategy
+from tests.builders import BUY_AT, DAY, DEPLOYMENT, QUANTITY, SELL_AT, STOP, SYMBOL, entry, exit_, run, strategy
 from tests.fakes import FakeBroker
 from tests.livestate import ACCOUNT, RUN, open_live_state
 from tests.world import World
@@ -46,8 +47,12 @@ class MemoryDurable:
         return self.listed
 
     def unarmed(self, day: date) -> Sequence[Strategy]:
-        known = {row.id.strategy_id for row in self.rows.values()}
-        return [each for each in self.strategies if each.trading_date == day and each.id not in known]
+        has_run = {
+            row.id.strategy_id
+            for row in self.rows.values()
+            if row.id.trading_date == day or row.strategy.repeat is None
+        }
+        return [each for each in self.strategies if each.trades_on(day) and each.id not in has_run]
 
     def create_runs(self, runs: Sequence[Run]) -> None:
         self.rows |= {str(each.id): each for each in runs if str(each.id) not in self.rows}
@@ -257,6 +262,37 @@ def test_a_run_that_ended_is_not_armed_again(recovery: Recovery) -> None:
     recovery.open()
     assert recovery.recoverer.arm() == 0
     assert world.live.fields() == {}
+
+
+def test_the_next_days_run_waits_for_one_that_holds_and_then_trades_under_ids_of_its_own(recovery: Recovery) -> None:
+    recovery.durable.strategies = [strategy(repeat=Recurrence())]
+    world = recovery.recovered().world
+    world.clock.market = BUY_AT
+    world.serve(E.BUY, "buy")
+    world.push(world.broker.fill("B1"))
+    recovery.durable.rows[RUN] = held = world.run()
+    assert held.held == QUANTITY
+    world.clock.advance(timedelta(days=1).total_seconds())
+    recovery.recoverer.arm()
+    assert recovery.recoverer.arm() == 0
+    assert [*recovery.durable.rows] == [RUN]
+    assert world.alerts() == ["held_back"]
+    world.live.store.signal(held.id, {"stop_requested": "close"}, world.clock.real)
+    world.serve(E.FORCE_STOP, "stop")
+    world.push(world.broker.fill("B2"))
+    assert world.ended()["status"] == "stopped"
+    recovery.durable.rows[RUN] = replace(
+        held, status=RunStatus.STOPPED, orders=(*held.orders, exit_(OrderStatus.FILLED, QUANTITY))
+    )
+    assert recovery.recoverer.arm() == 1
+    second = RunId(held.id.strategy_id, DAY + timedelta(days=1))
+    assert world.timers.scheduled == [held.id, second]
+    # Kept for as long as this run needs it, not only for as long as the tombstone of the one before.
+    assert world.live.redis.ttl(keys.strategy(second.strategy_id)) == -1
+    assert world.serve(E.BUY, "buy-again", second) == "submitted: accepted"
+    sent = [request.client_order_id for request in world.broker.sent]
+    assert len(set(sent)) == len(sent) == 3
+    assert parse_client_order_id(DEPLOYMENT, sent[-1]) == (second, Leg.ENTRY, 1)
 
 
 def test_a_changed_account_is_written_anew_and_an_unchanged_one_is_not(recovery: Recovery) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from datetime import date, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from engine.domain.recurrence import Recurrence, Weekday
 from engine.domain.strategy import AbortPolicy
 from engine.strategies import Draft, StrategyFileError, check, first_date, parse
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 GOOD: dict[str, Any] = {
     "name": "AXISBANK-0",
     "tenant": "tenant-3",
@@ -73,6 +75,11 @@ def test_the_long_form_and_every_optional_field_are_read() -> None:
     assert draft.trading_date == date(2026, 1, 5)
     assert draft.stop_loss == 622
     assert draft.strategy(17, 4).id == 17
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.json")), ids=lambda file: file.name)
+def test_every_example_is_a_strategies_file(file: Path) -> None:
+    assert parse(file.read_text(), file.name) != []
 
 
 @pytest.mark.parametrize(
