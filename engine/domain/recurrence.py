@@ -19,6 +19,11 @@ class Weekday(StrEnum):
     SAT = "sat"
     SUN = "sun"
 
+    @classmethod
+    def of(cls, day: date) -> "Weekday":
+        """The weekday of `day`."""
+        return _WEEK[day.weekday()]
+
 
 _WEEK = tuple(Weekday)
 
@@ -42,4 +47,4 @@ class Recurrence:
 
     def trades_on(self, day: date) -> bool:
         """Whether `day` is one of its dates."""
-        return _WEEK[day.weekday()] in self.days and (self.until is None or day <= self.until)
+        return Weekday.of(day) in self.days and (self.until is None or day <= self.until)

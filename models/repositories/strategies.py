@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from engine.domain.recurrence import Recurrence
+from engine.domain.recurrence import DAILY, Recurrence, Weekday
 from engine.domain.run import RunStatus
 from engine.domain.strategy import Strategy
 from engine.strategies import Draft
@@ -98,7 +98,10 @@ class Strategies:
         """Those to trade on `trading_date` that have no run for it yet; one that trades once has no run at all."""
         has_had_its_run = _has_run(or_(RunRow.trading_date == trading_date, StrategyRow.repeat.is_(None)))
         has_begun = or_(StrategyRow.trading_date <= trading_date, StrategyRow.trading_date.is_(None))
-        waits = (StrategyRow.status == RunStatus.ACTIVE, has_begun, ~has_had_its_run)
+        # Only spares reading thousands twice a second that are not due: each that is read is asked the domain's rule.
+        days = StrategyRow.repeat
+        may_name_it = or_(days.is_(None), days == DAILY, days.contains(Weekday.of(trading_date).value))
+        waits = (StrategyRow.status == RunStatus.ACTIVE, has_begun, may_name_it, ~has_had_its_run)
         return [each for each in self._read(_strategies().where(*waits)) if each.trades_on(trading_date)]
 
     def end_recurrences(self, trading_date: date) -> None:
