@@ -2,9 +2,8 @@
 
 import threading
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
-from celery.signals import after_task_publish, before_task_publish
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
@@ -12,11 +11,10 @@ from broker_connector.registry import BROKERS
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
-from engine.chaos.points import around
 from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import CeleryPublisher
+from engine.dispatch import BatchPublisher, CeleryPublisher
 from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
@@ -30,7 +28,7 @@ from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
-from engine.schedule import RedBeatTimers
+from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
 from models.database import Sessions, open_database, sessions_of
 from models.durable import DurableState
@@ -93,7 +91,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         clock=market_clock(current, real, redis),
         brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
         publisher=publisher,
-        timers=tapped(gate, "timers", RedBeatTimers(app, publisher)),
+        timers=tapped(gate, "timers", RedBeatTimers(app, redis, publisher)),
         policy=current.policy(),
         log=log,
         gate=gate,
@@ -191,18 +189,26 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     )
 
 
-def beat() -> Parts:
-    """What beat holds; it publishes through Celery itself, so its points are where Celery tells of it."""
-    shared = parts("beat")
-    if shared.gate is not None:
-        before, after = (partial(_reach, shared.gate, point) for point in around("beat", "publish"))
-        before_task_publish.connect(before, weak=False)
-        after_task_publish.connect(after, weak=False)
-    return shared
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a beat process holds."""
+
+    parts: Parts
+    buckets: Buckets
+    name: str
+
+    def announce(self) -> None:
+        """Leave a sign that this beat is ready."""
+        self.parts.announce(self.name)
 
 
-def _reach(gate: Gate, point: str, **_: object) -> None:
-    gate.reach(point)
+@cache
+def beat() -> Beat:
+    """This beat process's part of the engine."""
+    # Several may run, each under the name it has in the Procfile.
+    shared = parts(name := settings().process or "beat")
+    buckets = Buckets(shared.redis, BatchPublisher(app, shared.redis))
+    return Beat(shared, tapped(shared.gate, "buckets", buckets), name)
 
 
 @dataclass(frozen=True, slots=True)

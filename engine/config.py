@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     max_lateness: float = Field(default=30.0, gt=0)
     rest_limit: float = Field(default=30.0, gt=0)
     silence_limit: float = Field(default=5.0, gt=0)
+    #: What this process is called in the Procfile; whoever starts it from there says so.
+    process: str = ""
     #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.
     kill_points: Path | None = None
 

@@ -74,8 +74,8 @@ _HOLDS = {"worker-orders": 5.0}
 _LEAVES_DOUBT = frozenset({"hang", "late_accept", "unavailable", "reset"})
 
 
-#: Both do the same.
-LISTENERS = ("listener", "listener-2")
+#: Both do the same, or one does what the other is ready to do.
+TWINS: Mapping[str, Sequence[str]] = {"listener": ("listener", "listener-2"), "beat": ("beat", "beat-2")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Reached:
     @property
     def processes(self) -> Sequence[str]:
         """Those of its kind: whichever comes there first is killed."""
-        return LISTENERS if self.process == "listener" else (self.process,)
+        return TWINS.get(self.process, (self.process,))
 
 
 _E, _H, _X, _S = (When.ENTRY,), (When.HOLDING,), (When.EXIT,), (When.START,)
@@ -145,7 +145,7 @@ REACHED: Sequence[_Reached] = (
         first=courses.redis_flushed,
         led="rebuilding",
     ),
-    _Reached("beat", "beat.publish", _S),
+    _Reached("beat", "buckets.take buckets.publish buckets.forget", _S),
 )  # fmt: skip
 
 
