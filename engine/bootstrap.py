@@ -207,7 +207,7 @@ def beat() -> Beat:
     """This beat process's part of the engine."""
     # Several may run, each under the name it has in the Procfile.
     shared = parts(name := settings().process or "beat")
-    buckets = Buckets(shared.redis, BatchPublisher(app, shared.redis))
+    buckets = Buckets(shared.redis, BatchPublisher(app))
     return Beat(shared, tapped(shared.gate, "buckets", buckets), name)
 
 

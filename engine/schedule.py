@@ -1,7 +1,7 @@
 """Timers on RedBeat: one entry for all trades of one second, fired ahead of it; each message is held to its instant.
 
 RedBeat reads and writes each of its entries alone, a millisecond a time, and knows whole seconds. So an entry stands
-for a bucket, the second its trades fall into; the trades are kept beside it, and beat publishes them in one round trip.
+for a bucket, the second its trades fall into; the trades are kept beside it, and beat publishes them in batches.
 """
 
 import json
@@ -20,8 +20,8 @@ from engine.domain.run import Run, RunId
 from engine.ports import Publisher
 from engine.runtime import keys
 
-#: How far ahead of its second a bucket is fired: 5,000 messages take a worker about 2.5 s to receive.
-LEAD = timedelta(seconds=3)
+#: How far ahead of its second a bucket is fired: 5,000 messages take up to 3 s to write, and as long to receive.
+LEAD = timedelta(seconds=4)
 #: Closer than this to its instant a trade goes into no bucket, but to the queue: beat might not see it in time.
 TOO_CLOSE = LEAD + timedelta(seconds=2)
 #: What RedBeat calls the task of a bucket's entry; it never becomes a message.

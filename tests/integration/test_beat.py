@@ -232,7 +232,7 @@ def test_who_adds_to_a_bucket_that_was_fired_publishes_himself(desk: Desk) -> No
     published = Published()
     queue = app_at(desk.parts.settings.redis_url)
     timers = RedBeatTimers(queue, desk.parts.redis, published)
-    buckets = Buckets(desk.parts.redis, BatchPublisher(queue, desk.parts.redis))
+    buckets = Buckets(desk.parts.redis, BatchPublisher(queue))
     early, late = desk.arm(buy_in=60), desk.arm(buy_in=60)
     late = replace(late, buy_at=early.buy_at)
     now = desk.parts.clock.now()
@@ -251,7 +251,7 @@ def test_a_message_of_a_batch_is_the_one_celery_would_have_sent(desk: Desk, kind
     event, at = Event(f"{kind}:1-20260105-1", kind, RunId(1, date(2026, 1, 5))), datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
     lists = {"orders", "orders:6"}
     CeleryPublisher(queue, desk.parts.log).publish(event, at)
-    BatchPublisher(queue, redis).publish([TimedEvent(event, at)])
+    BatchPublisher(queue).publish([TimedEvent(event, at)])
     (found,) = [name for name in lists if redis.exists(name)]
     ours, celerys = (json.loads(text) for text in redis.lrange(found, 0, -1))
     own = {"headers": ("id", "root_id", "argsrepr"), "properties": ("correlation_id", "delivery_tag", "reply_to")}
