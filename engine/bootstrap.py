@@ -13,6 +13,7 @@ from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
+from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import BatchPublisher, CeleryPublisher
 from engine.domain.action import Policy
@@ -75,8 +76,8 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     redis = connect(current.redis_url)
     epoch = EpochGuard(redis)
     gate = Gate.of(current.kill_points, process)
-    store = tapped(gate, "store", RedisStore(redis, epoch))
     real = RealTime()
+    store = tapped(gate, "store", RedisStore(redis, epoch, real.now))
     publisher = tapped(gate, "publisher", CeleryPublisher(app, log))
 
     def around_broker(broker: Broker) -> Broker:
@@ -224,7 +225,8 @@ def remote(current: Settings, log: Log) -> Remote:
     """Compose what a command beside the engine needs; its queue is the one of `current`."""
     redis = connect(current.redis_url)
     publisher = CeleryPublisher(app_at(current.redis_url), log)
-    return Remote(RedisStore(redis, EpochGuard(redis)), publisher, RealTime())
+    real = RealTime()
+    return Remote(RedisStore(redis, EpochGuard(redis), real.now), publisher, real)
 
 
 def log_to_stdout(process: str) -> None:
@@ -238,6 +240,12 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+
+    def watch_clock(self) -> None:
+        """Look at other clocks now, and from now on every second."""
+        real, redis = self.parts.real, self.parts.redis
+        witnesses = {"the broker": partial(of_broker, real), "Redis": partial(of_redis, real, redis)}
+        ClockWatch(real, witnesses, self.parts.store, self.parts.log).start()
 
     def announce(self, name: str) -> None:
         """Leave a sign that the worker called `name` is ready."""

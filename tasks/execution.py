@@ -17,7 +17,9 @@ Wire = dict[str, Any]
 
 def in_lane(task: "Task[..., Any]", app: Celery, consumer: Any) -> Callable[..., None]:
     """How a worker serves messages of `task`: by this process's clock."""
-    return lane.strategy(task, app, consumer, bootstrap.worker().parts.real)
+    real = bootstrap.worker().parts.real
+    intake.now = real.now
+    return lane.strategy(task, app, consumer, real)
 
 
 _task = partial(app.task, Strategy="tasks.execution:in_lane")
@@ -103,7 +105,9 @@ def _named(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def _ready(sender: Any, **_: object) -> None:
     # Composed before the first order comes, not by it.
-    bootstrap.worker().announce(sender.hostname.split("@")[0])
+    worker = bootstrap.worker()
+    worker.watch_clock()
+    worker.announce(sender.hostname.split("@")[0])
 
 
 @worker_shutdown.connect

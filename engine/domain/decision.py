@@ -46,7 +46,8 @@ def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     if blocked := _buy_blocked(run):
         return Ignore(blocked)
-    if now.market < run.buy_at:
+    if now.market < run.buy_at or not now.is_trusted:
+        # By a clock that others doubt nothing is opened, nor missed: whoever comes next, or the sweeper, asks again.
         return Wait(now.when(run.buy_at))
     if now.late(run.buy_at) > policy.max_lateness or now.market >= run.sell_at:
         # What was given up may still be bought: then the run lives on, under its abort policy.
