@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from celery.signals import after_task_publish, before_task_publish
@@ -128,7 +129,12 @@ def calendar(current: Settings, sessions: Sessions) -> Calendar:
     """Which sessions there are, with the operator's word on them."""
     table = CalendarTable(sessions)
     kind = AlwaysOpenCalendar if current.calendar is CalendarKind.ALWAYS_OPEN else Calendar
-    return kind(table.overrides(), table.confirmed_years())
+    return kind(
+        table.overrides(),
+        table.confirmed_years(),
+        square_off=timedelta(minutes=current.square_off),
+        no_auction=current.no_auction,
+    )
 
 
 def pipeline(shared: Parts) -> Pipeline:
@@ -143,9 +149,9 @@ def listener(shared: Parts, sessions: Sessions) -> Listener:
 
     def guard_for(symbol: str) -> SymbolGuard:
         exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
-        today = days.session(exchange, days.today(exchange, now))
+        today = days.session(symbol, days.today(exchange, now))
         current = today if today is not None and now < today.closes + AFTER_CLOSE else None
-        return SymbolGuard(FeedPolicy(), current or days.next_session(exchange, now))
+        return SymbolGuard(FeedPolicy(), current or days.next_session(symbol, now))
 
     heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)

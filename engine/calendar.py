@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import holidays
 
-from engine.domain.strategy import Session
+from engine.domain.strategy import SQUARE_OFF, Session, UnconfirmedYear
 
 #: Exchange -> the zone its wall times are meant in.
 ZONES: dict[str, ZoneInfo] = {"NSE": ZoneInfo("Asia/Kolkata"), "BSE": ZoneInfo("Asia/Kolkata")}
@@ -30,12 +30,18 @@ class Hours:
     since: date
     opens: time
     closes: time
+    #: Where it ends for a symbol with a closing auction, in which no stop works; None where there is no such auction.
+    auction: time | None = None
 
 
 #: Regular hours, the newest last; a change of hours is a row, so that older dates replay with theirs.
 #: The first row is right from 2010-10-18 on; nothing older can be replayed.
 REGULAR_HOURS: dict[str, tuple[Hours, ...]] = {
-    exchange: (Hours(date.min, time(9, 15), time(15, 30)),) for exchange in ZONES
+    exchange: (
+        Hours(date.min, time(9, 15), time(15, 30)),
+        Hours(date(2026, 8, 3), time(9, 15), time(15, 30), auction=time(15, 15)),
+    )
+    for exchange in ZONES
 }
 
 
@@ -95,24 +101,25 @@ class UnknownExchange(ValueError):
         super().__init__(f"{exchange} is not an exchange this engine knows; known are {', '.join(ZONES)}")
 
 
-class UnconfirmedYear(ValueError):
-    """Raised when a date's year has holidays nobody has confirmed; guessing could trade on a closed day."""
-
-    def __init__(self, exchange: str, year: int) -> None:
-        super().__init__(
-            f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
-            f"then confirm the year"
-        )
-        self.exchange = exchange
-        self.year = year
-
-
 class Calendar:
-    """Sessions of the exchanges. Later `overrides` outrank earlier ones and all outrank the built-in ones."""
+    """Sessions of the exchanges. Later `overrides` outrank earlier ones and all outrank the built-in ones.
 
-    def __init__(self, overrides: Iterable[Override] = (), confirmed: Iterable[tuple[str, int]] = ()) -> None:
+    A place is an exchange ("NSE"), or a symbol of it ("NSE:INFY"), whose continuous trading may end earlier.
+    """
+
+    def __init__(
+        self,
+        overrides: Iterable[Override] = (),
+        confirmed: Iterable[tuple[str, int]] = (),
+        *,
+        square_off: timedelta = SQUARE_OFF,
+        no_auction: Iterable[str] = (),
+    ) -> None:
+        """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
         self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
         self._confirmed = BUILT_IN_CONFIRMED | frozenset(confirmed)
+        self._square_off = square_off
+        self._no_auction = frozenset(no_auction)
 
     def today(self, exchange: str, now: datetime) -> date:
         """The date at `exchange` when it is `now` (aware)."""
@@ -122,8 +129,9 @@ class Calendar:
         """The instant of `wall` on `day` at `exchange`, aware UTC."""
         return datetime.combine(day, wall, _zone(exchange)).astimezone(UTC)
 
-    def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed; raises UnconfirmedYear, UnknownExchange."""
+    def session(self, place: str, day: date) -> Session | None:
+        """The session of `day` at `place`, None where it is closed; raises UnconfirmedYear, UnknownExchange."""
+        exchange = place.partition(":")[0]
         override = self._overrides.get((exchange, day))
         if override is not None:
             return self._between(exchange, day, override.opens, override.closes)
@@ -133,13 +141,14 @@ class Calendar:
         if day.weekday() >= _SATURDAY or day in _holidays(exchange, day.year):
             return None
         hours = next(each for each in reversed(REGULAR_HOURS[exchange]) if each.since <= day)
-        return self._between(exchange, day, hours.opens, hours.closes)
+        has_auction = hours.auction is not None and place != exchange and not {place, exchange} & self._no_auction
+        return self._between(exchange, day, hours.opens, hours.auction if has_auction else hours.closes)
 
-    def next_session(self, exchange: str, after: datetime) -> Session:
+    def next_session(self, place: str, after: datetime) -> Session:
         """The session under way at `after` (aware), else the next to open; raises UnconfirmedYear where unknown."""
-        day = self.today(exchange, after)
+        day = self.today(place.partition(":")[0], after)
         while True:
-            session = self.session(exchange, day)
+            session = self.session(place, day)
             if session is not None and session.closes >= after:
                 return session
             day += timedelta(days=1)
@@ -147,14 +156,16 @@ class Calendar:
     def _between(self, exchange: str, day: date, opens: time | None, closes: time | None) -> Session | None:
         if opens is None or closes is None:
             return None
-        return Session(day, self.to_utc(exchange, day, opens), self.to_utc(exchange, day, closes))
+        opens_at, closes_at = self.to_utc(exchange, day, opens), self.to_utc(exchange, day, closes)
+        return Session(day, opens_at, closes_at, max(opens_at, closes_at - self._square_off))
 
 
 class AlwaysOpenCalendar(Calendar):
     """Every date is one session from midnight to midnight at the exchange: for paper trading at any hour."""
 
-    def session(self, exchange: str, day: date) -> Session:
-        """The whole of `day`; never None."""
+    def session(self, place: str, day: date) -> Session:
+        """The whole of `day`; never None, and nothing is squared off."""
+        exchange = place.partition(":")[0]
         return Session(day, self.to_utc(exchange, day, time.min), self.to_utc(exchange, day, time.max))
 
 

@@ -44,8 +44,8 @@ class Durable(Protocol):
 class Calendar(Protocol):
     """Which sessions there are."""
 
-    def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed."""
+    def session(self, place: str, day: date) -> Session | None:
+        """The session of `day` at an exchange, or of a symbol of it; None where it is closed."""
 
     def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
         """The instant of an exchange's wall time."""
@@ -170,7 +170,7 @@ class Recoverer:
         today = self._calendar.today(exchange, now.market)
         if run.held <= 0 or run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
-        session = self._calendar.session(exchange, today)
+        session = self._calendar.session(run.strategy.symbol, today)
         if session is not None and session.contains(now.market):
             self._store.prolong(run.id, session.closes, now.real)
             self._prolonged[run.id] = today
@@ -195,7 +195,7 @@ class Recoverer:
 
     def _new_run(self, strategy: Strategy, day: date) -> Run | None:
         exchange = strategy.symbol.split(":")[0]
-        session = self._calendar.session(exchange, day)
+        session = self._calendar.session(strategy.symbol, day)
         if session is None or (strategy.trading_date is None and self._clock.now().market > session.closes):
             # Without a date of its own it is meant for the next session, not for the one that is over.
             return None
@@ -210,7 +210,7 @@ class Recoverer:
             id=RunId(strategy.id, day),
             strategy=strategy,
             buy_at=self._calendar.to_utc(exchange, day, strategy.buy_time),
-            sell_at=self._calendar.to_utc(exchange, day, strategy.sell_time),
+            sell_at=min(self._calendar.to_utc(exchange, day, strategy.sell_time), session.last_sale(strategy.product)),
             closes_at=session.closes,
             stop_units=to_units(strategy.stop_loss, instrument.scale),
         )
