@@ -3,7 +3,7 @@
 Pure but for the `holidays` package; the operator's overrides and confirmed years are passed in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -19,6 +19,9 @@ ZONES: dict[str, ZoneInfo] = {"NSE": ZoneInfo("Asia/Kolkata"), "BSE": ZoneInfo("
 
 #: Both exchanges publish one list of trading holidays.
 _HOLIDAY_CODE = {"NSE": "XNSE", "BSE": "XNSE"}
+
+#: How `holidays` marks a date that hangs on a moon nobody has seen yet; the exchange's may be a day off.
+_ESTIMATED = "(estimated)"
 
 _SATURDAY = 5
 
@@ -94,6 +97,22 @@ BUILT_IN_CONFIRMED: frozenset[tuple[str, int]] = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Holiday:
+    """A date without trading, as the list has it; `is_estimated` where only the exchange's circular tells the date."""
+
+    date: date
+    name: str
+    is_estimated: bool
+
+
+class UnlistedYear(UnconfirmedYear):
+    """Raised when `holidays` has nothing for a year: that is no list of no holidays, and nobody can confirm it."""
+
+    def __init__(self, exchange: str, year: int) -> None:
+        super().__init__(exchange, year, f"no holidays of {exchange} in {year} are known to the `holidays` package")
+
+
 class UnknownExchange(ValueError):
     """Raised when an exchange is named that no zone is known for."""
 
@@ -117,7 +136,7 @@ class Calendar:
     ) -> None:
         """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
         self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
-        self._confirmed = BUILT_IN_CONFIRMED | frozenset(confirmed)
+        self._operators_years = frozenset(confirmed)
         self._square_off = square_off
         self._no_auction = frozenset(no_auction)
 
@@ -136,7 +155,7 @@ class Calendar:
         if override is not None:
             return self._between(exchange, day, override.opens, override.closes)
         _zone(exchange)
-        if (exchange, day.year) not in self._confirmed:
+        if not self._is_certain(exchange, day):
             raise UnconfirmedYear(exchange, day.year)
         if day.weekday() >= _SATURDAY or day in _holidays(exchange, day.year):
             return None
@@ -152,6 +171,22 @@ class Calendar:
             if session is not None and session.closes >= after:
                 return session
             day += timedelta(days=1)
+
+    def note(self, exchange: str, day: date) -> str:
+        """What is special about `day`: whose word it is, or the holiday; "" on any other day. Certain or not."""
+        override = self._overrides.get((exchange, day))
+        if override is not None:
+            return override.note or override.kind.value
+        holiday = _holidays(exchange, day.year).get(day)
+        return holiday.name if holiday else "weekend" if day.weekday() >= _SATURDAY else ""
+
+    def _is_certain(self, exchange: str, day: date) -> bool:
+        """Whether it is known that `day` is, or is not, a holiday; raises UnlistedYear."""
+        holiday = _holidays(exchange, day.year).get(day)
+        if (exchange, day.year) in self._operators_years:
+            return True
+        # What was compared with the circular had no estimated day: this one came with another list.
+        return (exchange, day.year) in BUILT_IN_CONFIRMED and not (holiday and holiday.is_estimated)
 
     def _between(self, exchange: str, day: date, opens: time | None, closes: time | None) -> Session | None:
         if opens is None or closes is None:
@@ -176,6 +211,15 @@ def _zone(exchange: str) -> ZoneInfo:
         raise UnknownExchange(exchange) from None
 
 
+def listed_holidays(exchange: str, year: int) -> Sequence[Holiday]:
+    """The holidays of `year` as the package lists them, in order; raises UnlistedYear, UnknownExchange."""
+    _zone(exchange)
+    return sorted(_holidays(exchange, year).values(), key=lambda each: each.date)
+
+
 @lru_cache(maxsize=64)
-def _holidays(exchange: str, year: int) -> frozenset[date]:
-    return frozenset(holidays.financial_holidays(_HOLIDAY_CODE[exchange], years=year))
+def _holidays(exchange: str, year: int) -> Mapping[date, Holiday]:
+    listed = holidays.financial_holidays(_HOLIDAY_CODE[exchange], years=year, language="en_US")
+    if not listed:
+        raise UnlistedYear(exchange, year)
+    return {day: Holiday(day, name, _ESTIMATED in name) for day, name in listed.items()}

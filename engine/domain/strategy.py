@@ -77,9 +77,10 @@ class Session:
 class UnconfirmedYear(ValueError):
     """Raised when a date's year has holidays nobody has confirmed; guessing could trade on a closed day."""
 
-    def __init__(self, exchange: str, year: int) -> None:
+    def __init__(self, exchange: str, year: int, problem: str = "") -> None:
         super().__init__(
-            f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
+            problem
+            or f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
             f"then `engine calendar confirm {exchange} {year}`"
         )
         self.exchange = exchange

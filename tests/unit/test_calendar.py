@@ -1,5 +1,6 @@
 """The market calendar against dates known from the exchange's circulars."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from engine.calendar import (
     Override,
     OverrideKind,
     UnknownExchange,
+    UnlistedYear,
+    listed_holidays,
 )
 from engine.domain.orders import Product
 from engine.domain.strategy import UnconfirmedYear
@@ -177,3 +180,26 @@ def test_an_unknown_exchange_is_named() -> None:
 
 def test_the_date_at_the_exchange_is_not_the_utc_date() -> None:
     assert Calendar().today("NSE", datetime(2026, 1, 5, 19, 0, tzinfo=UTC)) == date(2026, 1, 6)
+
+
+def test_an_estimated_day_needs_an_operators_word_even_in_a_confirmed_year(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated = date(2026, 5, 28)
+    listed = {each.date: each for each in listed_holidays("NSE", 2026)}
+    listed[estimated] = replace(listed[estimated], is_estimated=True)
+    monkeypatch.setattr("engine.calendar._holidays", lambda _exchange, _year: listed)
+    with pytest.raises(UnconfirmedYear):
+        Calendar().session("NSE", estimated)
+    assert Calendar().session("NSE", date(2026, 5, 29)) is not None
+    assert Calendar(confirmed=[("NSE", 2026)]).session("NSE", estimated) is None
+
+
+def test_estimated_days_are_told_apart() -> None:
+    marked = {each.name: each.is_estimated for each in listed_holidays("NSE", 2027)}
+    assert marked["Eid al-Fitr (estimated)"]
+    assert not marked["Republic Day"]
+    assert not any(each.is_estimated for year in (2021, 2026) for each in listed_holidays("NSE", year))
+
+
+def test_a_year_without_data_is_an_error_even_if_somebody_confirmed_it() -> None:
+    with pytest.raises(UnlistedYear, match="no holidays of NSE are known for 2000"):
+        Calendar(confirmed=[("NSE", 2000)]).session("NSE", date(2000, 1, 3))
