@@ -135,10 +135,14 @@ class Calendar:
         no_auction: Iterable[str] = (),
     ) -> None:
         """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
-        self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
-        self._operators_years = frozenset(confirmed)
         self._square_off = square_off
         self._no_auction = frozenset(no_auction)
+        self.learn(overrides, confirmed)
+
+    def learn(self, overrides: Iterable[Override], confirmed: Iterable[tuple[str, int]]) -> None:
+        """Take the operator's word as it now is, in the place of what it was."""
+        self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
+        self._operators_years = frozenset(confirmed)
 
     def today(self, exchange: str, now: datetime) -> date:
         """The date at `exchange` when it is `now` (aware)."""

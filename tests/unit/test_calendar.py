@@ -201,5 +201,5 @@ def test_estimated_days_are_told_apart() -> None:
 
 
 def test_a_year_without_data_is_an_error_even_if_somebody_confirmed_it() -> None:
-    with pytest.raises(UnlistedYear, match="no holidays of NSE are known for 2000"):
+    with pytest.raises(UnlistedYear, match="no holidays of NSE in 2000"):
         Calendar(confirmed=[("NSE", 2000)]).session("NSE", date(2000, 1, 3))
