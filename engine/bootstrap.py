@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, partial
 
 from cryptography.fernet import Fernet
@@ -18,6 +19,7 @@ from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import BatchPublisher, CeleryPublisher
 from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.strategy import Session, UnconfirmedYear
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
@@ -25,6 +27,7 @@ from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import Broker, Log
 from engine.recovery import Durable, EpochKeeper, Recoverer
+from engine.rescheduling import Rescheduler
 from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
@@ -127,7 +130,18 @@ def calendar(current: Settings, sessions: Sessions) -> Calendar:
     """Which sessions there are, with the operator's word on them."""
     table = CalendarTable(sessions)
     kind = AlwaysOpenCalendar if current.calendar is CalendarKind.ALWAYS_OPEN else Calendar
-    return kind(table.overrides(), table.confirmed_years())
+    return kind(
+        table.overrides(),
+        table.confirmed_years(),
+        square_off=timedelta(minutes=current.square_off),
+        no_auction=current.no_auction,
+    )
+
+
+def relearn(days: Calendar, sessions: Sessions) -> None:
+    """Read the operator's word on the calendar again."""
+    table = CalendarTable(sessions)
+    days.learn(table.overrides(), table.confirmed_years())
 
 
 def pipeline(shared: Parts) -> Pipeline:
@@ -136,15 +150,19 @@ def pipeline(shared: Parts) -> Pipeline:
     return Pipeline(shared.store, actions, shared.clock, shared.publisher, shared.policy, shared.log)
 
 
-def listener(shared: Parts, sessions: Sessions) -> Listener:
+def listener(shared: Parts, days: Calendar) -> Listener:
     """The market listener, judging ticks by today's session."""
-    days = calendar(shared.settings, sessions)
 
     def guard_for(symbol: str) -> SymbolGuard:
         exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
-        today = days.session(exchange, days.today(exchange, now))
-        current = today if today is not None and now < today.closes + AFTER_CLOSE else None
-        return SymbolGuard(FeedPolicy(), current or days.next_session(exchange, now))
+        day = days.today(exchange, now)
+        try:
+            today = days.session(symbol, day)
+            current = today if today is not None and now < today.closes + AFTER_CLOSE else None
+            return SymbolGuard(FeedPolicy(), current or days.next_session(symbol, now))
+        except UnconfirmedYear:
+            # Nobody knows whether it is traded: no tick is believed. Whoever arms tells the operator.
+            return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
     heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
@@ -172,7 +190,12 @@ def recoverer_lock(current: Settings) -> AdvisoryLock:
     return AdvisoryLock(open_database(current.database_url, pool_size=1), RECOVERER_LOCK)
 
 
-def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
+def rescheduler(shared: Parts, sessions: Sessions, days: Calendar) -> Rescheduler:
+    """What makes runs follow their session where it changes."""
+    return Rescheduler(DurableState(sessions), shared.store, shared.timers, days, shared.clock, shared.log)
+
+
+def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
     durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all())
     epoch: EpochKeeper = shared.epoch
@@ -182,7 +205,7 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
         tapped(shared.gate, "epoch", epoch),
         shared.brokers,
         shared.timers,
-        calendar(shared.settings, sessions),
+        days,
         shared.clock,
         shared.settings.deployment,
         max(broker.profile.settles_after for broker in BROKERS.values()),

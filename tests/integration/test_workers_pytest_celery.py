@@ -245,7 +245,7 @@ def test_workers_go_on_after_their_redis_was_killed_and_recovered(
     assert Accounts(sessions).add(account) == 1
     held = stored(desk, sessions)
     shared = desk.parts
-    real, recoverer = shared.real, bootstrap.recoverer(shared, sessions)
+    real, recoverer = shared.real, bootstrap.recoverer(shared, sessions, bootstrap.calendar(shared.settings, sessions))
 
     def recover() -> None:
         recoverer.open(real.now, real.sleep_until)
