@@ -216,7 +216,7 @@ def sweeper(celery_broker_cluster: CeleryBrokerCluster, tmp_path: Path) -> Itera
 
 
 @pytest.mark.slow
-@workers(ORDERS)
+@workers(ORDERS, MAINTENANCE)
 def test_what_a_killed_worker_took_along_is_repeated_and_its_order_sent_once(
     celery_setup: CeleryTestSetup, desk: Desk, sweeper: ProcessContainer
 ) -> None:
