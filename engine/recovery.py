@@ -5,15 +5,17 @@ One recoverer at a time. It creates state and never executes: the claim admits o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from engine import lifecycle
 from engine.domain.broker import BookEntry, BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
-from engine.domain.strategy import Session, Strategy
+from engine.domain.schedule import Times, fit, moved_alert
+from engine.domain.strategy import Session, Strategy, UnconfirmedYear
 from engine.domain.ticks import to_units
-from engine.ports import AccountState, Armed, Brokers, Clock, Log, Store, Timers
+from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
 
 
 class Durable(Protocol):
@@ -39,19 +41,6 @@ class Durable(Protocol):
 
     def drain(self, epoch: int) -> None:
         """Store what the ledger's stream still holds, as the drainer of `epoch`."""
-
-
-class Calendar(Protocol):
-    """Which sessions there are."""
-
-    def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed."""
-
-    def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
-        """The instant of an exchange's wall time."""
-
-    def today(self, exchange: str, now: datetime) -> date:
-        """The date at the exchange."""
 
 
 class EpochKeeper(Protocol):
@@ -111,6 +100,8 @@ class Recoverer:
         self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
         #: Accounts whose broker did not answer in this pass.
         self._unlisted: set[int] = set()
+        #: Years and strategies somebody was told of: they wait for an operator, or for another session.
+        self._told: set[object] = set()
 
     def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
         """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
@@ -172,8 +163,8 @@ class Recoverer:
         today = self._calendar.today(exchange, now.market)
         if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
-        session = self._calendar.session(exchange, today)
-        if session is not None and session.contains(now.market):
+        session = self._session(run.strategy.symbol, today)
+        if isinstance(session, Session) and session.contains(now.market):
             self._store.prolong(run.id, session.closes, now.real)
             self._prolonged[run.id] = today
             self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
@@ -189,20 +180,17 @@ class Recoverer:
 
     def _arm(self, run: Run) -> bool:
         now = self._clock.now()
-        armed = self._store.arm(run, now.real if run.dirty else now.when(run.buy_at), buying=bool(run.orders))
+        at_once = run.dirty or Times.of(run).is_canceled
+        armed = self._store.arm(run, now.real if at_once else now.when(run.buy_at), buying=bool(run.orders))
         if armed is Armed.ENDED:
             return False
         self._timers.schedule(run, now)
         return True
 
     def _new_run(self, strategy: Strategy, day: date) -> Run | None:
-        exchange = strategy.symbol.split(":")[0]
-        session = self._calendar.session(exchange, day)
-        if session is None or (strategy.trading_date is None and self._clock.now().market > session.closes):
-            # Without a date of its own it is meant for the next session, not for the one that is over.
-            return None
-        listed = self._listed(strategy.account_id, exchange)
-        if listed is None:
+        times = self._times(strategy, day)
+        listed = self._listed(strategy.account_id, strategy.symbol.split(":")[0]) if times is not None else None
+        if times is None or listed is None:
             return None
         instrument = listed.get(strategy.symbol)
         if instrument is None:
@@ -211,11 +199,52 @@ class Recoverer:
         return Run(
             id=RunId(strategy.id, day),
             strategy=strategy,
-            buy_at=self._calendar.to_utc(exchange, day, strategy.buy_time),
-            sell_at=self._calendar.to_utc(exchange, day, strategy.sell_time),
-            closes_at=session.closes,
+            buy_at=times.buy_at,
+            sell_at=times.sell_at,
+            closes_at=times.closes_at,
             stop_units=to_units(strategy.stop_loss, instrument.scale),
         )
+
+    def _times(self, strategy: Strategy, day: date) -> Times | None:
+        """When `strategy` trades on `day`; None where it does not.
+
+        A session that changed since it was stored moves it, or cancels it: one with a date of its own gets a run
+        that can buy nothing, and is told of as that ends; one without is meant for the next session it fits.
+        """
+        exchange = strategy.symbol.split(":")[0]
+        session = self._session(strategy.symbol, day)
+        if isinstance(session, UnconfirmedYear):
+            return None
+        walls = (strategy.buy_time, strategy.sell_time)
+        buy_at, sell_at = (self._calendar.to_utc(exchange, day, wall) for wall in walls)
+        times = fit(strategy, session, buy_at, sell_at)
+        if strategy.trading_date is None:
+            if session is None or self._clock.now().market > session.closes:
+                # It is meant for the next session, not for the one that is over.
+                return None
+            if times.is_canceled:
+                waits = Alert(
+                    "warning", "waits", f"{strategy.name}: its times are outside the session of {day}; it waits"
+                )
+                self._tell((strategy.id, day), strategy.tenant, waits)
+                return None
+        for alert in moved_alert(strategy, Times(buy_at, sell_at, times.closes_at), times):
+            self._tell((strategy.id, day), strategy.tenant, alert)
+        return times
+
+    def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
+        """The symbol's session of `day`, None where it is closed, or why nobody knows, which an operator is told."""
+        try:
+            return self._calendar.session(symbol, day)
+        except UnconfirmedYear as error:
+            self._tell((error.exchange, error.year), "", Alert("critical", "year_unconfirmed", str(error)))
+            return error
+
+    def _tell(self, what: object, tenant: str, alert: Alert) -> None:
+        """Record `alert`, once in this process for each `what`."""
+        if what not in self._told:
+            self._store.alert(tenant, alert)
+            self._told.add(what)
 
     def _listed(self, account_id: int, exchange: str) -> Mapping[str, Instrument] | None:
         """What an account can trade, None while that cannot be read; every account of one broker lists the same."""

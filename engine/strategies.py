@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from engine.calendar import Calendar, UnconfirmedYear
+from engine.calendar import Calendar
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
-from engine.domain.strategy import AbortPolicy, Session, Strategy, problems
+from engine.domain.strategy import AbortPolicy, Session, Strategy, UnconfirmedYear, problems
 
 #: The largest quantity taken for meant, units, and the dearest price, money a unit.
 MAX_QUANTITY = 10_000_000
@@ -242,7 +242,7 @@ def check(
     wrong: list[str] = []
     for draft in drafts:
         exchange, day = draft.exchange, draft.trading_date or trading_date
-        session = session_of(exchange, day)
+        session = session_of(draft.symbol, day)
         if isinstance(session, str):
             wrong.append(f"{draft.where}: trading_date: {session}")
             continue
@@ -252,10 +252,10 @@ def check(
     return wrong
 
 
-def _session(calendar: Calendar, exchange: str, day: date) -> Session | str:
+def _session(calendar: Calendar, symbol: str, day: date) -> Session | str:
     """The session of `day`, or why there is none."""
     try:
-        return calendar.session(exchange, day) or f"{day} is not a trading day of {exchange}"
+        return calendar.session(symbol, day) or f"{day} is not a trading day of {symbol.partition(':')[0]}"
     except UnconfirmedYear as error:
         return str(error)
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from engine.calendar import Calendar
+from engine.calendar import Calendar, Override, OverrideKind
 from engine.domain.broker import BookEntry, Instrument
 from engine.domain.moment import Moment
 from engine.domain.orders import OrderStatus
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
+from engine.domain.schedule import Times
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Armed
 from engine.recovery import Recoverer
@@ -112,3 +114,50 @@ def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int
     recoverer.arm()
     recoverer.arm()
     assert prolonged == [(left.id, datetime(2026, 1, 6, 10, tzinfo=UTC))] * sessions
+
+
+CLOSED = Override("NSE", TODAY, OverrideKind.CLOSED)
+EVENING_ONLY = Override("NSE", TODAY, OverrideKind.SPECIAL, time(18), time(19))
+SHORT = Override("NSE", TODAY, OverrideKind.SPECIAL, time(9, 15), time(12, 12))
+NEXT_YEAR = datetime(2027, 1, 4, 4, tzinfo=UTC)
+
+
+def _utc(hour: int, minute: int = 0) -> datetime:
+    return Calendar().to_utc("NSE", TODAY, time(hour, minute))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trading_date", "now", "times", "told"),
+    [
+        ([], TODAY, MORNING, Times(_utc(10), _utc(15), _utc(15, 30)), []),
+        ([SHORT], TODAY, MORNING, Times(_utc(10), _utc(12), _utc(12, 12)), ["moved"]),
+        ([SHORT], None, MORNING, Times(_utc(10), _utc(12), _utc(12, 12)), ["moved"]),
+        # Its own date is gone: it gets a run that ends as missed, and is told of then.
+        ([CLOSED], TODAY, MORNING, Times(_utc(10), _utc(15), _utc(10)), []),
+        ([EVENING_ONLY], TODAY, MORNING, Times(_utc(10), _utc(15), _utc(10)), []),
+        # Without a date it waits for a session it fits.
+        ([CLOSED], None, MORNING, None, []),
+        ([EVENING_ONLY], None, MORNING, None, ["waits"]),
+        # Nobody knows whether it is a trading day: it waits for the operator's word.
+        ([], None, NEXT_YEAR, None, ["year_unconfirmed"]),
+        ([], NEXT_YEAR.date(), NEXT_YEAR, None, ["year_unconfirmed"]),
+    ],
+)
+def test_a_session_that_changed_before_arming_moves_or_cancels_and_somebody_is_told(
+    overrides: list[Override], trading_date: date | None, now: datetime, times: Times | None, told: list[str]
+) -> None:
+    alerts: list[Alert] = []
+    strategy = Strategy(
+        1, "first", "acme", 1, "NSE:INFY", 10, time(10), time(15), Decimal(1500), trading_date=trading_date
+    )
+    database: Any = Database(strategy)
+    store: Any = SimpleNamespace(write_account=lambda _account: None, alert=lambda _tenant, alert: alerts.append(alert))
+    brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
+    clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
+    recoverer = Recoverer(
+        database, store, store, brokers, store, Calendar(overrides), clock, "EE", timedelta(0), lambda *_, **__: None
+    )
+    recoverer.arm()
+    recoverer.arm()
+    assert [Times.of(each) for each in database.created[:1]] == ([times] if times else [])
+    assert [alert.code for alert in alerts] == told
