@@ -16,10 +16,9 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 worker_consumer = "tasks.consumer:PromptConsumer"
 broker_transport_options = {
-    # Redelivery after a kill within seconds; every task ends well inside it.
-    "visibility_timeout": 30,
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
+    # A message lost with its worker is repeated by the sweeper within two seconds; the transport's own bookkeeping
+    # takes two round trips a message and brings it back after a timeout.
+    "ack_emulation": False,
     "priority_steps": PRIORITY_STEPS,
     "sep": ":",
     "queue_order_strategy": "priority",
@@ -58,22 +57,21 @@ task_serializer = "json"
 enable_utc = True
 timezone = "UTC"
 
-task_acks_late = True
-task_reject_on_worker_lost = True
 # A second publish would be a second message: the sweeper repeats what was not published.
 task_publish_retry = False
 task_ignore_result = True
 task_store_errors_even_if_ignored = False
-worker_prefetch_multiplier = 4
+# Everything is taken off the queue at once: `tasks.lane` puts it in order, exits before entries.
+worker_prefetch_multiplier = 0
 worker_hijack_root_logger = False
 worker_send_task_events = True
 task_send_sent_event = False
 
-beat_scheduler = "redbeat.RedBeatScheduler"
-#: A timer saved 200 ms before its time is still honoured, seconds.
-beat_max_loop_interval = 0.1
+beat_scheduler = "tasks.beat:Beat"
+#: Buckets of timers are fired seconds ahead; a beat that has just taken over looks as soon, seconds.
+beat_max_loop_interval = 0.5
 redbeat_key_prefix = "redbeat:"
 redbeat_redis_url = broker_url
 redbeat_redis_options = {"socket_timeout": 5, "socket_keepalive": True, "health_check_interval": 5}
-#: Longer than the longest tick of a herd, or beat loses its own lock, seconds.
-redbeat_lock_timeout = 30
+# Of several beats one fires: `tasks.beat` keeps the lock.
+redbeat_lock_key = None

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import requests
@@ -88,6 +90,29 @@ def outcome_of(error: Exception, written: bool) -> Outcome:
         if kind in OUTCOMES:
             return OUTCOMES[kind]
     return Outcome.TIMEOUT
+
+
+class Dated(NamedTuple):
+    """The time a broker's server put on an answer, whole seconds, and when it came (`time.monotonic`)."""
+
+    date: datetime
+    heard_at: float
+
+
+#: The newest of them, of whichever broker: all of them keep the market's time.
+_newest: list[Dated] = []
+
+
+def newest_date() -> Dated | None:
+    """The last time a broker told; None before the first answer."""
+    return _newest[-1] if _newest else None
+
+
+def _note_time(header: str) -> None:
+    try:
+        _newest[:] = [Dated(parsedate_to_datetime(header), time.monotonic())]
+    except (ValueError, TypeError):
+        return  # No date, or none that can be read, says nothing.
 
 
 class _Sending(threading.local):
@@ -178,6 +203,7 @@ class Line:
         try:
             # The adapter itself: Session.send adds cookies, redirects and netrc, half the cost of an order.
             response = self._adapter.send(self._prepare(method, path, form), timeout=self._timeout)
+            _note_time(response.headers.get("Date", ""))
             return Answer(response.status_code, response.content, response.headers)
         except NotPermitted:
             return Failure(Outcome.SERVER_DOWN, "not sent: the permission to send had ended")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from broker_connector.registry import Credentials, connect
-from engine.calendar import Calendar, UnconfirmedYear
+from engine.calendar import Calendar
 from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
-from engine.domain.strategy import Strategy
+from engine.domain.strategy import Strategy, UnconfirmedYear
 from engine.strategies import Draft, StrategyFileError, check, first_date
 from models.database import Sessions
 from models.repositories.accounts import Account, Accounts

@@ -2,9 +2,9 @@
 
 import threading
 from dataclasses import dataclass
-from functools import partial
+from datetime import timedelta
+from functools import cache, partial
 
-from celery.signals import after_task_publish, before_task_publish
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
@@ -12,13 +12,14 @@ from broker_connector.registry import BROKERS
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
-from engine.chaos.points import around
 from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
+from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import CeleryPublisher
+from engine.dispatch import BatchPublisher, CeleryPublisher
 from engine.domain.action import Policy
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.strategy import Session, UnconfirmedYear
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
@@ -26,11 +27,12 @@ from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import Broker, Log
 from engine.recovery import Durable, EpochKeeper, Recoverer
+from engine.rescheduling import Rescheduler
 from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
-from engine.schedule import RedBeatTimers
+from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
 from models.database import Sessions, open_database, sessions_of
 from models.durable import DurableState
@@ -77,8 +79,8 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     redis = connect(current.redis_url)
     epoch = EpochGuard(redis)
     gate = Gate.of(current.kill_points, process)
-    store = tapped(gate, "store", RedisStore(redis, epoch))
     real = RealTime()
+    store = tapped(gate, "store", RedisStore(redis, epoch, real.now))
     publisher = tapped(gate, "publisher", CeleryPublisher(app, log))
 
     def around_broker(broker: Broker) -> Broker:
@@ -93,7 +95,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         clock=market_clock(current, real, redis),
         brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
         publisher=publisher,
-        timers=tapped(gate, "timers", RedBeatTimers(app, publisher)),
+        timers=tapped(gate, "timers", RedBeatTimers(app, redis, publisher)),
         policy=current.policy(),
         log=log,
         gate=gate,
@@ -128,7 +130,18 @@ def calendar(current: Settings, sessions: Sessions) -> Calendar:
     """Which sessions there are, with the operator's word on them."""
     table = CalendarTable(sessions)
     kind = AlwaysOpenCalendar if current.calendar is CalendarKind.ALWAYS_OPEN else Calendar
-    return kind(table.overrides(), table.confirmed_years())
+    return kind(
+        table.overrides(),
+        table.confirmed_years(),
+        square_off=timedelta(minutes=current.square_off),
+        no_auction=current.no_auction,
+    )
+
+
+def relearn(days: Calendar, sessions: Sessions) -> None:
+    """Read the operator's word on the calendar again."""
+    table = CalendarTable(sessions)
+    days.learn(table.overrides(), table.confirmed_years())
 
 
 def pipeline(shared: Parts) -> Pipeline:
@@ -137,15 +150,19 @@ def pipeline(shared: Parts) -> Pipeline:
     return Pipeline(shared.store, actions, shared.clock, shared.publisher, shared.policy, shared.log)
 
 
-def listener(shared: Parts, sessions: Sessions) -> Listener:
+def listener(shared: Parts, days: Calendar) -> Listener:
     """The market listener, judging ticks by today's session."""
-    days = calendar(shared.settings, sessions)
 
     def guard_for(symbol: str) -> SymbolGuard:
         exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
-        today = days.session(exchange, days.today(exchange, now))
-        current = today if today is not None and now < today.closes + AFTER_CLOSE else None
-        return SymbolGuard(FeedPolicy(), current or days.next_session(exchange, now))
+        day = days.today(exchange, now)
+        try:
+            today = days.session(symbol, day)
+            current = today if today is not None and now < today.closes + AFTER_CLOSE else None
+            return SymbolGuard(FeedPolicy(), current or days.next_session(symbol, now))
+        except UnconfirmedYear:
+            # Nobody knows whether it is traded: no tick is believed. Whoever arms tells the operator.
+            return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
     heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
@@ -173,7 +190,12 @@ def recoverer_lock(current: Settings) -> AdvisoryLock:
     return AdvisoryLock(open_database(current.database_url, pool_size=1), RECOVERER_LOCK)
 
 
-def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
+def rescheduler(shared: Parts, sessions: Sessions, days: Calendar) -> Rescheduler:
+    """What makes runs follow their session where it changes."""
+    return Rescheduler(DurableState(sessions), shared.store, shared.timers, days, shared.clock, shared.log)
+
+
+def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
     durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all())
     epoch: EpochKeeper = shared.epoch
@@ -183,7 +205,7 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
         tapped(shared.gate, "epoch", epoch),
         shared.brokers,
         shared.timers,
-        calendar(shared.settings, sessions),
+        days,
         shared.clock,
         shared.settings.deployment,
         max(broker.profile.settles_after for broker in BROKERS.values()),
@@ -191,18 +213,26 @@ def recoverer(shared: Parts, sessions: Sessions) -> Recoverer:
     )
 
 
-def beat() -> Parts:
-    """What beat holds; it publishes through Celery itself, so its points are where Celery tells of it."""
-    shared = parts("beat")
-    if shared.gate is not None:
-        before, after = (partial(_reach, shared.gate, point) for point in around("beat", "publish"))
-        before_task_publish.connect(before, weak=False)
-        after_task_publish.connect(after, weak=False)
-    return shared
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a beat process holds."""
+
+    parts: Parts
+    buckets: Buckets
+    name: str
+
+    def announce(self) -> None:
+        """Leave a sign that this beat is ready."""
+        self.parts.announce(self.name)
 
 
-def _reach(gate: Gate, point: str, **_: object) -> None:
-    gate.reach(point)
+@cache
+def beat() -> Beat:
+    """This beat process's part of the engine."""
+    # Several may run, each under the name it has in the Procfile.
+    shared = parts(name := settings().process or "beat")
+    buckets = Buckets(shared.redis, BatchPublisher(app))
+    return Beat(shared, tapped(shared.gate, "buckets", buckets), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +248,8 @@ def remote(current: Settings, log: Log) -> Remote:
     """Compose what a command beside the engine needs; its queue is the one of `current`."""
     redis = connect(current.redis_url)
     publisher = CeleryPublisher(app_at(current.redis_url), log)
-    return Remote(RedisStore(redis, EpochGuard(redis)), publisher, RealTime())
+    real = RealTime()
+    return Remote(RedisStore(redis, EpochGuard(redis), real.now), publisher, real)
 
 
 def log_to_stdout(process: str) -> None:
@@ -232,6 +263,12 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+
+    def watch_clock(self) -> None:
+        """Look at other clocks now, and from now on every second."""
+        real, redis = self.parts.real, self.parts.redis
+        witnesses = {"the broker": partial(of_broker, real), "Redis": partial(of_redis, real, redis)}
+        ClockWatch(real, witnesses, self.parts.store, self.parts.log).start()
 
     def announce(self, name: str) -> None:
         """Leave a sign that the worker called `name` is ready."""

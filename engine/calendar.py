@@ -3,7 +3,7 @@
 Pure but for the `holidays` package; the operator's overrides and confirmed years are passed in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
@@ -12,13 +12,16 @@ from zoneinfo import ZoneInfo
 
 import holidays
 
-from engine.domain.strategy import Session
+from engine.domain.strategy import SQUARE_OFF, Session, UnconfirmedYear
 
 #: Exchange -> the zone its wall times are meant in.
 ZONES: dict[str, ZoneInfo] = {"NSE": ZoneInfo("Asia/Kolkata"), "BSE": ZoneInfo("Asia/Kolkata")}
 
 #: Both exchanges publish one list of trading holidays.
 _HOLIDAY_CODE = {"NSE": "XNSE", "BSE": "XNSE"}
+
+#: How `holidays` marks a date that hangs on a moon nobody has seen yet; the exchange's may be a day off.
+_ESTIMATED = "(estimated)"
 
 _SATURDAY = 5
 
@@ -30,12 +33,18 @@ class Hours:
     since: date
     opens: time
     closes: time
+    #: Where it ends for a symbol with a closing auction, in which no stop works; None where there is no such auction.
+    auction: time | None = None
 
 
 #: Regular hours, the newest last; a change of hours is a row, so that older dates replay with theirs.
 #: The first row is right from 2010-10-18 on; nothing older can be replayed.
 REGULAR_HOURS: dict[str, tuple[Hours, ...]] = {
-    exchange: (Hours(date.min, time(9, 15), time(15, 30)),) for exchange in ZONES
+    exchange: (
+        Hours(date.min, time(9, 15), time(15, 30)),
+        Hours(date(2026, 8, 3), time(9, 15), time(15, 30), auction=time(15, 15)),
+    )
+    for exchange in ZONES
 }
 
 
@@ -88,6 +97,22 @@ BUILT_IN_CONFIRMED: frozenset[tuple[str, int]] = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Holiday:
+    """A date without trading, as the list has it; `is_estimated` where only the exchange's circular tells the date."""
+
+    date: date
+    name: str
+    is_estimated: bool
+
+
+class UnlistedYear(UnconfirmedYear):
+    """Raised when `holidays` has nothing for a year: that is no list of no holidays, and nobody can confirm it."""
+
+    def __init__(self, exchange: str, year: int) -> None:
+        super().__init__(exchange, year, f"no holidays of {exchange} in {year} are known to the `holidays` package")
+
+
 class UnknownExchange(ValueError):
     """Raised when an exchange is named that no zone is known for."""
 
@@ -95,24 +120,29 @@ class UnknownExchange(ValueError):
         super().__init__(f"{exchange} is not an exchange this engine knows; known are {', '.join(ZONES)}")
 
 
-class UnconfirmedYear(ValueError):
-    """Raised when a date's year has holidays nobody has confirmed; guessing could trade on a closed day."""
-
-    def __init__(self, exchange: str, year: int) -> None:
-        super().__init__(
-            f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
-            f"then confirm the year"
-        )
-        self.exchange = exchange
-        self.year = year
-
-
 class Calendar:
-    """Sessions of the exchanges. Later `overrides` outrank earlier ones and all outrank the built-in ones."""
+    """Sessions of the exchanges. Later `overrides` outrank earlier ones and all outrank the built-in ones.
 
-    def __init__(self, overrides: Iterable[Override] = (), confirmed: Iterable[tuple[str, int]] = ()) -> None:
+    A place is an exchange ("NSE"), or a symbol of it ("NSE:INFY"), whose continuous trading may end earlier.
+    """
+
+    def __init__(
+        self,
+        overrides: Iterable[Override] = (),
+        confirmed: Iterable[tuple[str, int]] = (),
+        *,
+        square_off: timedelta = SQUARE_OFF,
+        no_auction: Iterable[str] = (),
+    ) -> None:
+        """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
+        self._square_off = square_off
+        self._no_auction = frozenset(no_auction)
+        self.learn(overrides, confirmed)
+
+    def learn(self, overrides: Iterable[Override], confirmed: Iterable[tuple[str, int]]) -> None:
+        """Take the operator's word as it now is, in the place of what it was."""
         self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
-        self._confirmed = BUILT_IN_CONFIRMED | frozenset(confirmed)
+        self._operators_years = frozenset(confirmed)
 
     def today(self, exchange: str, now: datetime) -> date:
         """The date at `exchange` when it is `now` (aware)."""
@@ -122,39 +152,59 @@ class Calendar:
         """The instant of `wall` on `day` at `exchange`, aware UTC."""
         return datetime.combine(day, wall, _zone(exchange)).astimezone(UTC)
 
-    def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed; raises UnconfirmedYear, UnknownExchange."""
+    def session(self, place: str, day: date) -> Session | None:
+        """The session of `day` at `place`, None where it is closed; raises UnconfirmedYear, UnknownExchange."""
+        exchange = place.partition(":")[0]
         override = self._overrides.get((exchange, day))
         if override is not None:
             return self._between(exchange, day, override.opens, override.closes)
         _zone(exchange)
-        if (exchange, day.year) not in self._confirmed:
+        if not self._is_certain(exchange, day):
             raise UnconfirmedYear(exchange, day.year)
         if day.weekday() >= _SATURDAY or day in _holidays(exchange, day.year):
             return None
         hours = next(each for each in reversed(REGULAR_HOURS[exchange]) if each.since <= day)
-        return self._between(exchange, day, hours.opens, hours.closes)
+        has_auction = hours.auction is not None and place != exchange and not {place, exchange} & self._no_auction
+        return self._between(exchange, day, hours.opens, hours.auction if has_auction else hours.closes)
 
-    def next_session(self, exchange: str, after: datetime) -> Session:
+    def next_session(self, place: str, after: datetime) -> Session:
         """The session under way at `after` (aware), else the next to open; raises UnconfirmedYear where unknown."""
-        day = self.today(exchange, after)
+        day = self.today(place.partition(":")[0], after)
         while True:
-            session = self.session(exchange, day)
+            session = self.session(place, day)
             if session is not None and session.closes >= after:
                 return session
             day += timedelta(days=1)
 
+    def note(self, exchange: str, day: date) -> str:
+        """What is special about `day`: whose word it is, or the holiday; "" on any other day. Certain or not."""
+        override = self._overrides.get((exchange, day))
+        if override is not None:
+            return override.note or override.kind.value
+        holiday = _holidays(exchange, day.year).get(day)
+        return holiday.name if holiday else "weekend" if day.weekday() >= _SATURDAY else ""
+
+    def _is_certain(self, exchange: str, day: date) -> bool:
+        """Whether it is known that `day` is, or is not, a holiday; raises UnlistedYear."""
+        holiday = _holidays(exchange, day.year).get(day)
+        if (exchange, day.year) in self._operators_years:
+            return True
+        # What was compared with the circular had no estimated day: this one came with another list.
+        return (exchange, day.year) in BUILT_IN_CONFIRMED and not (holiday and holiday.is_estimated)
+
     def _between(self, exchange: str, day: date, opens: time | None, closes: time | None) -> Session | None:
         if opens is None or closes is None:
             return None
-        return Session(day, self.to_utc(exchange, day, opens), self.to_utc(exchange, day, closes))
+        opens_at, closes_at = self.to_utc(exchange, day, opens), self.to_utc(exchange, day, closes)
+        return Session(day, opens_at, closes_at, max(opens_at, closes_at - self._square_off))
 
 
 class AlwaysOpenCalendar(Calendar):
     """Every date is one session from midnight to midnight at the exchange: for paper trading at any hour."""
 
-    def session(self, exchange: str, day: date) -> Session:
-        """The whole of `day`; never None."""
+    def session(self, place: str, day: date) -> Session:
+        """The whole of `day`; never None, and nothing is squared off."""
+        exchange = place.partition(":")[0]
         return Session(day, self.to_utc(exchange, day, time.min), self.to_utc(exchange, day, time.max))
 
 
@@ -165,6 +215,15 @@ def _zone(exchange: str) -> ZoneInfo:
         raise UnknownExchange(exchange) from None
 
 
+def listed_holidays(exchange: str, year: int) -> Sequence[Holiday]:
+    """The holidays of `year` as the package lists them, in order; raises UnlistedYear, UnknownExchange."""
+    _zone(exchange)
+    return sorted(_holidays(exchange, year).values(), key=lambda each: each.date)
+
+
 @lru_cache(maxsize=64)
-def _holidays(exchange: str, year: int) -> frozenset[date]:
-    return frozenset(holidays.financial_holidays(_HOLIDAY_CODE[exchange], years=year))
+def _holidays(exchange: str, year: int) -> Mapping[date, Holiday]:
+    listed = holidays.financial_holidays(_HOLIDAY_CODE[exchange], years=year, language="en_US")
+    if not listed:
+        raise UnlistedYear(exchange, year)
+    return {day: Holiday(day, name, _ESTIMATED in name) for day, name in listed.items()}

@@ -18,18 +18,33 @@ class RealTime:
     """UTC at start plus CLOCK_BOOTTIME since: no wall jump, no suspend, moves it."""
 
     def __init__(self) -> None:
-        self._started = datetime.now(UTC)
-        self._boot = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._anchor = _anchored()
+        #: Why it is not to be traded by, "" where it is: what others say of the time, see `engine.clockwatch`.
+        self.doubt = ""
 
     def now(self) -> datetime:
         """Real time, aware UTC."""
-        passed = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self._boot
-        return self._started + timedelta(microseconds=passed // 1000)
+        wall, boot = self._anchor
+        return wall + timedelta(microseconds=(time.clock_gettime_ns(time.CLOCK_BOOTTIME) - boot) // 1000)
+
+    @property
+    def wall_ahead(self) -> timedelta:
+        """How far the host's wall is ahead of it."""
+        return datetime.now(UTC) - self.now()
+
+    def follow_wall(self) -> None:
+        """Take the wall's time over, as at the start."""
+        self._anchor = _anchored()
 
     def sleep_until(self, real: datetime) -> None:
         """Return at `real`, never before it."""
         while (left := (real - self.now()).total_seconds()) > 0:
             time.sleep(left)
+
+
+def _anchored() -> tuple[datetime, int]:
+    """The wall, and CLOCK_BOOTTIME (ns) at that instant."""
+    return datetime.now(UTC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,7 @@ class MarketIsReal:
     def now(self) -> Moment:
         """This instant on both clocks, which agree."""
         now = self._real.now()
-        return Moment(now, now)
+        return Moment(now, now, is_trusted=not self._real.doubt)
 
     def sleep_until(self, real: datetime) -> None:
         """Return at real time `real`."""

@@ -4,9 +4,10 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from engine.domain.action import Policy
 
@@ -23,6 +24,14 @@ class CalendarKind(StrEnum):
 
     EXCHANGE = "exchange"
     ALWAYS_OPEN = "always_open"
+
+
+def _names(value: Any) -> Any:
+    """The names of a list written with commas."""
+    return frozenset(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_names)]
 
 
 class Settings(BaseSettings):
@@ -45,6 +54,12 @@ class Settings(BaseSettings):
     max_lateness: float = Field(default=30.0, gt=0)
     rest_limit: float = Field(default=30.0, gt=0)
     silence_limit: float = Field(default=5.0, gt=0)
+    #: Market minutes before its session's end at which an intraday position is sold: before your broker does it.
+    square_off: float = Field(default=12.0, gt=0, le=120)
+    #: Exchanges or symbols ("BSE,NSE:XYZ") without a closing auction; every other symbol stops trading before it.
+    no_auction: Names = frozenset()
+    #: What this process is called in the Procfile; whoever starts it from there says so.
+    process: str = ""
     #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.
     kill_points: Path | None = None
 
@@ -54,6 +69,7 @@ class Settings(BaseSettings):
             max_lateness=timedelta(seconds=self.max_lateness),
             rest_limit=timedelta(seconds=self.rest_limit),
             silence_limit=timedelta(seconds=self.silence_limit),
+            square_off=timedelta(minutes=self.square_off),
         )
 
 

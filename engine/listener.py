@@ -48,6 +48,11 @@ class Listener:
         overdue = [tick for guard in self._guards.values() for tick in guard.overdue(now)]
         return self._evaluate(overdue, now) if overdue or self._missed else 0
 
+    def follow(self) -> None:
+        """Judge every symbol by its session as the calendar now has it."""
+        for symbol, guard in self._guards.items():
+            guard.session = self._guard_for(symbol).session
+
     def refused(self) -> Counter[Refusal]:
         """How many ticks had no effect, by reason."""
         return sum((guard.refused for guard in self._guards.values()), Counter())

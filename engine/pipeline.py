@@ -19,7 +19,7 @@ from engine.ports import Clock, Holding, LockLost, Log, NoSlot, Note, Publisher,
 
 #: A wake-up this much too early waits for its time under the lock; an earlier one comes back by `due`.
 EARLY_BY = timedelta(milliseconds=200)
-#: A longer pause is no message: it would wait unacknowledged in a worker near the queue's visibility timeout.
+#: A longer pause is no message: it would only wait in a worker's memory.
 RETRY_BY_MESSAGE = timedelta(seconds=10)
 #: How long a run waits whose account has no slot for another call.
 PARKED = timedelta(milliseconds=200)

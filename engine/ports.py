@@ -5,7 +5,7 @@ Knows no adapter. Values that cross a port are the domain's.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Order
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
+from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 
 
@@ -268,6 +269,22 @@ class Clock(Protocol):
 
     def sleep_until(self, real: datetime) -> None:
         """Return at real time `real`, or at once where it has passed."""
+
+
+class Calendar(Protocol):
+    """Which sessions there are."""
+
+    def session(self, place: str, day: date) -> Session | None:
+        """The session of `day` at an exchange, or of a symbol of it; None where it is closed.
+
+        Raises UnconfirmedYear.
+        """
+
+    def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
+        """The instant of an exchange's wall time."""
+
+    def today(self, exchange: str, now: datetime) -> date:
+        """The date at the exchange."""
 
 
 class Brokers(Protocol):

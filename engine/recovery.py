@@ -5,7 +5,7 @@ One recoverer at a time. It creates state and never executes: the claim admits o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from engine import lifecycle
@@ -13,9 +13,10 @@ from engine.domain.broker import BookEntry, BrokerUnreachable, Instrument, Token
 from engine.domain.orders import Leg
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
-from engine.domain.strategy import Session, Strategy
+from engine.domain.schedule import Times, fit, moved_alert
+from engine.domain.strategy import Session, Strategy, UnconfirmedYear
 from engine.domain.ticks import to_units
-from engine.ports import AccountState, Armed, Brokers, Clock, Log, Store, Timers
+from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
 
 
 class Durable(Protocol):
@@ -41,19 +42,6 @@ class Durable(Protocol):
 
     def drain(self, epoch: int) -> None:
         """Store what the ledger's stream still holds, as the drainer of `epoch`."""
-
-
-class Calendar(Protocol):
-    """Which sessions there are."""
-
-    def session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`, None where the exchange is closed; ValueError where nobody has confirmed its year."""
-
-    def to_utc(self, exchange: str, day: date, wall: time) -> datetime:
-        """The instant of an exchange's wall time."""
-
-    def today(self, exchange: str, now: datetime) -> date:
-        """The date at the exchange."""
 
 
 class EpochKeeper(Protocol):
@@ -109,12 +97,12 @@ class Recoverer:
         self._armed: set[RunId] = set()
         #: The date a run that is left holding was last given a session of.
         self._prolonged: dict[RunId, date] = {}
-        #: What a human was told of: a strategy's date, or an exchange's, that could not be had.
-        self._told: set[tuple[str, date]] = set()
         #: By broker and exchange.
         self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
         #: Accounts whose broker did not answer in this pass.
         self._unlisted: set[int] = set()
+        #: Years and strategies somebody was told of: they wait for an operator, another session, or an earlier run.
+        self._told: set[object] = set()
 
     def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
         """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
@@ -176,8 +164,8 @@ class Recoverer:
         today = self._calendar.today(exchange, now.market)
         if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
-        session = self._session(exchange, today)
-        if session is not None and session.contains(now.market):
+        session = self._session(run.strategy.symbol, today)
+        if isinstance(session, Session) and session.contains(now.market):
             self._store.prolong(run.id, session.closes, now.real)
             self._prolonged[run.id] = today
             self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
@@ -198,25 +186,12 @@ class Recoverer:
         if earlier.held > 0 or earlier.live(Leg.ENTRY) or earlier.watched:
             strategy, holds = earlier.strategy, f"run {earlier.id}, which holds {earlier.held},"
             alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
-            self._tell_once((str(strategy.id), day), strategy.tenant, alert)
-
-    def _session(self, exchange: str, day: date) -> Session | None:
-        """The session of `day`; one that cannot be known is told of, and traded as little as one there is not."""
-        try:
-            return self._calendar.session(exchange, day)
-        except ValueError as error:
-            self._tell_once((exchange, day), "", Alert("critical", "session_unknown", str(error)))
-            return None
-
-    def _tell_once(self, what: tuple[str, date], tenant: str, alert: Alert) -> None:
-        if what not in self._told:
-            self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
-            self._store.alert(tenant, alert)
-            self._told.add(what)
+            self._tell(("held_back", strategy.id, day), strategy.tenant, alert)
 
     def _arm(self, run: Run) -> bool:
         now = self._clock.now()
-        armed = self._store.arm(run, now.real if run.dirty else now.when(run.buy_at), buying=bool(run.orders))
+        at_once = run.dirty or Times.of(run).is_canceled
+        armed = self._store.arm(run, now.real if at_once else now.when(run.buy_at), buying=bool(run.orders))
         if armed is Armed.ENDED:
             return False
         self._timers.schedule(run, now)
@@ -224,16 +199,14 @@ class Recoverer:
 
     def _new_run(self, strategy: Strategy, day: date, earlier: Run | None) -> Run | None:
         """The run of `strategy` on `day`; None where there can be none, or none yet."""
-        exchange = strategy.symbol.split(":")[0]
-        session = self._session(exchange, day)
-        if session is None or (strategy.trading_date != day and self._clock.now().market > session.closes):
-            # Unless it names this very date it is meant for the next session, not for the one that is over.
+        times = self._times(strategy, day)
+        if times is None:
             return None
         if earlier is not None:
             # Two open runs could be two positions.
             self._hold_back(day, earlier)
             return None
-        listed = self._listed(strategy.account_id, exchange)
+        listed = self._listed(strategy.account_id, strategy.symbol.split(":")[0])
         if listed is None:
             return None
         instrument = listed.get(strategy.symbol)
@@ -243,11 +216,54 @@ class Recoverer:
         return Run(
             id=RunId(strategy.id, day),
             strategy=strategy,
-            buy_at=self._calendar.to_utc(exchange, day, strategy.buy_time),
-            sell_at=self._calendar.to_utc(exchange, day, strategy.sell_time),
-            closes_at=session.closes,
+            buy_at=times.buy_at,
+            sell_at=times.sell_at,
+            closes_at=times.closes_at,
             stop_units=to_units(strategy.stop_loss, instrument.scale),
         )
+
+    def _times(self, strategy: Strategy, day: date) -> Times | None:
+        """When `strategy` trades on `day`; None where it does not.
+
+        A session that changed since it was stored moves it, or cancels it: one whose only date this is gets a run
+        that can buy nothing, and is told of as that ends; any other is meant for the next session it fits.
+        """
+        exchange = strategy.symbol.split(":")[0]
+        session = self._session(strategy.symbol, day)
+        if isinstance(session, UnconfirmedYear):
+            return None
+        walls = (strategy.buy_time, strategy.sell_time)
+        buy_at, sell_at = (self._calendar.to_utc(exchange, day, wall) for wall in walls)
+        times = fit(strategy, session, buy_at, sell_at)
+        is_first = strategy.trading_date == day
+        if not is_first or (strategy.repeat is not None and times.is_canceled):
+            if session is None or self._clock.now().market > session.closes:
+                # It is meant for the next session, not for the one that is over.
+                return None
+            if times.is_canceled:
+                waits = Alert(
+                    "warning", "waits", f"{strategy.name}: its times are outside the session of {day}; it waits"
+                )
+                self._tell((strategy.id, day), strategy.tenant, waits)
+                return None
+        for alert in moved_alert(strategy, Times(buy_at, sell_at, times.closes_at), times):
+            self._tell((strategy.id, day), strategy.tenant, alert)
+        return times
+
+    def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
+        """The symbol's session of `day`, None where it is closed, or why nobody knows, which an operator is told."""
+        try:
+            return self._calendar.session(symbol, day)
+        except UnconfirmedYear as error:
+            self._tell((error.exchange, error.year), "", Alert("critical", "year_unconfirmed", str(error)))
+            return error
+
+    def _tell(self, what: object, tenant: str, alert: Alert) -> None:
+        """Record `alert`, once in this process for each `what`."""
+        if what not in self._told:
+            self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
+            self._store.alert(tenant, alert)
+            self._told.add(what)
 
     def _listed(self, account_id: int, exchange: str) -> Mapping[str, Instrument] | None:
         """What an account can trade, None while that cannot be read; every account of one broker lists the same."""

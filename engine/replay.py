@@ -11,12 +11,14 @@ from datetime import date, datetime, timedelta
 from datetime import time as wall_time
 from pathlib import Path
 
-from engine.calendar import Calendar, Override, OverrideKind, UnconfirmedYear
+from engine import bootstrap
+from engine.calendar import Calendar, Override, OverrideKind
 from engine.clock import RealTime, Scale
 from engine.config import MarketClock
 from engine.domain.broker import Instrument
 from engine.domain.orders import Order
 from engine.domain.run import Run
+from engine.domain.strategy import UnconfirmedYear
 from engine.reports import (
     BrokerOrderReport,
     Distribution,
@@ -178,7 +180,7 @@ class Replay:
         if known is None:
             note = "recorded: it was traded"
             table.override(Override(EXCHANGE, self._day.date, OverrideKind.SPECIAL, OPENS, CLOSES, note))
-        return Calendar(table.overrides(), table.confirmed_years())
+        return bootstrap.calendar(self._stack.settings, self._stack.sessions)
 
 
 def strategy_report(draft: Draft, run: Run | None) -> StrategyReport:

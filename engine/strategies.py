@@ -25,11 +25,11 @@ from pydantic import (
     field_validator,
 )
 
-from engine.calendar import Calendar, UnconfirmedYear
+from engine.calendar import Calendar
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
 from engine.domain.recurrence import DAILY, Recurrence, Weekday
-from engine.domain.strategy import AbortPolicy, Session, Strategy, problems
+from engine.domain.strategy import AbortPolicy, Session, Strategy, UnconfirmedYear, problems
 
 #: The largest quantity taken for meant, units, and the dearest price, money a unit.
 MAX_QUANTITY = 10_000_000
@@ -312,7 +312,7 @@ def check(
         if day is None:
             wrong.append(f"{draft.where}: repeat: none of its dates is known to be a trading day of {exchange}")
             continue
-        session = session_of(exchange, day)
+        session = session_of(draft.symbol, day)
         if isinstance(session, str):
             wrong.append(f"{draft.where}: trading_date: {session}")
             continue
@@ -331,17 +331,16 @@ def first_date(draft: Draft, calendar: Calendar, next_day: date) -> date | None:
 
 def next_date(strategy: Strategy, calendar: Calendar, since: date) -> date | None:
     """The first date from `since` on that `strategy` trades; None where it has none, or none in a confirmed year."""
-    exchange = strategy.symbol.partition(":")[0]
     try:
-        return next((day for day in strategy.dates(since) if calendar.session(exchange, day) is not None), None)
+        return next((day for day in strategy.dates(since) if calendar.session(strategy.symbol, day) is not None), None)
     except UnconfirmedYear:
         return None
 
 
-def _session(calendar: Calendar, exchange: str, day: date) -> Session | str:
+def _session(calendar: Calendar, symbol: str, day: date) -> Session | str:
     """The session of `day`, or why there is none."""
     try:
-        return calendar.session(exchange, day) or f"{day} is not a trading day of {exchange}"
+        return calendar.session(symbol, day) or f"{day} is not a trading day of {symbol.partition(':')[0]}"
     except UnconfirmedYear as error:
         return str(error)
 

@@ -52,6 +52,9 @@ class DurableState:
     def drain(self, epoch: int) -> None:
         self._drain(epoch)
 
+    def reschedule(self, run: Run) -> None:
+        self._runs.reschedule(run)
+
     def open_runs(self) -> Sequence[Run]:
         return self._runs.open()
 

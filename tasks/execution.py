@@ -1,15 +1,28 @@
 """The tasks: each hands its event to the pipeline. What an event may do is decided there, not here."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from celery.signals import beat_init, celeryd_init, setup_logging, worker_ready, worker_shutdown
+from celery import Celery, Task
+from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shutdown
 
 from engine import bootstrap
 from engine.ports import StoreClosed
-from tasks import intake
+from tasks import intake, lane
 from tasks.app import app
 
 Wire = dict[str, Any]
+
+
+def in_lane(task: "Task[..., Any]", app: Celery, consumer: Any) -> Callable[..., None]:
+    """How a worker serves messages of `task`: by this process's clock."""
+    real = bootstrap.worker().parts.real
+    intake.now = real.now
+    return lane.strategy(task, app, consumer, real)
+
+
+_task = partial(app.task, Strategy="tasks.execution:in_lane")
 
 
 def _process(event: Wire) -> str:
@@ -22,43 +35,43 @@ def _process(event: Wire) -> str:
         return "store_closed"
 
 
-@app.task(name="execution.buy")
+@_task(name="execution.buy")
 def buy(event: Wire) -> str:
     """BUY: the scheduler says it is buy_time."""
     return _process(event)
 
 
-@app.task(name="execution.sell")
+@_task(name="execution.sell")
 def sell(event: Wire) -> str:
     """SELL: the scheduler says it is sell_time."""
     return _process(event)
 
 
-@app.task(name="execution.stoploss")
+@_task(name="execution.stoploss")
 def stoploss(event: Wire) -> str:
     """STOPLOSS: the listener latched a breach."""
     return _process(event)
 
 
-@app.task(name="execution.retry")
+@_task(name="execution.retry")
 def retry(event: Wire) -> str:
     """RETRY: the pause after a failed attempt is over."""
     return _process(event)
 
 
-@app.task(name="execution.safety_abort")
+@_task(name="execution.safety_abort")
 def safety_abort(event: Wire) -> str:
     """SAFETY_ABORT: stored state or the broker's evidence says the strategy cannot go on."""
     return _process(event)
 
 
-@app.task(name="execution.force_stop")
+@_task(name="execution.force_stop")
 def force_stop(event: Wire) -> str:
     """FORCE_STOP: the user wants it ended."""
     return _process(event)
 
 
-@app.task(name="execution.order_update")
+@_task(name="execution.order_update")
 def order_update(event: Wire) -> str:
     """The broker said something of an order, or it is time to ask."""
     return _process(event)
@@ -92,12 +105,9 @@ def _named(sender: Any, **_: object) -> None:
 @worker_ready.connect
 def _ready(sender: Any, **_: object) -> None:
     # Composed before the first order comes, not by it.
-    bootstrap.worker().announce(sender.hostname.split("@")[0])
-
-
-@beat_init.connect
-def _beating(**_: object) -> None:
-    bootstrap.beat().announce("beat")
+    worker = bootstrap.worker()
+    worker.watch_clock()
+    worker.announce(sender.hostname.split("@")[0])
 
 
 @worker_shutdown.connect

@@ -51,6 +51,15 @@ _LEFT_ALONE: Mapping[str, Collection[object]] = {
 }
 
 
+def wall() -> datetime:
+    """The wall's time, aware UTC."""
+    return datetime.now(UTC)
+
+
+#: Whose time an instant is judged by; a worker of the engine puts its own clock here, which no jump of the wall moves.
+now: Callable[[], datetime] = wall
+
+
 class Refused(ValueError):
     """Raised where a message is none of ours; says why."""
 
@@ -127,7 +136,7 @@ def _is_soon(eta: object) -> bool:
         return True
     try:
         at = datetime.fromisoformat(str(eta))
-        ahead = (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC)
+        ahead = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now()
     except (ValueError, OverflowError):
         return False
     return isinstance(eta, str) and -LAST <= ahead <= NEXT

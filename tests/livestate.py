@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from engine.clock import RealTime
 from engine.domain.events import EventType
 from engine.domain.run import Run, RunId
 from engine.ports import AccountState, Armed, Holding, Note, Slot
@@ -107,7 +108,7 @@ def open_live_state(redis: Redis, url: str) -> LiveState:
     """Open an empty server under `EPOCH`, with one account."""
     client = connect(url)
     epoch = EpochGuard(client)
-    store = RedisStore(client, epoch)
+    store = RedisStore(client, epoch, RealTime().now)
     epoch.open(EPOCH)
     store.write_account(ACCOUNT)
     return LiveState(redis, client, epoch, store)

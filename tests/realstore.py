@@ -41,9 +41,6 @@ class _Epoch:
     def forget(self) -> None:
         """It is asked at every call."""
 
-    def now_ms(self) -> int:
-        return codec.to_us(self._now()) // 1000
-
 
 class _Ledger:
     """The stream as the list the simulated drainer takes from."""
@@ -81,7 +78,7 @@ class RealStore:
         self._now = now
         self._epoch = _Epoch(redis, now)
         guard: Any = self._epoch
-        self._store = RedisStore(redis, guard)
+        self._store = RedisStore(redis, guard, now)
         sources = {name: source.replace(_SERVER_TIME, _WORLDS_TIME) for name, source in load_scripts().items()}
         self._store._scripts = {name: redis.register_script(source) for name, source in sources.items()}
         self._leases: dict[str, datetime] = {}

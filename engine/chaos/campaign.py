@@ -136,7 +136,8 @@ class Campaign:
         tenants = [f"tenant-{n:02d}" for n in range(1, len(plans) + 1)]
         for tenant in tenants:
             self.stack.add_account(tenant)
-        wave = Wave([], self._clear_of_midnight() + timedelta(seconds=LEAD + (len(plans) > len(SYMBOLS))))
+        lead = LEAD + (len(plans) > len(SYMBOLS)) + max(fault.ahead for fault in faults)
+        wave = Wave([], self._clear_of_midnight() + timedelta(seconds=lead))
         early = [fault for fault in faults if fault.whens == (When.START,)]
         placed = {fault.name: self._place(fault, wave) for fault in faults}
         for fault in early:

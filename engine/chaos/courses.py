@@ -20,6 +20,8 @@ from engine.domain.run import RunId
 
 Put = Callable[[Field], Course]
 
+#: The beats: one fires, the other is ready to.
+BEATS = ("beat", "beat-2")
 #: How long a stopped worker stays stopped, seconds: past the lease of a claim, and of an intent with its send_by.
 STOPPED_FOR = 9.0
 #: How long PostgreSQL is down, and a token dead, seconds.
@@ -167,16 +169,18 @@ def postgres_down(field: Field) -> Course:
     server.start()
 
 
-def beat_dead(field: Field) -> Course:
-    """Beat does nothing from before the buy times to after them, and is then killed and started anew."""
-    pid = field.pid("beat")
-    _send(pid, signal.SIGSTOP)
-    field.undo.append(lambda: _send(pid, signal.SIGKILL))
+def beats_dead(field: Field) -> Course:
+    """Both beats do nothing from before the buy times to after them, and are then killed and started anew."""
+    pids = [field.pid(name) for name in BEATS]
+    for pid in pids:
+        _send(pid, signal.SIGSTOP)
+    field.undo += [partial(_send, pid, signal.SIGKILL) for pid in pids]
     last = max(trial.buy_at for trial in field.trials)
     yield from until(lambda: field.remote.real.now() >= last)
     field.strike()
     yield from pause(1.0)
-    _send(pid, signal.SIGKILL)
+    for pid in pids:
+        _send(pid, signal.SIGKILL)
 
 
 def repeated(field: Field) -> Course:

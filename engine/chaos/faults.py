@@ -52,6 +52,8 @@ class Fault:
     led_by: Mapping[str, Any] | None = None
     #: Seconds the strategies are held longer than usual.
     hold: float = 0.0
+    #: Seconds their buy is further ahead than usual: what is near goes past the beats.
+    ahead: float = 0.0
 
 
 _REJECTED = {"kind": "reject", "side": "BUY"}
@@ -68,14 +70,16 @@ _LED_STYLES: Mapping[str, tuple[tuple[Style, ...], float]] = {
 }
 
 
+#: Seconds further ahead at which a timer waits in a bucket of beat's.
+_PAST_BEATS = 5.0
 #: Seconds a strategy is held longer so that a process killed at its entry is back before its exit.
 _HOLDS = {"worker-orders": 5.0}
 #: Faults of the broker that leave an entry in doubt: it is to be sent again before its sell_time.
 _LEAVES_DOUBT = frozenset({"hang", "late_accept", "unavailable", "reset"})
 
 
-#: Both do the same.
-LISTENERS = ("listener", "listener-2")
+#: Both do the same, or one does what the other is ready to do.
+TWINS: Mapping[str, Sequence[str]] = {"listener": ("listener", "listener-2"), "beat": courses.BEATS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class _Reached:
     @property
     def processes(self) -> Sequence[str]:
         """Those of its kind: whichever comes there first is killed."""
-        return LISTENERS if self.process == "listener" else (self.process,)
+        return TWINS.get(self.process, (self.process,))
 
 
 _E, _H, _X, _S = (When.ENTRY,), (When.HOLDING,), (When.EXIT,), (When.START,)
@@ -145,7 +149,7 @@ REACHED: Sequence[_Reached] = (
         first=courses.redis_flushed,
         led="rebuilding",
     ),
-    _Reached("beat", "beat.publish", _S),
+    _Reached("beat", "buckets.take buckets.publish buckets.forget", _S),
 )  # fmt: skip
 
 
@@ -164,6 +168,7 @@ def _kills() -> Iterator[Fault]:
                     styles=styles,
                     led_by=reached.led_by,
                     hold=max(hold, 4.0) if reached.first or reached.afresh else hold,
+                    ahead=_PAST_BEATS if reached.process == "beat" else 0.0,
                 )
 
 
@@ -214,11 +219,11 @@ def _systems() -> Iterator[Fault]:
         ("Redis flushed", courses.redis_flushed, any_time, _REBUILT),
         ("Redis' last second lost", courses.last_second_lost, any_time, _REBUILT),
         ("PostgreSQL down 30 s", courses.postgres_down, any_time, 0.0),
-        ("beat dead past a buy time", courses.beat_dead, _S, 0.0),
+        ("both beats dead past a buy time", courses.beats_dead, _S, 0.0),
         (f"broker: {REFUSE}", courses.not_listening, (When.ENTRY, When.EXIT), 0.0),
         ("one message 10,000 times", courses.repeated, _H, 4.0),
     ):
-        yield Fault(name, name, put, whens, hold=hold)
+        yield Fault(name, name, put, whens, hold=hold, ahead=_PAST_BEATS if "beats" in name else 0.0)
     name = "SELL, STOPLOSS and FORCE_STOP at once"
     yield Fault(name, name, courses.all_at_once, _H, styles=(Style.TRIPLE,))
     name = "5,000 orders queued before a STOPLOSS"

@@ -44,7 +44,7 @@ METHODS: Mapping[str, Sequence[str]] = {
     "durable": ("epoch", "advance_epoch", "accounts", "unarmed", "create_runs", "open_runs", "drain"),
     "epoch": ("stored", "run_id", "open"),
     "drainer": ("read", "apply", "trim"),
-    "beat": ("publish",),
+    "buckets": ("take", "publish", "forget"),
     "listener": ("on_frame",),
     "orderstream": ("on_update",),
 }

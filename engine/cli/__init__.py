@@ -4,10 +4,12 @@ Exit codes: 0 done, 1 an expectation failed, 2 usage or environment, 130 Ctrl-C.
 """
 
 import sys
+from collections.abc import Callable
+from datetime import date, time
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -16,6 +18,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 strategy_app = typer.Typer(no_args_is_help=True, help="Add, list, show and stop strategies.")
 app.add_typer(strategy_app, name="strategy")
+calendar_app = typer.Typer(no_args_is_help=True, help="Show and mend the exchanges' sessions.")
+app.add_typer(calendar_app, name="calendar")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -36,6 +40,37 @@ class MarketName(StrEnum):
     """Where prices come from."""
 
     SYNTHETIC = "synthetic"
+
+
+class ExchangeName(StrEnum):
+    """Exchanges with a calendar; `engine.calendar.ZONES` has their zones."""
+
+    NSE = "NSE"
+    BSE = "BSE"
+
+
+def _iso(kind: Callable[[str], Any], example: str) -> Callable[[str], Any]:
+    """Reads what a user wrote as `example` is written."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} is not as it should be, like {example}") from None
+
+    return read
+
+
+def _wall_time(text: str) -> time:
+    if (found := time.fromisoformat(text)).tzinfo is not None:
+        raise ValueError("a wall time has no zone")
+    return found
+
+
+_DATE, _TIME = _iso(date.fromisoformat, "2026-11-08"), _iso(_wall_time, "18:15")
+Exchange = Annotated[ExchangeName, typer.Argument(metavar="EXCHANGE", help="NSE or BSE.")]
+Date = Annotated[date, typer.Argument(parser=_DATE, metavar="DATE", help="As 2026-11-08.")]
+Note = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
 
 
 class ChoiceName(StrEnum):
@@ -201,6 +236,66 @@ def strategy_resolve(
     from engine.cli.strategy import resolve
 
     raise typer.Exit(resolve(name, tenant, run, Choice(choice.value) if choice else None, as_json=as_json))
+
+
+@calendar_app.command("show")
+def calendar_show(
+    exchange: Annotated[Optional[ExchangeName], typer.Option(help="Only this one's.")] = None,  # noqa: UP045
+    since: Annotated[
+        Optional[date],  # noqa: UP045
+        typer.Option("--from", parser=_DATE, metavar="DATE", help="The first date; today where absent."),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="How many dates.")] = 14,
+    as_json: AsJson = False,
+) -> None:
+    """List dates with their sessions, the exchange's wall times, and why a date has none."""
+    from engine.cli.calendars import show
+
+    raise typer.Exit(show(exchange.value if exchange else None, since, days, as_json=as_json))
+
+
+@calendar_app.command("close")
+def calendar_close(exchange: Exchange, day: Date, note: Note = "", as_json: AsJson = False) -> None:
+    """Close one date; what would trade on it is canceled and told of in `engine alerts`."""
+    from engine.cli.calendars import close
+
+    raise typer.Exit(close(exchange.value, day, note, as_json=as_json))
+
+
+@calendar_app.command("open")
+def calendar_open(
+    exchange: Exchange,
+    day: Date,
+    opens: Annotated[time, typer.Option(parser=_TIME, metavar="TIME", help="Wall time, as 18:15.")],
+    closes: Annotated[time, typer.Option(parser=_TIME, metavar="TIME", help="The end of continuous trading.")],
+    note: Note = "",
+    as_json: AsJson = False,
+) -> None:
+    """Give one date a session of its own: Muhurat, a Sunday, a short day."""
+    from engine.cli.calendars import open_
+
+    raise typer.Exit(open_(exchange.value, day, (opens, closes), note, as_json=as_json))
+
+
+@calendar_app.command("remove")
+def calendar_remove(exchange: Exchange, day: Date, as_json: AsJson = False) -> None:
+    """Take back what was said of one date with `close` or `open`."""
+    from engine.cli.calendars import remove
+
+    raise typer.Exit(remove(exchange.value, day, as_json=as_json))
+
+
+@calendar_app.command("confirm")
+def calendar_confirm(
+    exchange: Exchange,
+    year: Annotated[int, typer.Argument(min=1990, max=2100, metavar="YEAR")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a year's holidays and record that you compared them with the exchange's circular."""
+    from engine.cli.calendars import confirm
+
+    raise typer.Exit(confirm(exchange.value, year, yes=yes, as_json=as_json))
 
 
 def main() -> None:

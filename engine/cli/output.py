@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import click
+import typer
 from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -31,8 +31,8 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 def tell_problem(error: Exception) -> int | None:
     """Print what a user can mend and return the exit code; None for a bug, which deserves its traceback."""
     match error:
-        case click.ClickException():
-            error.show(sys.stderr)
+        case typer.TyperException():
+            errors.print(error.format_message(), markup=False)
             return USAGE
         case StrategyFileError() | Refused() | InstrumentsUnknown() | EnvironmentProblem() | SecretsUnavailable():
             errors.print(str(error), markup=False)

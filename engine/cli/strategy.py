@@ -8,7 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from engine.admission import Admission
-from engine.calendar import Calendar, UnconfirmedYear
+from engine.calendar import Calendar
 from engine.cli import DONE, resolving
 from engine.cli.deployment import Deployment, find
 from engine.cli.output import console, errors, print_json, print_rows, printable, status_line
@@ -16,7 +16,7 @@ from engine.cli.resolving import Choice
 from engine.cli.rows import ADDED, LISTED, RUN, Row, added_row, listed_row, order_row, run_row
 from engine.cli.stopping import Stopping
 from engine.domain.run import Run, RunStatus
-from engine.domain.strategy import StopMode, Strategy
+from engine.domain.strategy import StopMode, Strategy, UnconfirmedYear
 from engine.stack.problems import EnvironmentProblem
 from engine.strategies import next_date, parse
 from engine.trading import paper_account
@@ -137,15 +137,15 @@ class _Dates:
 
     def __init__(self, calendar: Calendar, now: datetime) -> None:
         self._calendar = calendar
-        #: The date of an exchange's next session.
-        self._session_of = cache(lambda exchange: calendar.next_session(exchange, now).date)
+        #: The date of a symbol's next session.
+        self._session_of = cache(lambda symbol: calendar.next_session(symbol, now).date)
 
     def next(self, strategy: Strategy, newest: Run | None) -> date | None:
         """The date of the run an active `strategy` gets after `newest`; None where it gets none, or nobody knows."""
         if newest is not None and strategy.repeat is None:
             return None
         try:
-            since: date = self._session_of(strategy.symbol.partition(":")[0])
+            since: date = self._session_of(strategy.symbol)
         except UnconfirmedYear:
             return None
         if newest is not None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from engine.domain.orders import Leg, Order
 from engine.domain.run import ExitReason, RunStatus
+from engine.domain.strategy import SQUARE_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Policy:
     watch_interval: timedelta = timedelta(seconds=30)
     #: How old what we know of a position may be when it is sold.
     trust_limit: timedelta = timedelta(seconds=30)
-    #: How long before its session ends the broker may square an intraday position off by itself; market time.
-    square_off: timedelta = timedelta(minutes=15)
+    #: How long before its session ends an intraday position is squared off, by us or by the broker; market time.
+    square_off: timedelta = SQUARE_OFF
     #: How old it may be then.
     square_off_trust: timedelta = timedelta(seconds=5)
     #: Sends of one entry: the first and its retries.

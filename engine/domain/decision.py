@@ -46,16 +46,26 @@ def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     if blocked := _buy_blocked(run):
         return Ignore(blocked)
-    if now.market < run.buy_at:
-        return Wait(now.when(run.buy_at))
-    if now.late(run.buy_at) > policy.max_lateness or now.market >= run.sell_at:
+    if now.is_trusted and (missed := _missed(run, now, policy)):
         # What was given up may still be bought: then the run lives on, under its abort policy.
-        return Abort("buy_time_missed_in_doubt") if run.watched else Finish(RunStatus.MISSED, "buy_time_missed")
+        return Abort(f"{missed}_in_doubt") if run.watched else Finish(RunStatus.MISSED, missed)
+    if now.market < run.buy_at or not now.is_trusted:
+        # By a clock that others doubt nothing is opened, nor missed: whoever comes next, or the sweeper, asks again.
+        return Wait(now.when(run.buy_at))
     if run.attempts(Leg.ENTRY) >= policy.entry_attempts:
         return Abort("entry_retries_exhausted")
     if run.retry_at and now.real < run.retry_at:
         return Wait(run.retry_at)
     return Submit(Leg.ENTRY, run.strategy.quantity)
+
+
+def _missed(run: Run, now: Moment, policy: Policy) -> str:
+    """Why nothing is bought any more, "" where it still may be."""
+    if run.closes_at <= run.buy_at:
+        # Its session changed after it was accepted, and has no such time now.
+        return "outside_session"
+    is_over = now.late(run.buy_at) > policy.max_lateness or now.market >= max(run.buy_at, run.sell_at)
+    return "buy_time_missed" if is_over else ""
 
 
 def _buy_blocked(run: Run) -> str:

@@ -11,6 +11,8 @@ class Moment:
     market: datetime
     real: datetime
     speed: float = 1.0
+    #: Whether others agree on the time: no position is opened by a clock that may be wrong.
+    is_trusted: bool = True
 
     def late(self, due: datetime) -> timedelta:
         """Real time passed since market time `due`; negative before it."""

@@ -4,7 +4,7 @@ Holds the rules a strategy must keep to be accepted; knows neither files nor tab
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +12,10 @@ from enum import StrEnum
 from engine.domain.broker import Instrument
 from engine.domain.orders import OrderType, Product
 from engine.domain.recurrence import Recurrence
+
+#: How long before its session's end an intraday position is squared off, market time: a broker does so ten minutes
+#: before it, or later.
+SQUARE_OFF = timedelta(minutes=12)
 
 
 class AbortPolicy(StrEnum):
@@ -80,10 +84,29 @@ class Session:
     date: date
     opens: datetime
     closes: datetime
+    #: When intraday positions are sold, before the broker does it by itself; None where it does not.
+    square_off: datetime | None = None
 
     def contains(self, moment: datetime) -> bool:
         """Whether `moment` is inside, both ends included."""
         return self.opens <= moment <= self.closes
+
+    def last_sale(self, product: Product) -> datetime:
+        """The latest time at which a position in `product` may be meant to be sold."""
+        return self.square_off if self.square_off is not None and product is Product.INTRADAY else self.closes
+
+
+class UnconfirmedYear(ValueError):
+    """Raised when a date's year has holidays nobody has confirmed; guessing could trade on a closed day."""
+
+    def __init__(self, exchange: str, year: int, problem: str = "") -> None:
+        super().__init__(
+            problem
+            or f"the {exchange} holidays of {year} are not confirmed; compare them with the exchange's circular, "
+            f"then `engine calendar confirm {exchange} {year}`"
+        )
+        self.exchange = exchange
+        self.year = year
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +132,11 @@ def problems(
         yield Problem("stop_loss", f"{strategy.stop_loss} is not a positive price; a stop-loss is mandatory")
     if buy_at >= sell_at:
         yield Problem("sell_time", f"{strategy.sell_time} is not after buy_time {strategy.buy_time}")
+    tradable = replace(session, closes=session.last_sale(strategy.product))
     for name, at, wall in (("buy_time", buy_at, strategy.buy_time), ("sell_time", sell_at, strategy.sell_time)):
-        if not session.contains(at):
-            yield Problem(name, f"{wall} is outside the session; nearest valid time {nearest(session, at, wall)}")
+        if not tradable.contains(at):
+            where = "after intraday positions are squared off" if session.contains(at) else "outside the session"
+            yield Problem(name, f"{wall} is {where}; nearest valid time {nearest(tradable, at, wall)}")
     if instrument is None:
         yield Problem("symbol", f"{strategy.symbol} is not an instrument this account's broker lists")
         return
@@ -124,5 +149,9 @@ def problems(
 def nearest(session: Session, at: datetime, wall: time) -> time:
     """The session's end nearest to `at`, as a wall time in the same zone `wall` is meant in."""
     edge = session.opens if at < session.opens else session.closes
-    shifted = datetime.combine(session.date, wall) + (edge - at)
-    return shifted.time()
+    return later(wall, edge - at)
+
+
+def later(wall: time, by: timedelta) -> time:
+    """The wall time `by` after `wall`, on the same date."""
+    return (datetime.combine(date(2000, 1, 1), wall) + by).time()

@@ -2,8 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
+
+from sqlalchemy.exc import OperationalError
 
 from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed
 from broker_connector.registry import open_feed
@@ -21,6 +25,8 @@ from models.durable import DurableState
 
 #: Seconds between two looks at which symbols have runs, and at overdue doubts.
 LOOK_EVERY = 0.25
+#: Seconds between two looks at what the operator says of the calendar.
+RELEARN_EVERY = 5.0
 #: Seconds between two lines that say how the feed is.
 TELL_EVERY = 30.0
 
@@ -31,7 +37,9 @@ def main(name: str = "listener") -> None:
     sessions, stop = bootstrap.database(shared.settings), Stop()
     account = _feed_account(DurableState(sessions), stop)
     if account is not None:
-        asyncio.run(_Run(name, shared, bootstrap.listener(shared, sessions), account, stop).run())
+        days = bootstrap.calendar(shared.settings, sessions)
+        relearn = partial(bootstrap.relearn, days, sessions)
+        asyncio.run(_Run(name, shared, bootstrap.listener(shared, days), relearn, account, stop).run())
 
 
 def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
@@ -47,10 +55,19 @@ def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
 class _Run:
     """One feed, one listener, one event loop."""
 
-    def __init__(self, name: str, shared: Parts, listener: Listener, account: AccountState, stop: Stop) -> None:
+    def __init__(
+        self,
+        name: str,
+        shared: Parts,
+        listener: Listener,
+        relearn: Callable[[], None],
+        account: AccountState,
+        stop: Stop,
+    ) -> None:
         self._name = name
         self._shared = shared
         self._listener = listener
+        self._relearn = relearn
         self._account = account
         self._stop = stop
         self._feed: KiteFeed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
@@ -63,7 +80,7 @@ class _Run:
 
     async def run(self) -> None:
         """Read and look after, until the stop."""
-        reading = asyncio.create_task(self._read())
+        reading, relearning = asyncio.create_task(self._read()), asyncio.create_task(self._follow())
         try:
             next_told = time.monotonic() + TELL_EVERY
             while not self._stop and not reading.done():
@@ -75,7 +92,8 @@ class _Run:
                 await asyncio.sleep(LOOK_EVERY)
         finally:
             reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            relearning.cancel()
+            await asyncio.gather(reading, relearning, return_exceptions=True)
 
     async def _look(self) -> None:
         try:
@@ -91,6 +109,14 @@ class _Run:
             return
         except StoreClosed as error:
             self._shared.log("waits", reason=str(error))
+
+    async def _follow(self) -> None:
+        """Sessions an operator changes are the ones ticks are judged by; without PostgreSQL, those known."""
+        while True:
+            await asyncio.sleep(RELEARN_EVERY)
+            with suppress(OperationalError, ClockNotAnnounced):
+                await asyncio.to_thread(self._relearn)
+                self._listener.follow()
 
     async def _subscribe(self) -> None:
         fresh = await asyncio.to_thread(self._shared.store.symbols) - self._subscribed

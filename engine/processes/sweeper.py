@@ -1,11 +1,11 @@
-"""The sweeper's process: one sweep a second."""
+"""The sweeper's process: two sweeps a second."""
 
 from engine import bootstrap
 from engine.clock import ASK_EVERY
 from engine.processes.loop import Stop, repeat
 
 #: Seconds between two sweeps.
-EVERY = 1.0
+EVERY = 0.5
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ Knows no Redis command. A field that cannot be read is corrupt state, never a me
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -182,50 +182,67 @@ def _optional_date(text: str) -> date | None:
 
 def run_to_fields(run: Run) -> Fields:
     """The `runtime:{run}` hash but for the counters the scripts keep."""
-    return _flat(run) | _order_fields(run.orders)
+    return _told(run, (tell for _, tell in _PARTS)) | _order_fields(run.orders)
 
 
 def _order_fields(orders: Iterable[Order]) -> Fields:
     return {f"order:{order.client_order_id}": order_to_json(order) for order in orders}
 
 
-def _flat(run: Run) -> Fields:
-    """Everything of a run but its orders."""
-    latch = run.latch
-    entry, exit_ = run.last_order(Leg.ENTRY), run.last_order(Leg.EXIT)
-    flat = {
-        "run": str(run.id),
-        "strategy_id": str(run.id.strategy_id),
-        "account_id": str(run.strategy.account_id),
-        "tenant": run.strategy.tenant,
-        "symbol": run.strategy.symbol,
-        "buy_at": str(to_us(run.buy_at)),
-        "sell_at": str(to_us(run.sell_at)),
-        "closes_at": str(to_us(run.closes_at)),
-        "stop_units": str(run.stop_units),
-        "status": run.status,
-        "position": run.position,
-        "exit_reason": run.exit_reason or "",
-        "failure": run.failure,
-        "latch_price": str(latch.price) if latch else "",
-        "latch_time": str(to_us(latch.exchange_time)) if latch else "",
-        "latch_event": latch.event_id if latch else "",
-        "latch_seen_at": _optional_us(latch.seen_at) if latch else "",
-        "stop_requested": run.stop_requested or "",
-        "abort_requested": run.abort_requested,
-        "absent": run.absent,
-        "closed_elsewhere": "1" if run.closed_elsewhere else "",
-        "retry_at": _optional_us(run.retry_at),
-        # The number of the signal that said so, or 0 where the run itself did.
-        "dirty": "0" if run.dirty else "",
-        "book_asked_at": _optional_us(run.book_asked_at),
-        "book_read_at": _optional_us(run.book_read_at),
-        "net_quantity": str(run.net.quantity) if run.net else "",
-        "net_at": str(to_us(run.net.at)) if run.net else "",
-        "last_buy_order": entry.broker_order_id if entry else "",
-        "last_sell_order": exit_.broker_order_id if exit_ else "",
+def _identity(run: Run) -> Fields:
+    return {"run": str(run.id), "strategy_id": str(run.id.strategy_id)}
+
+
+def _owner(run: Run) -> Fields:
+    strategy = run.strategy
+    return {"account_id": str(strategy.account_id), "tenant": strategy.tenant, "symbol": strategy.symbol}
+
+
+def _latch_fields(run: Run) -> Fields:
+    if run.latch is None:
+        return {}
+    return {
+        "latch_price": str(run.latch.price),
+        "latch_time": str(to_us(run.latch.exchange_time)),
+        "latch_event": run.latch.event_id,
+        "latch_seen_at": _optional_us(run.latch.seen_at),
     }
-    return {name: str(value) for name, value in flat.items() if value != ""}
+
+
+def _net_fields(run: Run) -> Fields:
+    return {"net_quantity": str(run.net.quantity), "net_at": str(to_us(run.net.at))} if run.net else {}
+
+
+def _last_orders(run: Run) -> Fields:
+    last = {"last_buy_order": run.last_order(Leg.ENTRY), "last_sell_order": run.last_order(Leg.EXIT)}
+    return {name: order.broker_order_id if order else "" for name, order in last.items()}
+
+
+def _alone(name: str, text: Callable[[Any], str]) -> tuple[tuple[str, ...], Callable[[Run], Fields]]:
+    """An attribute that is a field of its name."""
+    return (name,), lambda run: {name: text(getattr(run, name))}
+
+
+#: What a run's hash is made of but for its orders: the attributes each part is told from, and its fields.
+_PARTS: tuple[tuple[tuple[str, ...], Callable[[Run], Fields]], ...] = (
+    (("id",), _identity),
+    (("strategy",), _owner),
+    *(_alone(name, lambda at: str(to_us(at))) for name in ("buy_at", "sell_at", "closes_at")),
+    *(_alone(name, lambda value: str(value or "")) for name in ("status", "exit_reason", "failure", "stop_requested")),
+    *(_alone(name, str) for name in ("stop_units", "abort_requested", "absent")),
+    _alone("closed_elsewhere", lambda is_so: "1" if is_so else ""),
+    # The number of the signal that said so, or 0 where the run itself did.
+    _alone("dirty", lambda is_so: "0" if is_so else ""),
+    *(_alone(name, _optional_us) for name in ("retry_at", "book_asked_at", "book_read_at")),
+    (("latch",), _latch_fields),
+    (("net",), _net_fields),
+    (("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
+    (("orders",), _last_orders),
+)
+
+
+def _told(run: Run, parts: Iterable[Callable[[Run], Fields]]) -> Fields:
+    return {name: text for tell in parts for name, text in tell(run).items() if text}
 
 
 def run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
@@ -281,10 +298,12 @@ def changes(before: Run, after: Run, consumed: tuple[str, ...] = ()) -> dict[str
     """{"set": ..., "del": ...} that turn `before`'s fields into `after`'s and drop the `consumed` evidence fields."""
     if before is after:
         return {"set": {}, "del": [*consumed]}
-    # An order both hold is the same text in both: only the others are written out to be compared.
+    # What both share is the same text in both: only the rest is written out to be compared.
+    parts = [tell for names, tell in _PARTS if any(getattr(before, each) is not getattr(after, each) for each in names)]
     shared = {id(order) for order in before.orders} & {id(order) for order in after.orders}
     old, new = (
-        _flat(run) | _order_fields(order for order in run.orders if id(order) not in shared) for run in (before, after)
+        _told(run, parts) | _order_fields(order for order in run.orders if id(order) not in shared)
+        for run in (before, after)
     )
     written = {k: v for k, v in new.items() if old.get(k) != v and k not in SCRIPT_OWNED}
     dropped = [name for name in old if name not in new and name not in SCRIPT_OWNED]

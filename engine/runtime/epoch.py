@@ -4,7 +4,6 @@
 """
 
 import threading
-import time
 from typing import Any
 
 from redis.client import Redis
@@ -51,11 +50,6 @@ class EpochGuard:
     def forget(self) -> None:
         """Ask again before the next script: we were refused, or the connection is a new one."""
         self._epoch = None
-
-    @staticmethod
-    def now_ms() -> int:
-        """Wall time in ms, to turn a deadline into a lease."""
-        return time.time_ns() // 1_000_000
 
     def open(self, n: int) -> str:
         """Declare this Redis open under epoch `n`; only the recoverer may."""

@@ -53,3 +53,13 @@ def account_runs(account_id: int) -> str:
 def process(name: str) -> str:
     """A process's sign of life."""
     return f"process:{name}"
+
+
+def timers(bucket: int) -> str:
+    """The timed trades of one second, told as seconds since the epoch."""
+    return f"timers:{bucket}"
+
+
+def timers_of(run: str) -> str:
+    """Which bucket each timer of a run is in."""
+    return f"timers_of:{run}"

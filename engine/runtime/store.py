@@ -4,7 +4,8 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -20,6 +21,7 @@ from engine.domain.events import Event
 from engine.domain.orders import Evidence, Order
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
+from engine.domain.schedule import Times
 from engine.domain.ticks import Tick
 from engine.ports import (
     AccountState,
@@ -67,15 +69,18 @@ def load_scripts() -> dict[str, str]:
 class RedisStore:
     """The `Store` port on one Redis or Valkey primary."""
 
-    def __init__(self, redis: "Redis", epoch: EpochGuard) -> None:
+    def __init__(self, redis: "Redis", epoch: EpochGuard, now: Callable[[], datetime]) -> None:
+        """`now`: this process's real time, by which leases end and `due` is told."""
         self._redis = redis
         self._epoch = epoch
+        self._now = now
         self._scripts = {name: redis.register_script(source) for name, source in load_scripts().items()}
 
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         run = str(event.run_id)
         names = [keys.lock(run), keys.runtime(run), keys.tombstone(run), keys.DUE]
-        reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, PARKED_US])
+        parked_until = self._now_us() + PARKED_US
+        reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, parked_until])
         if reply[0] != "held":
             return Refused(reply[0])
         return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
@@ -93,7 +98,7 @@ class RedisStore:
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
     ) -> Denied | None:
         run = str(after.id)
-        lease = codec.to_us(order.send_by) // 1000 - self._epoch.now_ms() + LEASE_MARGIN_MS
+        lease = (codec.to_us(order.send_by) - self._now_us()) // 1000 + LEASE_MARGIN_MS
         entry = order.side == "buy"
         changed = codec.changes(before, after, holding.consumed)
         changed["set"].pop(f"order:{order.client_order_id}", None)
@@ -173,6 +178,11 @@ class RedisStore:
     def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
         return self._signal(run_id, {"closes_at": str(codec.to_us(closes_at))}, due)
 
+    def reschedule(self, run_id: RunId, times: Times, due: datetime) -> str:
+        """Give a run other times and have it looked at; answers as `signal`."""
+        fields = {name: str(codec.to_us(at)) for name, at in asdict(times).items()}
+        return self._signal(run_id, fields, due)
+
     def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, evidence: str = "") -> str:
         run = str(run_id)
         names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
@@ -194,7 +204,7 @@ class RedisStore:
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
-        swept = self._call("sweep", [keys.DUE], [limit, LONGEST_NUDGE_US, SWEEP_SLACK_US])
+        swept = self._call("sweep", [keys.DUE], [limit, LONGEST_NUDGE_US, SWEEP_SLACK_US, self._now_us()])
         found: list[tuple[Run, int]] = []
         for name, runtime, strategy, nudges in swept:
             try:
@@ -287,6 +297,9 @@ class RedisStore:
         """Symbols that have a run; the listener subscribes to them."""
         members: set[str] = self._ask(partial(self._redis.smembers, keys.SYMBOLS))
         return members
+
+    def _now_us(self) -> int:
+        return codec.to_us(self._now())
 
     def _call(self, script: str, names: Sequence[str], arguments: Sequence[Any]) -> Any:
         """One script, repeated where its reply was lost: a repeat is answered with the first reply."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from engine.domain.events import Event
 from engine.domain.orders import TERMINAL, Leg, Side
-from engine.domain.run import RunId, parse_client_order_id
+from engine.domain.run import Run, RunId, parse_client_order_id
 from engine.ports import Refused
 from engine.simulation.broker import Placed
 from engine.simulation.durable import SimulatedDurable
@@ -77,6 +77,11 @@ class Observer:
     def ended(self, run_id: RunId, book: Iterable[Placed]) -> None:
         """The run's STOP was committed: from now on it sends nothing."""
         self._ended[run_id] = sum(run_id_of(placed) == run_id for placed in book)
+
+    def lost(self, durable: Iterable[Run]) -> None:
+        """The live state is gone: what ended and is not told so by `durable` lives again, and rightly."""
+        alive = {run.id for run in durable}
+        self._ended = {run_id: count for run_id, count in self._ended.items() if run_id not in alive}
 
     def answered(self, event: Event, outcome: str) -> None:
         """A worker served an event to its end; one of a run that ended is no dead letter while the live state lasts."""

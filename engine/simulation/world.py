@@ -301,9 +301,11 @@ class World:
         if self._happens(self.seed.lose_store):
             self._tell("THE LIVE STATE IS LOST")
             self.store.flush()
+            self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.roll_back):
             self._tell("THE LIVE STATE GOES BACK")
             self.store.roll_back(self._on_disk)
+            self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.jump):
             self._tell("EVERY MACHINE STANDS STILL")
             self.now += JUMP

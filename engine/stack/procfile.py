@@ -15,6 +15,9 @@ from engine.stack.problems import EnvironmentProblem
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
+#: Where a process finds what it is called.
+NAME_VARIABLE = "ENGINE_PROCESS"
+
 #: A shell would give these a meaning; passed on as arguments they would only puzzle.
 SHELL_WORD = re.compile(r"[;#|&<>].*|\d*[<>].*")
 
@@ -94,7 +97,7 @@ def main(arguments: Sequence[str]) -> int:
         names = ", ".join(process.name for process in processes)
         print(f"no process named {arguments[0]!r}; there are: {names}", file=sys.stderr)
         return 1
-    env = with_tools_on_path(os.environ)
+    env = with_tools_on_path(os.environ) | {NAME_VARIABLE: found.name}
     try:
         os.execvpe(found.argv[0], found.argv, env)
     except OSError as error:

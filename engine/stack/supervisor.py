@@ -20,7 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from engine.stack import leash
 from engine.stack.child import Child
-from engine.stack.procfile import Process, with_tools_on_path
+from engine.stack.procfile import NAME_VARIABLE, Process, with_tools_on_path
 from engine.stack.sockets import SocketDir
 
 #: Seconds a process must live for its start to count; each start that does not delays the next by a second more.
@@ -158,6 +158,7 @@ class Supervisor:
         argv = leash.command([_literal(word) for word in process.argv], parent=parent)
         return {
             "command": shlex.join(argv).replace(f"'{parent}'", parent),
+            "environment": f'{NAME_VARIABLE}="{process.name}"',
             "priority": priority,
             "autorestart": "true",
             "startsecs": START_SECONDS,

@@ -1,8 +1,9 @@
 """The engine's own bookkeeping: its epoch, and the operator's word on the calendar."""
 
 from dataclasses import dataclass
+from datetime import date
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from engine.calendar import Override
@@ -64,6 +65,13 @@ class CalendarTable:
         statement = insert(CalendarOverrideRow).values(exchange=override.exchange, day=override.date, **values)
         with self._sessions.begin() as session:
             session.execute(statement.on_conflict_do_update(index_elements=["exchange", "date"], set_=values))
+
+    def remove(self, exchange: str, day: date) -> bool:
+        """Forget the override of that date; whether there was one."""
+        where = (CalendarOverrideRow.exchange == exchange, CalendarOverrideRow.day == day)
+        statement = delete(CalendarOverrideRow).where(*where).returning(CalendarOverrideRow.day)
+        with self._sessions.begin() as session:
+            return session.scalar(statement) is not None
 
     def confirmed_years(self) -> frozenset[tuple[str, int]]:
         """(exchange, year) of every year an operator has confirmed."""

@@ -43,6 +43,12 @@ class Runs:
         with self._sessions.begin() as session:
             session.execute(update(RunRow).where(RunRow.id == str(run)).values(stop_requested=mode))
 
+    def reschedule(self, run: Run) -> None:
+        """Keep the times of `run`, which a session that changed has moved."""
+        times = {"buy_at": run.buy_at, "sell_at": run.sell_at, "closes_at": run.closes_at}
+        with self._sessions.begin() as session:
+            session.execute(update(RunRow).where(RunRow.id == str(run.id)).values(**times))
+
     def get(self, run: RunId) -> Run | None:
         """The run of that id, with its orders."""
         found = self._read(RunRow.id == str(run))

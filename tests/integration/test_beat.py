@@ -1,18 +1,24 @@
-"""A real beat process with RedBeat, and a worker behind it: timers fire, never early, and not once canceled."""
+"""Real beat processes on RedBeat, and a worker behind them: timers fire, never early, and whichever beat is away."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import base64
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from broker_connector.paper.process import PaperControl, paper_broker
 from engine import bootstrap
-from engine.domain.run import Run
-from engine.runtime import keys
-from engine.schedule import RedBeatTimers
+from engine.dispatch import BatchPublisher, CeleryPublisher
+from engine.dispatch import Timed as TimedEvent
+from engine.domain.events import Event, EventType
+from engine.domain.run import Run, RunId
+from engine.schedule import TOO_CLOSE, Buckets, RedBeatTimers, fire
 from tasks.app import app_at
 from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, command_of
 from tests.desk import PAPER, Desk, environment, open_desk
@@ -20,23 +26,28 @@ from tests.processes import eventually
 
 #: How late a task may start on a busy machine; its precision is the benchmarks' to measure.
 IN_TIME = timedelta(seconds=2)
+#: Seconds ahead at which a timer just goes into a bucket.
+AHEAD = TOO_CLOSE.total_seconds() + 0.5
+#: Seconds within which another beat leads after the first is gone.
+TAKEN_OVER_WITHIN = 5.0
 
 
 @dataclass(frozen=True)
 class Timed:
-    """A desk with beat and the orders' worker running."""
+    """A desk with two beats and the orders' worker running."""
 
     desk: Desk
     timers: RedBeatTimers
     worker: WorkerNode
+    beats: Mapping[str, ProcessContainer]
 
     def schedule(self, run: Run) -> None:
         self.timers.schedule(run, self.desk.parts.clock.now())
 
-    def entries(self) -> int:
-        """How many RedBeat entries of runs there are; Celery adds one of its own."""
-        names: Any = self.desk.parts.redis.zrange("redbeat::schedule", 0, -1)
-        return sum(name.endswith((":buy", ":sell")) for name in names)
+    def waiting(self) -> int:
+        """How many timers wait in buckets."""
+        redis = self.desk.parts.redis
+        return sum(name != "fired" for key in redis.scan_iter("timers:*") for name in redis.hkeys(key))
 
     def served(self, event_id: str) -> bool:
         """Whether an event's task runs in time to come."""
@@ -48,6 +59,21 @@ class Timed:
             datetime.fromisoformat(line["timestamp"]) - timedelta(milliseconds=line["ms"])
             for line in self.worker.served(event_id)
         ]
+
+    def leader(self) -> str:
+        """The beat whose last word is that it leads; "" where that is none or both."""
+        leading = [name for name, beat in self.beats.items() if last_word(beat).endswith("leads")]
+        return leading[0] if len(leading) == 1 else ""
+
+    def led_by(self, name: str, *, within: float) -> bool:
+        """Whether `name` comes to lead in time."""
+        return eventually(lambda: last_word(self.beats[name]).endswith("leads"), within=within)
+
+
+def last_word(beat: ProcessContainer) -> str:
+    """The last a beat said of its part."""
+    said = [line for line in beat.logs().splitlines() if '"beat: ' in line and ("leads" in line or "stands by" in line)]
+    return said[-1].rstrip('"}') if said else ""
 
 
 @pytest.fixture(scope="module")
@@ -61,21 +87,32 @@ def timed(valkey_url: str, paper: PaperControl, monkeypatch: pytest.MonkeyPatch,
     app = app_at(valkey_url)
     monkeypatch.setattr(bootstrap, "app", app)
     chosen = environment(valkey_url)
-    beat = ProcessContainer("beat", command_of("beat"), chosen, tmp_path / "beat.log")
+    beats = {
+        name: ProcessContainer(name, command_of(name), chosen | {"ENGINE_PROCESS": name}, tmp_path / f"{name}.log")
+        for name in ("beat", "beat-2")
+    }
     orders = WorkerContainer("worker-orders", chosen, tmp_path / "orders.log")
     with open_desk(valkey_url, paper) as desk:
         desk.parts.redis.flushall()
         desk.open()
-        beat.start()
+        for beat in beats.values():
+            beat.start()
         orders.start()
         try:
             orders.ready()
-            assert eventually(lambda: desk.parts.redis.exists(keys.process("beat")) == 1, within=20), beat.logs()
-            yield Timed(desk, RedBeatTimers(app, desk.parts.publisher), WorkerNode(orders, None))
+            running = Timed(
+                desk, RedBeatTimers(app, desk.parts.redis, desk.parts.publisher), WorkerNode(orders, None), beats
+            )
+            assert eventually(lambda: running.leader() != "", within=20), [beat.logs() for beat in beats.values()]
+            yield running
         finally:
-            beat.ask_to_end()
+            for beat in beats.values():
+                with suppress(ProcessLookupError):
+                    os.kill(beat.pid, signal.SIGCONT)
+                beat.ask_to_end()
             orders.teardown()
-            beat.teardown()
+            for beat in beats.values():
+                beat.teardown()
             app.close()
 
 
@@ -86,11 +123,10 @@ def assert_on_time(starts: list[datetime], due: datetime) -> None:
 
 def test_buy_and_sell_fire_at_their_instants_and_never_early(timed: Timed) -> None:
     desk = timed.desk
-    # 3.5 s ahead is the closest at which an entry is saved at all, and the one fired soonest after it.
-    runs = [desk.arm(buy_in=ahead, sell_in=ahead + 5) for ahead in (3.5, 4.25, 4.999)]
+    runs = [desk.arm(buy_in=AHEAD + more, sell_in=AHEAD + more + 5) for more in (0.0, 0.75, 1.499)]
     for run in runs:
         timed.schedule(run)
-    assert timed.entries() == 2 * len(runs)
+    assert timed.waiting() == 2 * len(runs)
     for run in runs:
         assert timed.served(f"buy:{run.id}")
         assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at)
@@ -103,24 +139,24 @@ def test_buy_and_sell_fire_at_their_instants_and_never_early(timed: Timed) -> No
     assert eventually(lambda: len(desk.sent("sell")) == len(runs))
 
 
-def test_a_timer_closer_than_an_entry_allows_is_released_at_its_instant_too(timed: Timed) -> None:
+def test_a_timer_closer_than_a_bucket_allows_is_released_at_its_instant_too(timed: Timed) -> None:
     run = timed.desk.arm(buy_in=2.0)
     timed.schedule(run)
-    # Only SELL, an hour away, is an entry.
-    assert timed.entries() == 1
+    # Only SELL, an hour away, waits.
+    assert timed.waiting() == 1
     assert timed.served(f"buy:{run.id}")
     assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at)
 
 
 def test_canceled_timers_do_not_fire_and_leave_nothing_behind(timed: Timed) -> None:
-    canceled, kept = timed.desk.arm(buy_in=4), timed.desk.arm(buy_in=4)
+    canceled, kept = timed.desk.arm(buy_in=AHEAD), timed.desk.arm(buy_in=AHEAD)
     for run in (canceled, kept):
         timed.schedule(run)
-    assert timed.entries() == 4
+    assert timed.waiting() == 4
     for _ in range(2):
         timed.timers.cancel(canceled.id)
-    assert timed.entries() == 2
-    assert [name for name in timed.desk.parts.redis.scan_iter(f"*{canceled.id}*") if "redbeat" in name] == []
+    assert timed.waiting() == 2
+    assert list(timed.desk.parts.redis.scan_iter(f"timers*{canceled.id}*")) == []
     assert timed.served(f"buy:{kept.id}")
     timed.desk.parts.clock.sleep_until(kept.buy_at + IN_TIME)
     assert timed.starts(f"buy:{canceled.id}") == []
@@ -132,4 +168,99 @@ def test_a_run_that_ended_takes_its_timers_along(timed: Timed) -> None:
     timed.timers.schedule(run, timed.desk.parts.clock.now())
     # An hour late, BUY is published at once and missed; SELL, still ahead, is canceled with the run.
     assert eventually(lambda: timed.desk.ended(run) == ("missed", "none"))
-    assert eventually(lambda: timed.entries() == 0)
+    assert eventually(lambda: timed.waiting() == 0)
+
+
+def test_a_timer_that_is_moved_fires_at_its_new_instant_alone(timed: Timed) -> None:
+    run = timed.desk.arm(buy_in=AHEAD)
+    timed.schedule(run)
+    timed.schedule(replace(run, buy_at=run.buy_at + timedelta(seconds=2)))
+    assert timed.waiting() == 2
+    assert timed.served(f"buy:{run.id}")
+    assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at + timedelta(seconds=2))
+
+
+@pytest.mark.slow
+def test_when_the_leading_beat_is_killed_the_other_takes_over_and_fires(timed: Timed) -> None:
+    first = timed.leader()
+    (second,) = set(timed.beats) - {first}
+    timed.beats[first].kill()
+    run = timed.desk.arm(buy_in=AHEAD + TAKEN_OVER_WITHIN)
+    timed.schedule(run)
+    assert timed.led_by(second, within=TAKEN_OVER_WITHIN)
+    assert timed.served(f"buy:{run.id}")
+    assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at)
+
+
+@pytest.mark.slow
+def test_a_beat_paused_past_its_lock_steps_down_and_comes_back_by_itself(timed: Timed) -> None:
+    first = timed.leader()
+    (second,) = set(timed.beats) - {first}
+    os.kill(timed.beats[first].pid, signal.SIGSTOP)
+    assert timed.led_by(second, within=TAKEN_OVER_WITHIN)
+    os.kill(timed.beats[first].pid, signal.SIGCONT)
+    assert eventually(lambda: timed.leader() == second)
+    run = timed.desk.arm(buy_in=AHEAD)
+    timed.schedule(run)
+    assert timed.served(f"buy:{run.id}")
+    assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at)
+    # Asked to end, it hands over at once.
+    timed.beats[second].ask_to_end()
+    assert timed.led_by(first, within=TAKEN_OVER_WITHIN)
+
+
+class Published:
+    """The publisher's port, keeping what it was given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, datetime | None]] = []
+
+    def publish(self, event: Event, at: datetime | None = None) -> None:
+        self.given.append((event.id, at))
+
+
+@pytest.fixture
+def desk(valkey_url: str, paper: PaperControl, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(bootstrap, "app", app_at(valkey_url))
+    with open_desk(valkey_url, paper) as opened:
+        opened.parts.redis.flushall()
+        opened.open()
+        yield opened
+
+
+def test_who_adds_to_a_bucket_that_was_fired_publishes_himself(desk: Desk) -> None:
+    published = Published()
+    queue = app_at(desk.parts.settings.redis_url)
+    timers = RedBeatTimers(queue, desk.parts.redis, published)
+    buckets = Buckets(desk.parts.redis, BatchPublisher(queue))
+    early, late = desk.arm(buy_in=60), desk.arm(buy_in=60)
+    late = replace(late, buy_at=early.buy_at)
+    now = desk.parts.clock.now()
+    timers.schedule(early, now)
+    assert published.given == []
+    assert fire(buckets, int(early.buy_at.timestamp())) == 1
+    timers.schedule(late, now)
+    assert published.given == [(f"buy:{late.id}", early.buy_at)]
+    # What was left in it goes out should it be fired again; what was published does not.
+    assert [each.event.id for each in buckets.take(int(early.buy_at.timestamp()))] == [f"buy:{late.id}"]
+
+
+@pytest.mark.parametrize("kind", [EventType.BUY, EventType.SELL])
+def test_a_message_of_a_batch_is_the_one_celery_would_have_sent(desk: Desk, kind: EventType) -> None:
+    queue, redis = app_at(desk.parts.settings.redis_url), desk.parts.redis
+    event, at = Event(f"{kind}:1-20260105-1", kind, RunId(1, date(2026, 1, 5))), datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+    lists = {"orders", "orders:6"}
+    CeleryPublisher(queue, desk.parts.log).publish(event, at)
+    BatchPublisher(queue).publish([TimedEvent(event, at)])
+    (found,) = [name for name in lists if redis.exists(name)]
+    ours, celerys = (json.loads(text) for text in redis.lrange(found, 0, -1))
+    own = {"headers": ("id", "root_id", "argsrepr"), "properties": ("correlation_id", "delivery_tag", "reply_to")}
+    for message in (ours, celerys):
+        assert message["headers"]["id"] == message["headers"]["root_id"] == message["properties"]["correlation_id"]
+        for part, names in own.items():
+            for name in names:
+                message[part].pop(name)
+        body = json.loads(base64.b64decode(message.pop("body")))
+        assert body[:2] == [[event.as_wire()], {}]
+        assert not any(body[2].values())
+    assert ours == celerys

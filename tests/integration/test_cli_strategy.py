@@ -15,6 +15,7 @@ from broker_connector.paper.process import PaperControl
 from engine import bootstrap
 from engine.calendar import ZONES
 from engine.cli import main
+from engine.clock import RealTime
 from engine.config import settings
 from engine.domain.orders import Order, OrderStatus
 from engine.domain.recurrence import Weekday
@@ -393,5 +394,5 @@ def armed(sessions: Sessions, strategy: Strategy, *orders: Order, day: date | No
     with connect(settings().redis_url) as redis:
         epoch = EpochGuard(redis)
         epoch.open(1)
-        RedisStore(redis, epoch).arm(replace(run, orders=orders, **state), buy_at, buying=False)
+        RedisStore(redis, epoch, RealTime().now).arm(replace(run, orders=orders, **state), buy_at, buying=False)
     return run

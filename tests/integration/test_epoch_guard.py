@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from engine.clock import RealTime
 from engine.ports import StoreClosed
 from engine.runtime import keys
 from engine.runtime.connect import connect
@@ -51,7 +52,7 @@ def test_an_epoch_of_another_servers_start_is_closed(live: LiveState, second: Re
 
 
 def test_a_process_that_was_refused_works_on_once_the_store_is_open_again(live: LiveState, second: Redis) -> None:
-    store = RedisStore(second, EpochGuard(second))
+    store = RedisStore(second, EpochGuard(second), RealTime().now)
     assert store.sweep(1) == []
     live.epoch.open(6)
     with pytest.raises(StoreClosed):
@@ -60,7 +61,7 @@ def test_a_process_that_was_refused_works_on_once_the_store_is_open_again(live: 
 
 
 def test_a_store_that_was_closed_is_closed_to_everyone(live: LiveState, second: Redis) -> None:
-    store = RedisStore(second, EpochGuard(second))
+    store = RedisStore(second, EpochGuard(second), RealTime().now)
     store.sweep(1)
     live.lose_epoch()
     for each in (store, live.store):

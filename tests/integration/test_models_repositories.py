@@ -252,6 +252,16 @@ def test_a_run_is_created_once_and_comes_back_whole(sessions: Sessions, strategi
     assert runs.get(RunId(added.id, DAY, 2)) is None
 
 
+def test_a_run_keeps_the_times_another_session_gave_it(sessions: Sessions, strategies: Strategies) -> None:
+    (added,) = strategies.add([DRAFT])
+    runs, run = Runs(sessions), _run(added.id, strategies)
+    other = _run(added.id, strategies, n=2)
+    runs.create_all([run, other])
+    moved = replace(run, sell_at=run.sell_at - timedelta(hours=1), closes_at=run.closes_at - timedelta(hours=1))
+    DurableState(sessions).reschedule(moved)
+    assert runs.of_date(DAY) == [moved, other]
+
+
 def test_many_runs_are_created_at_once_and_those_that_exist_are_left_alone(
     sessions: Sessions, strategies: Strategies
 ) -> None:

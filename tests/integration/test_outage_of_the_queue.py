@@ -89,7 +89,7 @@ def test_beat_and_a_worker_go_on_after_their_queue_was_away(
         orders.start()
         try:
             orders.ready()
-            timers = RedBeatTimers(queue, desk.parts.publisher)
+            timers = RedBeatTimers(queue, desk.parts.redis, desk.parts.publisher)
 
             def fires() -> float:
                 """Seconds after its time that a timer's task was served."""

@@ -9,6 +9,7 @@ from engine.domain.broker import BookEntry
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import ExitReason, Position, RunStatus
+from engine.domain.schedule import Times
 from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, event, evidence, exit_, run
 from tests.livestate import RUN, LiveState
 from tests.world import World
@@ -127,6 +128,28 @@ def test_a_sale_never_expires_and_waits_for_a_session_where_its_own_is_over(worl
     world.sweep()
     assert (world.sides(), world.alerts()) == ([(Side.BUY, QUANTITY)], ["safety_abort"])
     assert world.live.store.prolong(run().id, world.clock.market + timedelta(hours=1), world.clock.real) == "ok"
+    world.sweep()
+    assert world.sides() == BOUGHT_AND_SOLD
+
+
+def test_a_trade_whose_day_was_closed_is_canceled_and_alerted_before_its_time(world: World) -> None:
+    armed = world.live.arm(buying=False)
+    world.clock.market = BUY_AT - timedelta(hours=1)
+    closed = Times(armed.buy_at, armed.sell_at, closes_at=armed.buy_at)
+    assert world.live.store.reschedule(armed.id, closed, world.clock.real) == "ok"
+    world.sweep()
+    assert (world.sides(), world.ended()["status"], world.alerts()) == ([], "missed", ["missed"])
+
+
+def test_a_position_is_sold_at_the_time_a_shorter_session_gives_it(world: World) -> None:
+    bought = world.buy()
+    ends = world.clock.market + timedelta(hours=1)
+    shorter = Times(bought.buy_at, ends - timedelta(minutes=12), ends)
+    assert world.live.store.reschedule(bought.id, shorter, world.clock.real) == "ok"
+    world.clock.advance(47 * 60)
+    world.sweep()
+    assert world.sides() == [(Side.BUY, QUANTITY)]
+    world.clock.advance(70)
     world.sweep()
     assert world.sides() == BOUGHT_AND_SOLD
 

@@ -160,7 +160,7 @@ def watching(desk: Desk) -> listener._Run:
     judging = Listener(
         parts.store, parts.publisher, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log
     )
-    watch = listener._Run("listener", parts, judging, account_at(desk.paper), Stop())
+    watch = listener._Run("listener", parts, judging, lambda: None, account_at(desk.paper), Stop())
     watch._symbol_of = {TOKEN: SYMBOL}
     return watch
 

@@ -8,6 +8,7 @@ from engine.domain.broker import NetPosition
 from engine.domain.orders import OrderStatus, Product
 from engine.domain.routing import Alert
 from engine.domain.run import NetSeen
+from engine.domain.schedule import Times
 from engine.runtime import keys
 from tests.builders import BUY_AT, SYMBOL, S, entry, evidence, run
 from tests.livestate import LiveState, microseconds, run_id
@@ -116,6 +117,16 @@ def test_a_users_stop_is_recorded_and_another_session_is_not(live: LiveState) ->
     assert live.run().closes_at == BUY_AT + 60 * S
     assert live.store.signal(run().id, {"stop_requested": "leave"}, BUY_AT) == "ok"
     assert [record.get("stop_requested") for record in live.records()] == [None, "leave"]
+
+
+def test_other_times_reach_a_run_and_its_holder(live: LiveState) -> None:
+    live.arm()
+    holding = live.claim()
+    times = Times(BUY_AT, BUY_AT + 30 * S, BUY_AT + 60 * S)
+    assert live.store.reschedule(run().id, times, BUY_AT) == "ok"
+    again = live.commit(holding, release=True)
+    assert again is not None
+    assert Times.of(again.run) == Times.of(live.run()) == times
 
 
 def test_an_alert_that_concerns_no_run_is_recorded_under_its_tenant(live: LiveState) -> None:

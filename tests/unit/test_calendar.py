@@ -1,6 +1,7 @@
 """The market calendar against dates known from the exchange's circulars."""
 
-from datetime import UTC, date, datetime, time
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
@@ -9,9 +10,12 @@ from engine.calendar import (
     Calendar,
     Override,
     OverrideKind,
-    UnconfirmedYear,
     UnknownExchange,
+    UnlistedYear,
+    listed_holidays,
 )
+from engine.domain.orders import Product
+from engine.domain.strategy import UnconfirmedYear
 
 #: Weekdays without trading, from the exchange's lists (2026 with the closure announced in January).
 CLOSED = {
@@ -42,6 +46,64 @@ def test_a_regular_session_runs_from_0915_to_1530_in_india() -> None:
     assert session.opens == datetime(2026, 1, 5, 3, 45, tzinfo=UTC)
     assert session.closes == datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
     assert session.opens.tzinfo is UTC
+
+
+#: (place, day, what is known to have no closing auction) -> the end of continuous trading.
+ENDS = [
+    ("NSE:INFY", date(2026, 7, 31), (), time(15, 30)),
+    ("NSE:INFY", date(2026, 8, 3), (), time(15, 15)),
+    ("BSE:INFY", date(2026, 12, 31), (), time(15, 15)),
+    ("NSE", date(2026, 8, 3), (), time(15, 30)),
+    ("NSE:INFY", date(2026, 8, 3), ("NSE:INFY",), time(15, 30)),
+    ("NSE:TCS", date(2026, 8, 3), ("NSE:INFY",), time(15, 15)),
+    ("BSE:INFY", date(2026, 8, 3), ("BSE",), time(15, 30)),
+    ("NSE:INFY", date(2021, 4, 12), (), time(15, 30)),
+]
+
+
+@pytest.mark.parametrize(("place", "day", "no_auction", "closes"), ENDS)
+def test_a_symbol_stops_trading_where_its_closing_auction_begins(
+    place: str, day: date, no_auction: tuple[str, ...], closes: time
+) -> None:
+    calendar = Calendar(no_auction=no_auction)
+    session = calendar.session(place, day)
+    assert session is not None
+    assert session.closes == calendar.to_utc(place.partition(":")[0], day, closes)
+
+
+def test_the_next_session_of_a_symbol_ends_before_its_auction() -> None:
+    session = Calendar().next_session("NSE:INFY", datetime(2026, 8, 3, 9, 50, tzinfo=UTC))
+    assert session.closes == datetime(2026, 8, 4, 9, 45, tzinfo=UTC)
+
+
+MUHURAT = Override("NSE", date(2026, 11, 8), OverrideKind.SPECIAL, time(18, 15), time(19, 15), "Muhurat")
+SHORT = Override("NSE", date(2026, 11, 8), OverrideKind.SPECIAL, time(18), time(18, 5))
+
+
+@pytest.mark.parametrize(
+    ("day", "overrides", "lead", "squared_off"),
+    [
+        (date(2026, 1, 5), (), 12, time(15, 18)),
+        (date(2026, 8, 3), (), 12, time(15, 3)),
+        (date(2026, 1, 5), (), 30, time(15)),
+        (MUHURAT.date, (MUHURAT,), 12, time(19, 3)),
+        # Too short a session for it: nothing can be bought for the day.
+        (SHORT.date, (SHORT,), 12, time(18)),
+    ],
+)
+def test_intraday_positions_are_squared_off_before_their_own_sessions_end(
+    day: date, overrides: tuple[Override, ...], lead: int, squared_off: time
+) -> None:
+    calendar = Calendar(overrides, square_off=timedelta(minutes=lead))
+    session = calendar.session("NSE:INFY", day)
+    assert session is not None
+    assert session.last_sale(Product.INTRADAY) == calendar.to_utc("NSE", day, squared_off)
+    assert {session.last_sale(each) for each in Product if each is not Product.INTRADAY} == {session.closes}
+
+
+def test_nothing_is_squared_off_where_it_is_always_open() -> None:
+    session = AlwaysOpenCalendar(square_off=timedelta(minutes=12)).session("NSE:INFY", date(2026, 8, 3))
+    assert session.last_sale(Product.INTRADAY) == session.closes
 
 
 @pytest.mark.parametrize("day", [date(2028, 1, 3), date(2027, 1, 26), date(2027, 1, 2), date(2020, 12, 31)])
@@ -118,3 +180,26 @@ def test_an_unknown_exchange_is_named() -> None:
 
 def test_the_date_at_the_exchange_is_not_the_utc_date() -> None:
     assert Calendar().today("NSE", datetime(2026, 1, 5, 19, 0, tzinfo=UTC)) == date(2026, 1, 6)
+
+
+def test_an_estimated_day_needs_an_operators_word_even_in_a_confirmed_year(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimated = date(2026, 5, 28)
+    listed = {each.date: each for each in listed_holidays("NSE", 2026)}
+    listed[estimated] = replace(listed[estimated], is_estimated=True)
+    monkeypatch.setattr("engine.calendar._holidays", lambda _exchange, _year: listed)
+    with pytest.raises(UnconfirmedYear):
+        Calendar().session("NSE", estimated)
+    assert Calendar().session("NSE", date(2026, 5, 29)) is not None
+    assert Calendar(confirmed=[("NSE", 2026)]).session("NSE", estimated) is None
+
+
+def test_estimated_days_are_told_apart() -> None:
+    marked = {each.name: each.is_estimated for each in listed_holidays("NSE", 2027)}
+    assert marked["Eid al-Fitr (estimated)"]
+    assert not marked["Republic Day"]
+    assert not any(each.is_estimated for year in (2021, 2026) for each in listed_holidays("NSE", year))
+
+
+def test_a_year_without_data_is_an_error_even_if_somebody_confirmed_it() -> None:
+    with pytest.raises(UnlistedYear, match="no holidays of NSE in 2000"):
+        Calendar(confirmed=[("NSE", 2000)]).session("NSE", date(2000, 1, 3))

@@ -2,17 +2,14 @@
 
 import ast
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from kombu import Queue
 
 import celeryconfig
-from engine.actions import ANSWER_WITHIN, SEND_WITHIN
 from engine.dispatch import TASK_OF
 from engine.domain.events import EventType
-from engine.runtime.store import LEASE_MARGIN_MS
 from engine.stack import procfile
 from tasks import execution
 from tasks.app import app
@@ -75,11 +72,6 @@ def test_exits_go_before_retries_and_retries_before_entries() -> None:
     priority = {kind: app.amqp.router.route({}, TASK_OF[kind])["priority"] for kind in EventType}
     # 0 is the highest on Redis.
     assert priority[EventType.SELL] < priority[EventType.RETRY] < priority[EventType.BUY]
-
-
-def test_the_longest_answer_a_task_waits_for_ends_before_its_message_is_delivered_again() -> None:
-    longest = SEND_WITHIN + timedelta(milliseconds=LEASE_MARGIN_MS) + ANSWER_WITHIN
-    assert longest < timedelta(seconds=app.conf.broker_transport_options["visibility_timeout"])
 
 
 def sources() -> Iterator[Path]:

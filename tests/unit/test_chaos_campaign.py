@@ -83,7 +83,7 @@ def test_fewer_trials_than_rows_leave_rows_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("misses", "judged"), [(1, 4), (9, 0)])
 def test_what_never_struck_is_tried_once_more_and_never_counted(tmp_path: Path, misses: int, judged: int) -> None:
-    (row,) = (fault for fault in TABLE if fault.name == "kill beat at beat.publish.before")
+    (row,) = (fault for fault in TABLE if fault.name == "kill beat at buckets.take.before")
     campaign = played(tmp_path, blind=Counter({row.name: misses}))
     campaign.run([row], None)
     assert campaign.waves == [[row.name], [row.name]]
@@ -91,7 +91,7 @@ def test_what_never_struck_is_tried_once_more_and_never_counted(tmp_path: Path, 
 
 
 def test_what_can_never_be_struck_does_not_go_on_for_ever(tmp_path: Path) -> None:
-    (row,) = (fault for fault in TABLE if fault.name == "kill beat at beat.publish.before")
+    (row,) = (fault for fault in TABLE if fault.name == "kill beat at buckets.take.before")
     campaign = played(tmp_path, blind=Counter({row.name: 1000}))
     campaign.run([row], 50)
     assert len(campaign.waves) == 3

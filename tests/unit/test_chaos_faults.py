@@ -39,7 +39,7 @@ def test_the_rest_of_the_table_is_there() -> None:
         "Redis flushed",
         "Redis' last second lost",
         "PostgreSQL down 30 s",
-        "beat dead past a buy time",
+        "both beats dead past a buy time",
         "one message 10,000 times",
         "SELL, STOPLOSS and FORCE_STOP at once",
         "5,000 orders queued before a STOPLOSS",

@@ -14,6 +14,7 @@ from engine.chaos.points import METHODS, POINTS
 from engine.chaos.tap import Blow, Gate, Orders, tapped
 from engine.listener import Listener
 from engine.orderstream import OrderStream
+from engine.schedule import Buckets
 
 #: Each port of the table and the protocols (or the one class) behind it.
 BEHIND: dict[str, tuple[type, ...]] = {
@@ -26,7 +27,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
     "drainer": (ledger.Carrier,),
 }
 #: Protocols without effects on the world, or that only hand out a port that has points.
-NO_EFFECT = {ports.Log, ports.Clock, ports.Brokers, recovery.Calendar}
+NO_EFFECT = {ports.Log, ports.Clock, ports.Brokers, ports.Calendar}
 
 
 def methods_of(kind: type) -> set[str]:
@@ -54,13 +55,14 @@ def test_every_protocol_has_points_or_no_effect() -> None:
 
 
 def test_what_has_no_protocol_has_points_by_name() -> None:
-    assert set(METHODS) - set(BEHIND) == {"beat", "listener", "orderstream"}
+    assert set(METHODS) - set(BEHIND) == {"buckets", "listener", "orderstream"}
+    assert methods_of(Buckets) == set(METHODS["buckets"])
     assert hasattr(Listener, *METHODS["listener"])
     assert hasattr(OrderStream, *METHODS["orderstream"])
 
 
 def test_a_point_is_named_after_its_boundary_and_side() -> None:
-    assert {"store.intend.before", "broker.place.after", "drainer.trim.after", "beat.publish.before"} <= set(POINTS)
+    assert {"store.intend.before", "broker.place.after", "drainer.trim.after", "buckets.take.before"} <= set(POINTS)
     assert len(POINTS) == len(set(POINTS)) == 2 * sum(map(len, METHODS.values()))
 
 

@@ -11,7 +11,8 @@ from engine.domain.decision import URGENCY, decide, next_action, next_attention
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import ExitReason, NetSeen, RunStatus
-from tests.builders import BUY_AT, PATIENCE, SELL_AT, at, entry, exit_, latch, run
+from engine.domain.strategy import AbortPolicy
+from tests.builders import BUY_AT, PATIENCE, SELL_AT, at, entry, exit_, latch, run, strategy
 from tests.situations import CASES, Case
 
 E, ST = EventType, OrderStatus
@@ -124,3 +125,30 @@ def test_the_latch_stays_the_reason_to_sell_whatever_the_price_does() -> None:
     later = at(BUY_AT, hours=4)
     breached = run(entry(ST.FILLED, 10), latch=latch(), net=NetSeen(10, later.real))
     assert decide(breached, E.STOPLOSS, later, POLICY) == Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)
+
+
+#: What failed before the square-off, and the policy -> whether it sells all the same. `sell_at` is never after it.
+SQUARED_OFF: list[tuple[str, AbortPolicy, bool]] = [
+    ("", AbortPolicy.PROTECT, True),
+    ("attempt_unsettled", AbortPolicy.PROTECT, True),
+    ("entry_retries_exhausted", AbortPolicy.PROTECT, True),
+    ("exit_keeps_failing", AbortPolicy.PROTECT, True),
+    ("token_invalid", AbortPolicy.PROTECT, True),
+    ("attempt_unsettled", AbortPolicy.FLATTEN, True),
+    # Hands off until a human says more; an exit's own trouble is no abort.
+    ("attempt_unsettled", AbortPolicy.FREEZE, False),
+    ("exit_keeps_failing", AbortPolicy.FREEZE, True),
+]
+
+
+@pytest.mark.parametrize(("failure", "policy", "sells"), SQUARED_OFF)
+def test_a_position_is_squared_off_whatever_else_failed(failure: str, policy: AbortPolicy, sells: bool) -> None:
+    held = run(
+        entry(ST.FILLED, 10, updated_at=BUY_AT),
+        spec=strategy(on_abort=policy),
+        status=RunStatus.FAILED if failure else RunStatus.ACTIVE,
+        failure=failure,
+        net=NetSeen(10, SELL_AT),
+    )
+    sale = Submit(Leg.EXIT, 10, ExitReason.SCHEDULE)
+    assert decide(held, E.SELL, at(SELL_AT), POLICY) == (sale if sells else Ignore("frozen"))

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from engine.calendar import Calendar
+from engine.calendar import Calendar, Override, OverrideKind
 from engine.domain.broker import BookEntry, Instrument
 from engine.domain.moment import Moment
 from engine.domain.orders import Order, OrderStatus
 from engine.domain.recurrence import Recurrence
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.schedule import Times
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Armed
 from engine.recovery import Recoverer
@@ -123,10 +124,12 @@ def test_a_year_nobody_confirmed_trades_nothing_stops_no_recovery_and_is_told_on
     recoverer = _recoverer(database, datetime(2027, 1, 4, 4, tzinfo=UTC), told)
     assert [recoverer.arm(), recoverer.arm()] == [1, 0]
     assert database.created == []
-    assert [alert.code for alert in told] == ["session_unknown"]
+    assert [alert.code for alert in told] == ["year_unconfirmed"]
 
 
-def _recoverer(database: Database, now: datetime, told: list[Alert] | None = None) -> Recoverer:
+def _recoverer(
+    database: Database, now: datetime, told: list[Alert] | None = None, overrides: Iterable[Override] = ()
+) -> Recoverer:
     """A recoverer at market time `now`, whose alerts are added to `told`."""
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
@@ -138,7 +141,7 @@ def _recoverer(database: Database, now: datetime, told: list[Alert] | None = Non
     timers: Any = SimpleNamespace(schedule=lambda _run, _now: None)
     brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
     clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
-    parts = (durable, store, store, brokers, timers, Calendar(), clock, "EE", timedelta(0))
+    parts = (durable, store, store, brokers, timers, Calendar(overrides), clock, "EE", timedelta(0))
     return Recoverer(*parts, lambda *_, **__: None)
 
 
@@ -172,3 +175,51 @@ def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int
     recoverer.arm()
     recoverer.arm()
     assert prolonged == [(left.id, datetime(2026, 1, 6, 10, tzinfo=UTC))] * sessions
+
+
+CLOSED = Override("NSE", TODAY, OverrideKind.CLOSED)
+EVENING_ONLY = Override("NSE", TODAY, OverrideKind.SPECIAL, time(18), time(19))
+SHORT = Override("NSE", TODAY, OverrideKind.SPECIAL, time(9, 15), time(12, 12))
+NEXT_YEAR = datetime(2027, 1, 4, 4, tzinfo=UTC)
+#: One with this very date, one that trades daily, and one that does from this very date on.
+DATED, DAILY = replace(INFY, trading_date=TODAY), replace(INFY, repeat=Recurrence())
+DAILY_SINCE = replace(DAILY, trading_date=TODAY)
+
+
+def _utc(hour: int, minute: int = 0) -> datetime:
+    return Calendar().to_utc("NSE", TODAY, time(hour, minute))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "spec", "now", "times", "told"),
+    [
+        ([], DATED, MORNING, Times(_utc(10), _utc(15), _utc(15, 30)), []),
+        ([SHORT], DATED, MORNING, Times(_utc(10), _utc(12), _utc(12, 12)), ["moved"]),
+        ([SHORT], INFY, MORNING, Times(_utc(10), _utc(12), _utc(12, 12)), ["moved"]),
+        ([SHORT], DAILY, MORNING, Times(_utc(10), _utc(12), _utc(12, 12)), ["moved"]),
+        # Its own date is gone: it gets a run that ends as missed, and is told of then.
+        ([CLOSED], DATED, MORNING, Times(_utc(10), _utc(15), _utc(10)), []),
+        ([EVENING_ONLY], DATED, MORNING, Times(_utc(10), _utc(15), _utc(10)), []),
+        # Without a date, or with others, it waits for a session it fits.
+        ([CLOSED], INFY, MORNING, None, []),
+        ([CLOSED], DAILY, MORNING, None, []),
+        ([CLOSED], DAILY_SINCE, MORNING, None, []),
+        ([EVENING_ONLY], INFY, MORNING, None, ["waits"]),
+        ([EVENING_ONLY], DAILY, MORNING, None, ["waits"]),
+        ([EVENING_ONLY], DAILY_SINCE, MORNING, None, ["waits"]),
+        # Nobody knows whether it is a trading day: it waits for the operator's word.
+        ([], INFY, NEXT_YEAR, None, ["year_unconfirmed"]),
+        ([], DAILY, NEXT_YEAR, None, ["year_unconfirmed"]),
+        ([], replace(INFY, trading_date=NEXT_YEAR.date()), NEXT_YEAR, None, ["year_unconfirmed"]),
+    ],
+)
+def test_a_session_that_changed_before_arming_moves_or_cancels_and_somebody_is_told(
+    overrides: list[Override], spec: Strategy, now: datetime, times: Times | None, told: list[str]
+) -> None:
+    alerts: list[Alert] = []
+    database = Database(spec)
+    recoverer = _recoverer(database, now, alerts, overrides)
+    recoverer.arm()
+    recoverer.arm()
+    assert [Times.of(each) for each in database.created[:1]] == ([times] if times else [])
+    assert [alert.code for alert in alerts] == told

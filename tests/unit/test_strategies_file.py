@@ -268,7 +268,23 @@ def test_a_strategy_that_fits_the_market_has_no_problems() -> None:
     ("changes", "problem"),
     [
         ({"buy_time": "09:14"}, "buy_time: 09:14:00 is outside the session; nearest valid time 09:15:00"),
-        ({"sell_time": "15:31"}, "sell_time: 15:31:00 is outside the session; nearest valid time 15:30:00"),
+        ({"sell_time": "15:31"}, "sell_time: 15:31:00 is outside the session; nearest valid time 15:18:00"),
+        (
+            {"sell_time": "15:19"},
+            "sell_time: 15:19:00 is after intraday positions are squared off; nearest valid time 15:18:00",
+        ),
+        (
+            {"sell_time": "15:31", "product": "delivery"},
+            "sell_time: 15:31:00 is outside the session; nearest valid time 15:30:00",
+        ),
+        (
+            {"sell_time": "15:20", "product": "delivery", "trading_date": "2026-08-03"},
+            "sell_time: 15:20:00 is outside the session; nearest valid time 15:15:00",
+        ),
+        (
+            {"sell_time": "15:10", "trading_date": "2026-08-03"},
+            "sell_time: 15:10:00 is after intraday positions are squared off; nearest valid time 15:03:00",
+        ),
         ({"sell_time": "09:40"}, "sell_time: 09:40:00 is not after buy_time 09:40:00"),
         ({"stop_loss": "622.71"}, "stop_loss: 622.71 is not a multiple of the tick size 0.05"),
         ({"symbol": "NOPE"}, "symbol: NSE:NOPE is not an instrument this account's broker lists"),

@@ -1,7 +1,7 @@
 -- claim: lock a run and load it, in one round trip.
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 tombstone:{run}  5 due
 -- ARGV  1 epoch  2 token  3 lease, ms  4 run  5 event id  6 event type  7 slot class: entry, exit or ''
---       8 how long a parked run waits, us
+--       8 when a parked run is looked at again, us
 -- Reply {'held', runtime fields, strategy fields, account version}
 --       {'busy'}: the event is left as a flag in the run; {'gone'}: the run ended; {'unknown'}: no such run
 --       {'parked'}: the account has no free slot; `due` brings the run back
@@ -40,7 +40,7 @@ end
 
 if class ~= '' then
   if not take_slot('account:' .. redis.call('HGET', KEYS[3], 'account_id'), class, run, ARGV[3]) then
-    redis.call('ZADD', KEYS[5], now_us() + tonumber(ARGV[8]), run)
+    redis.call('ZADD', KEYS[5], ARGV[8], run)
     note('parked')
     return { 'parked' }
   end

@@ -2,8 +2,9 @@
 -- KEYS  1 engine:epoch  2 due
 -- ARGV  1 epoch  2 at most this many  3 longest backoff, us
 --       4 slack, us: how long timers and listeners are left to be first
+--       5 now, us, by the caller's clock: every score in `due` is told by the engine's, not by the server's
 -- Reply a list of {run, runtime fields, strategy fields, nudges}; the backoff is 1, 2, 4 ... s
-local now = now_us()
+local now = tonumber(ARGV[5])
 local swept = {}
 for _, run in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - tonumber(ARGV[4]), 'LIMIT', 0, ARGV[2])) do
   local runtime = 'runtime:' .. run

@@ -1,0 +1,131 @@
+"""The workers' lane: nothing before its instant, the most urgent first, never more at once than there are threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.clock import RealTime
+from tasks.lane import Lane
+from tests.processes import eventually
+
+THREADS = 4
+SOON = timedelta(milliseconds=150)
+
+
+class Runs:
+    """What ran, in its order, and when."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.at: list[datetime] = []
+
+    def of(self, name: str, clock: RealTime) -> None:
+        self.at.append(clock.now())
+        self.names.append(name)
+
+
+@pytest.fixture
+def clock() -> RealTime:
+    return RealTime()
+
+
+@pytest.fixture
+def lane(clock: RealTime) -> Iterator[Lane]:
+    with ThreadPoolExecutor(THREADS) as pool:
+        made = Lane(clock, pool.submit, THREADS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def single(clock: RealTime) -> Iterator[Lane]:
+    """A lane of one thread: its order can be seen."""
+    with ThreadPoolExecutor(1) as pool:
+        made = Lane(clock, pool.submit, 1)
+        yield made
+        made.close()
+
+
+def test_a_thousand_of_one_instant_run_once_each_and_none_before_it(lane: Lane, clock: RealTime) -> None:
+    runs, at = Runs(), clock.now() + SOON
+    for number in range(1000):
+        lane.add(lambda number=number: runs.of(str(number), clock), priority=0, at=at)  # type: ignore[misc]
+    assert eventually(lambda: len(runs.names) == 1000)
+    assert sorted(runs.names, key=int) == [str(number) for number in range(1000)]
+    assert min(runs.at) >= at
+
+
+def test_an_earlier_instant_added_later_is_not_kept_waiting(single: Lane, clock: RealTime) -> None:
+    runs, now = Runs(), clock.now()
+    single.add(lambda: runs.of("later", clock), priority=0, at=now + timedelta(hours=1))
+    single.add(lambda: runs.of("sooner", clock), priority=6, at=now + SOON)
+    assert eventually(lambda: runs.names == ["sooner"])
+
+
+def test_what_is_urgent_overtakes_what_waits_and_equals_keep_their_order(single: Lane, clock: RealTime) -> None:
+    runs, gate = Runs(), threading.Event()
+    single.add(gate.wait, priority=0)
+    for name, priority in (("entry-1", 6), ("entry-2", 6), ("exit-1", 0), ("retry", 3), ("exit-2", 0)):
+        single.add(lambda name=name: runs.of(name, clock), priority)  # type: ignore[misc]
+    gate.set()
+    assert eventually(lambda: len(runs.names) == 5)
+    assert runs.names == ["exit-1", "exit-2", "retry", "entry-1", "entry-2"]
+
+
+def test_of_one_instant_exits_start_before_entries(single: Lane, clock: RealTime) -> None:
+    runs, at = Runs(), clock.now() + SOON
+    for name, priority in (("entry", 6), ("exit", 0)):
+        single.add(lambda name=name: runs.of(name, clock), priority, at)  # type: ignore[misc]
+    assert eventually(lambda: runs.names == ["exit", "entry"])
+
+
+def test_no_more_run_at_once_than_there_are_threads_and_all_threads_do(lane: Lane) -> None:
+    lock, running, most, gate = threading.Lock(), [0], [0], threading.Event()
+
+    def run() -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        gate.wait()
+        with lock:
+            running[0] -= 1
+
+    for _ in range(THREADS * 3):
+        lane.add(run, priority=0)
+    assert eventually(lambda: running[0] == THREADS)
+    time.sleep(0.05)
+    gate.set()
+    assert eventually(lambda: running[0] == 0)
+    assert most[0] == THREADS
+
+
+def test_a_task_that_fails_takes_no_thread_along(
+    single: Lane, clock: RealTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = Runs()
+    single.add(lambda: 1 // 0, priority=0)
+    single.add(lambda: runs.of("next", clock), priority=0)
+    assert eventually(lambda: runs.names == ["next"])
+    assert "a task failed" in caplog.text
+
+
+def test_a_closed_lane_starts_nothing_more(clock: RealTime) -> None:
+    runs = Runs()
+    with ThreadPoolExecutor(1) as pool:
+        lane = Lane(clock, pool.submit, 1)
+        lane.add(lambda: runs.of("held", clock), priority=0, at=datetime.now(UTC) + SOON)
+        lane.close()
+        time.sleep(SOON.total_seconds() * 2)
+    assert runs.names == []
+
+
+def test_a_pool_that_is_being_stopped_is_no_error(clock: RealTime) -> None:
+    pool = ThreadPoolExecutor(1)
+    lane = Lane(clock, pool.submit, 1)
+    pool.shutdown()
+    lane.add(lambda: None, priority=0)
+    lane.close()
