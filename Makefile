@@ -3,10 +3,10 @@ SHELL := /bin/sh
 BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
-CHECKED := engine tasks broker_connector models tests celeryconfig.py
+CHECKED := engine tasks broker_connector models tests bench celeryconfig.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow simulate chaos check format lock clean
+.PHONY: help install install-dev demo test test-slow simulate chaos bench check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ simulate: $(RUNTIME) ## play SEEDS seeds of the simulated world, from seed FIRST
 
 chaos: $(RUNTIME) ## play TRIALS fault trials on the running stack, by SEED
 	@$(BIN)/engine chaos --trials $(or $(TRIALS),300) --seed $(or $(SEED),0)
+
+bench: $(DEV) ## measure on this machine, all or BENCH=name; writes bench/results/latest.json
+	@$(BIN)/python -m bench $(BENCH)
 
 check: $(DEV) ## lint, format check, types, layers, compose file
 	$(BIN)/ruff check .
