@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +17,8 @@ from engine import bootstrap
 from engine.dispatch import BatchPublisher, CeleryPublisher
 from engine.dispatch import Timed as TimedEvent
 from engine.domain.events import Event, EventType
-from engine.domain.run import Run, RunId
+from engine.domain.orders import Leg
+from engine.domain.run import Run, RunId, client_order_id
 from engine.schedule import TOO_CLOSE, Buckets, RedBeatTimers, fire
 from tasks.app import app_at
 from tests.celery_nodes import ProcessContainer, WorkerContainer, WorkerNode, command_of
@@ -28,6 +29,8 @@ from tests.processes import eventually
 IN_TIME = timedelta(seconds=2)
 #: Seconds ahead at which a timer just goes into a bucket.
 AHEAD = TOO_CLOSE.total_seconds() + 0.5
+#: How long a worker may take to start on a busy machine.
+STARTED_WITHIN = timedelta(seconds=8)
 #: Seconds within which another beat leads after the first is gone.
 TAKEN_OVER_WITHIN = 5.0
 
@@ -207,6 +210,67 @@ def test_a_beat_paused_past_its_lock_steps_down_and_comes_back_by_itself(timed: 
     # Asked to end, it hands over at once.
     timed.beats[second].ask_to_end()
     assert timed.led_by(first, within=TAKEN_OVER_WITHIN)
+
+
+@pytest.fixture
+def sweeper(timed: Timed, tmp_path: Path) -> Iterator[ProcessContainer]:
+    """The sweeper's process: what beat or a worker took along comes back by what is due."""
+    process = ProcessContainer(
+        "sweeper", command_of("sweeper"), environment(timed.desk.parts.settings.redis_url), tmp_path / "sweeper.log"
+    )
+    process.start()
+    yield process
+    process.teardown()
+
+
+def entered_late(desk: Desk, runs: Sequence[Run]) -> list[timedelta]:
+    """How late each run's entry was granted, by its own record, ascending."""
+    granted = {body["orders"][0]["client_order_id"]: body["market_time"] for body in desk.records("entry_intended")}
+    names = {run.id: client_order_id(desk.parts.settings.deployment, run.id, Leg.ENTRY, 1) for run in runs}
+    return sorted(datetime.fromisoformat(granted[names[run.id]]) - run.buy_at for run in runs)
+
+
+@pytest.mark.slow
+def test_what_a_worker_held_when_it_was_killed_is_bought_within_two_seconds(
+    timed: Timed, sweeper: ProcessContainer, tmp_path: Path
+) -> None:
+    desk = timed.desk
+    other = WorkerContainer(
+        "worker-orders", environment(desk.parts.settings.redis_url), tmp_path / "other.log", "-n", "other@%h"
+    )
+    runs = [desk.arm(buy_in=AHEAD + 3) for _ in range(50)]
+    try:
+        for run in runs:
+            timed.schedule(run)
+        # Fired ahead, all of it is in the memory of the one worker there is.
+        assert eventually(lambda: timed.waiting() == len(runs), within=15)
+        assert eventually(lambda: desk.parts.redis.llen("orders:6") == 0)
+        timed.worker.kill()
+        other.start()
+        assert eventually(lambda: len(desk.sent("buy")) == len(runs), within=15)
+    finally:
+        other.ask_to_end()
+        other.teardown()
+    late = entered_late(desk, runs)
+    assert timedelta(0) <= late[0]
+    # Another worker was being started all the while: that is not what is bounded here.
+    assert late[-1] < timedelta(seconds=2) + STARTED_WITHIN
+    assert sweeper.status == "running"
+
+
+@pytest.mark.slow
+def test_with_every_beat_dead_the_sweeper_alone_fires_what_is_due(timed: Timed, sweeper: ProcessContainer) -> None:
+    for beat in timed.beats.values():
+        beat.kill()
+    desk = timed.desk
+    runs = [desk.arm(buy_in=AHEAD + number / 50) for number in range(100)]
+    for run in runs:
+        timed.schedule(run)
+    assert eventually(lambda: len(desk.sent("buy")) == len(runs), within=30)
+    late = entered_late(desk, runs)
+    assert timedelta(0) <= late[0]
+    assert late[-2] < timedelta(seconds=1.5)
+    assert sweeper.status == "running"
 
 
 class Published:

@@ -1,8 +1,8 @@
-"""Real processes on hosts whose wall jumps, or was wrong from the start: no trade is early, lost or doubled by it."""
+"""Real processes on hosts whose wall jumps, was wrong from the start, or turns to summer time: no trade minds it."""
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,13 @@ from tests.processes import eventually
 HOUR = 3600
 #: How late a task may start on a busy machine; its precision is the benchmarks' to measure.
 IN_TIME = timedelta(seconds=2)
+
+
+def changing_at(at: datetime) -> str:
+    """A zone in the POSIX form of TZ, whose clocks go ahead by an hour at `at` and back half a year on."""
+    day = at.timetuple().tm_yday
+    seconds = at.hour * HOUR + at.minute * 60 + at.second
+    return f"HOST0SUMR-1,J{day}/{seconds // HOUR}:{seconds // 60 % 60}:{seconds % 60},J{(day + 180) % 365 + 1}/0"
 
 
 class Wall:
@@ -58,9 +65,9 @@ def desk(valkey_url: str, paper: PaperControl, monkeypatch: pytest.MonkeyPatch) 
 class Host:
     """A beat and the orders' worker behind one wall."""
 
-    def __init__(self, redis_url: str, directory: Path) -> None:
+    def __init__(self, redis_url: str, directory: Path, zone: str) -> None:
         self.wall = Wall(directory / "wall")
-        chosen = environment(redis_url)
+        chosen = environment(redis_url) | {"TZ": zone}
         self.beat = ProcessContainer("beat", self.wall.on(command_of("beat")), chosen, directory / "beat.log")
         self._worker = WorkerContainer("worker-orders", chosen, directory / "orders.log")
         self._worker._argv = self.wall.on(self._worker._argv)
@@ -82,7 +89,7 @@ class Host:
 
 @pytest.fixture
 def host(desk: Desk, tmp_path: Path) -> Iterator[Host]:
-    made = Host(desk.parts.settings.redis_url, tmp_path)
+    made = Host(desk.parts.settings.redis_url, tmp_path, changing_at(datetime.now(UTC) + timedelta(seconds=6)))
     yield made
     made.end()
 
