@@ -44,8 +44,9 @@ class Lane:
         self._limit = limit
         self._held: list[tuple[datetime, Job]] = []
         self._ready: list[Job] = []
-        #: Threads at work on what is ready.
-        self._running = 0
+        #: Threads the pool was asked for, and those of them that run a job right now.
+        self._taken = 0
+        self._busy = 0
         self._numbers = 0
         self._is_closed = False
         self._changed = threading.Condition()
@@ -88,27 +89,31 @@ class Lane:
 
     def _occupy(self) -> None:
         """Put as many threads to work as there is work for; the lock is held."""
-        while self._running < min(self._limit, len(self._ready)):
+        while self._taken < min(self._limit, self._busy + len(self._ready)):
             try:
                 self._submit(self._drain)
             except RuntimeError:
                 # The pool is being stopped: nothing more can be started.
                 self._is_closed = True
                 return
-            self._running += 1
+            self._taken += 1
 
     def _drain(self) -> None:
         """Run one job after the other until none is ready; a pool thread's turn."""
         while True:
             with self._changed:
                 if not self._ready:
-                    self._running -= 1
+                    self._taken -= 1
                     return
                 *_, run = heapq.heappop(self._ready)
+                self._busy += 1
             try:
                 run()
             except Exception:
                 logger.exception("a task failed")
+            finally:
+                with self._changed:
+                    self._busy -= 1
 
 
 #: One lane for all tasks of a worker's pool.

@@ -103,6 +103,20 @@ def test_no_more_run_at_once_than_there_are_threads_and_all_threads_do(lane: Lan
     assert most[0] == THREADS
 
 
+def test_one_that_waits_for_its_broker_keeps_no_other_waiting(lane: Lane, clock: RealTime) -> None:
+    runs, gate = Runs(), threading.Event()
+    try:
+        for _ in range(THREADS - 1):
+            lane.add(gate.wait, priority=0)
+            time.sleep(0.02)
+        lane.add(lambda: runs.of("next", clock), priority=6)
+        assert eventually(lambda: runs.names == ["next"], within=2)
+        lane.add(lambda: runs.of("held", clock), priority=6, at=clock.now() + SOON)
+        assert eventually(lambda: runs.names == ["next", "held"], within=2)
+    finally:
+        gate.set()
+
+
 def test_a_task_that_fails_takes_no_thread_along(
     single: Lane, clock: RealTime, caplog: pytest.LogCaptureFixture
 ) -> None:
