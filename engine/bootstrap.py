@@ -16,8 +16,9 @@ from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import BatchPublisher, CeleryPublisher
+from engine.dispatch import BatchPublisher, CeleryPublisher, wake_up
 from engine.domain.action import Policy
+from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
@@ -164,7 +165,8 @@ def listener(shared: Parts, days: Calendar) -> Listener:
             # Nobody knows whether it is traded: no tick is believed. Whoever arms tells the operator.
             return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
-    heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
+    waking = RedisStore(shared.redis, shared.epoch, shared.real.now, wake_up(app, EventType.STOPLOSS))
+    heard = Listener(tapped(shared.gate, "store", waking), shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
 
 

@@ -157,9 +157,7 @@ def watching(desk: Desk) -> listener._Run:
     """The listener's own reading, in a session that is open now."""
     parts, now = desk.parts, datetime.now(UTC)
     session = Session(now.date(), now - timedelta(hours=2), now + timedelta(hours=2))
-    judging = Listener(
-        parts.store, parts.publisher, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log
-    )
+    judging = Listener(parts.store, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log)
     watch = listener._Run("listener", parts, judging, lambda: None, account_at(desk.paper), Stop())
     watch._symbol_of = {TOKEN: SYMBOL}
     return watch
