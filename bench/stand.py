@@ -70,13 +70,13 @@ def stand() -> Iterator[Stand]:
             server.stop()
 
 
-def wait(until: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait for `until`; raises TimeoutError saying `otherwise`."""
+def wait(until: Callable[[], bool], seconds: float, otherwise: str, *, every: float = 0.02) -> None:
+    """Look at `until` every so many seconds until it holds; raises TimeoutError saying `otherwise`."""
     deadline = time.monotonic() + seconds
     while not until():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def _script(name: str) -> str:
