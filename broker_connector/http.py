@@ -145,6 +145,9 @@ def _begin_write() -> None:
 # out: these two are the only places where "the line is good" and "now we write" can be told apart.
 class _Connection(HTTPConnection):
     used_at = 0.0
+    #: The head of a request whose body is still to come: both leave in one packet, and wake the broker once.
+    _head: bytes | None = None
+    _has_body = False
 
     @property
     def is_connected(self) -> bool:
@@ -153,9 +156,18 @@ class _Connection(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
+        self._head, self._has_body = None, kwargs.get("body") is not None
         _begin_write()
         self.used_at = time.monotonic()
         super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        whole, self._head = (self._head or b"") + data, None
+        self._has_body = False
+        super().send(whole)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -7,7 +7,9 @@ which a wake-up of a breach has none of, and all that `tasks.lane` leaves out. d
 """
 
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps
@@ -16,30 +18,32 @@ from celery.worker.components import Pool
 from redis.client import Redis
 from redis.exceptions import RedisError
 
-from engine.runtime.connect import connect
+from engine.runtime.connect import SOCKET_TIMEOUT, connect
 from tasks import intake
 
 logger = get_logger(__name__)
 
-#: Seconds one wait at the queue lasts: how soon an idle line sees that it is to end.
-WAIT = 1
+#: Seconds one wait at the queue lasts: less than a command may take.
+WAIT = 3
+assert WAIT < SOCKET_TIMEOUT
 #: Seconds between two attempts to reach Redis.
-PAUSE = 0.2
-#: Seconds tasks that run may still take when the worker is asked to end; Celery's own pools wait for ever.
-END_WITHIN = 15.0
+PAUSE = 0.5
+#: Seconds tasks that run may still take when the worker is asked to end, and between two looks at them.
+END_WITHIN, LOOK_EVERY = 15.0, 0.05
 
 
 class Line:
-    """Threads at one queue: one waits for the next message, the others serve theirs."""
+    """Threads that each wait at the queue on a connection of their own: Redis wakes one a message, and no other."""
 
     def __init__(self, redis: "Redis", queue: str, threads: int, serve: Callable[[bytes], object]) -> None:
         """`redis`: of its own, with replies as bytes."""
-        self._redis = redis
+        self._redis: Any = redis
         self._queue = queue
         self._serve = serve
-        self._turn = threading.Lock()
         self._end = threading.Event()
         self._is_away = False
+        #: The connections that wait, by Redis' names of them.
+        self._waiting: set[int] = set()
         self._threads = [
             threading.Thread(target=self._work, name=f"{queue}-{number}", daemon=True) for number in range(threads)
         ]
@@ -49,29 +53,50 @@ class Line:
     def close(self) -> None:
         """Take nothing more off the queue, and let what is being served come to its end."""
         self._end.set()
-        for thread in self._threads:
-            thread.join(END_WITHIN)
+        deadline = time.monotonic() + END_WITHIN
+        while time.monotonic() < deadline and any(thread.is_alive() for thread in self._threads):
+            with suppress(RedisError):
+                # A wait that is ended so has taken no message; one that was hung up on may have.
+                for client in [*self._waiting]:
+                    self._redis.client_unblock(client)
+            time.sleep(LOOK_EVERY)
         self._redis.close()
 
     def _work(self) -> None:
+        connection, client = self._redis.connection_pool.make_connection(), 0
         while not self._end.is_set():
-            with self._turn:
-                message = None if self._end.is_set() else self._take()
+            try:
+                client = client or _asked(connection, "CLIENT", "ID")
+                message = self._take(connection, client)
+            except RedisError as error:
+                connection.disconnect()
+                client = 0
+                self._tell(error)
+                self._end.wait(PAUSE)
+                continue
+            self._is_away = False
             if message is not None:
                 self._serve(message)
+        connection.disconnect()
 
-    def _take(self) -> bytes | None:
-        """The next message, waiting a moment for it."""
+    def _take(self, connection: Any, client: int) -> bytes | None:
+        """The next message, waiting a while for it."""
+        self._waiting.add(client)
         try:
-            taken: Any = self._redis.brpop([self._queue], WAIT)
-        except RedisError as error:
-            if not self._is_away:
-                logger.warning("%s: waits for Redis: %s", self._queue, error)
-            self._is_away = True
-            self._end.wait(PAUSE)
-            return None
-        self._is_away = False
+            taken = _asked(connection, "BRPOP", self._queue, WAIT)
+        finally:
+            self._waiting.discard(client)
         return taken[1] if taken else None
+
+    def _tell(self, error: RedisError) -> None:
+        if not self._is_away:
+            logger.warning("%s: waits for Redis: %s", self._queue, error)
+        self._is_away = True
+
+
+def _asked(connection: Any, *command: Any) -> Any:
+    connection.send_command(*command)
+    return connection.read_response()
 
 
 class Direct(bootsteps.StartStopStep):
