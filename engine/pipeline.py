@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from engine import lifecycle
 from engine.actions import Actions, Stepped, Turn
 from engine.domain.action import Decision, Ignore, Policy, Wait
-from engine.domain.decision import decide, next_action, next_attention
+from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
@@ -149,8 +149,8 @@ class Pipeline:
     def _commit(self, stepped: Stepped, number: int) -> Holding | None:
         """Store the step and let go of the run, unless it asks for something else right now."""
         now = self._clock.now()
-        more = not stepped.finished and next_action(stepped.run, now, self._policy) is not None
-        due = now.real if more else next_attention(stepped.run, now, self._policy)
+        asks, due = outlook(stepped.run, now, self._policy)
+        more = asks and not stepped.finished
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(

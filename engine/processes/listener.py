@@ -153,6 +153,7 @@ class _Run:
                     self._shared.log("feed_malformed", reason=reason)
 
     def _on_frame(self, data: bytes) -> None:
+        held_at = self._shared.real.now()
         prices = decode_prices(data)
         self._malformed += undecoded(data, len(prices))
         ticks = [
@@ -162,7 +163,7 @@ class _Run:
         ]
         if ticks:
             try:
-                self._listener.on_frame(ticks, self._shared.real.now())
+                self._listener.on_frame(ticks, held_at)
             except ClockNotAnnounced:
                 return
 
