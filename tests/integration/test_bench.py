@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import budgets, figures, growth, throughput
+from bench import budgets, figures, growth, killed, peers, throughput
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
 from broker_connector.paper.process import paper_broker
@@ -48,3 +48,29 @@ def test_throughput_counts_every_order_and_every_nothing() -> None:
     found = throughput.run(quietly, orders=4, nothings=30)
     assert all(value > 0 for value in found.values())
     assert found["ratio"] == pytest.approx(found["ten_steps_per_s"] / found["noop_per_s"], abs=0.01)
+
+
+#: Little enough for a test.
+SIZES = peers.Sizes(
+    paced=3, pause=0.001, warm=1, burst=5, idle=0.1, at_stake=killed.Size(events=6, killed_at=2, quiet=1)
+)
+
+
+def test_a_loop_is_measured_and_loses_what_it_held() -> None:
+    (row,) = peers.run(quietly, SIZES, ["loop_1ms"]).values()
+    assert 0 < row["p50"] <= row["p99"]
+    assert row["burst_ms"] > 0
+    assert row["killed"] == {"events": 6, "served": 5, "sent_twice": 0, "kept_for_later": 0, "lost": 1}
+
+
+@pytest.mark.slow
+def test_the_engine_loses_nothing_to_a_kill_and_sends_nothing_twice() -> None:
+    killed_engine = killed.engine(killed.Size(events=20, killed_at=5))
+    assert killed_engine.row == {"events": 20, "served": 20, "sent_twice": 0, "kept_for_later": 0, "lost": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lane", "celery", "huey", "nautilus"])
+def test_every_peer_is_measured_or_said_to_be_missing(name: str) -> None:
+    (row,) = peers.run(quietly, SIZES, [name]).values()
+    assert "missing" in row or 0 < row["p50"] <= row["p99"]
