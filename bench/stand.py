@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from redis.client import Redis
@@ -77,6 +78,11 @@ def wait(until: Callable[[], bool], seconds: float, otherwise: str, *, every: fl
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
         time.sleep(every)
+
+
+def sleep_until(at: datetime) -> None:
+    """Sleep until the wall says `at`."""
+    time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
 
 
 def _script(name: str) -> str:
