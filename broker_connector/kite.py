@@ -15,20 +15,26 @@ from urllib.parse import quote, urlencode
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from broker_connector import kite_account as account
 from broker_connector import kite_words as words
 from broker_connector.http import CONNECT_TIMEOUT, Answer, Failure, Line
+from broker_connector.kite_errors import error_reply
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
     BrokerUnreachable,
     Instrument,
+    Margin,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
     RejectCause,
     Reply,
+    SlicedReply,
     TokenInvalid,
+    Trade,
 )
 
 #: Tries of a read, and the bounds of the random pause between them, seconds.
@@ -94,6 +100,23 @@ class KiteConnector:
         """Ask for an order's cancellation; ACCEPTED means asked, not canceled."""
         return _reply_of(self._line.send("DELETE", f"/orders/regular/{quote(broker_order_id, safe='')}"))
 
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        """Ask for another limit or quantity of a resting order; ACCEPTED means asked, not changed."""
+        path = f"/orders/regular/{quote(broker_order_id, safe='')}"
+        return _reply_of(self._line.send("PUT", path, words.change_form(change)))
+
+    def place_sliced(self, request: OrderRequest, may_send: Callable[[], bool]) -> SlicedReply:
+        """Place an order above the freeze quantity, which the broker cuts up; it refuses one that is not above.
+
+        Every slice is an order of its own under the same tag, so that `orders_by_client_id` lists them all.
+        """
+        form = words.order_form(request) | {"autoslice": "true"}
+        answer = self._line.send("POST", "/orders/regular", form, may_send)
+        whole = _reply_of(answer)
+        if isinstance(answer, Failure) or whole.outcome is not Outcome.ACCEPTED:
+            return SlicedReply(whole)
+        return SlicedReply(whole, account.slices_of(json.loads(answer.body)["data"]))
+
     def orders(self) -> Sequence[BookEntry]:
         """The account's whole order book of the day."""
         # One unreadable order fails the read: an order left out would look absent and be sent again.
@@ -112,6 +135,14 @@ class KiteConnector:
         """When the first unit of an order filled, by its trades, market time; None where none has."""
         rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
         return _translated(partial(words.first_fill, rows))
+
+    def trades(self) -> Sequence[Trade]:
+        """Every fill of the account today."""
+        return _translated(lambda: account.trades_of(self._read("/trades")))
+
+    def margins(self) -> Sequence[Margin]:
+        """The money of each segment the account may trade in."""
+        return _translated(lambda: account.margins_of(self._read("/user/margins")))
 
     def positions(self) -> Sequence[NetPosition]:
         """The account's net positions."""
@@ -135,6 +166,13 @@ class KiteConnector:
     def account_id(self) -> str:
         """The broker's own name of the account: the cheapest proof that token and line work."""
         return _translated(lambda: str(self._read("/user/profile")["user_id"]))
+
+    def warm(self, connections: int) -> int:
+        """Open so many kept-alive connections ahead of orders; how many stand. Never raises.
+
+        Each costs one read of the account's rate, and stays warm for `http.IDLE_LIMIT` seconds without use.
+        """
+        return self._line.warm("/user/profile", connections)
 
     def close(self) -> None:
         """Close kept-alive connections."""
@@ -162,7 +200,7 @@ def _reply_of(answer: Answer | Failure) -> Reply:
         return Reply(answer.outcome, message=answer.message)
     body = _json_of(answer)
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-        return words.error_reply(answer.status, body, answer.headers.get("Retry-After"))
+        return error_reply(answer.status, body, answer.headers.get("Retry-After"))
     data = body.get("data") if body and body.get("status") == "success" else None
     order_id: Any = data.get("order_id") if isinstance(data, dict) else None
     if not words.is_word(order_id):
@@ -184,7 +222,7 @@ def _bytes_of(answer: Answer | Failure) -> bytes:
         raise _Unanswered(answer.message)
     if answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return answer.body
-    reply = words.error_reply(answer.status, _json_of(answer), None)
+    reply = error_reply(answer.status, _json_of(answer), None)
     if reply.outcome is Outcome.TOKEN_INVALID:
         raise TokenInvalid(reply.message)
     if reply.outcome is Outcome.REJECTED and reply.cause is not RejectCause.RATE_LIMITED:

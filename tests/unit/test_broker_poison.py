@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_connector import kite
+from broker_connector import kite, kite_errors
 from broker_connector import kite_words as words
 from broker_connector.feed import Malformed, OrderUpdate, _event_of
 from broker_connector.http import Answer
@@ -107,8 +107,8 @@ def test_an_unreadable_answer_to_an_order_is_doubt(body: str | bytes) -> None:
 
 @pytest.mark.parametrize("asked", ["inf", "nan", "-5", "1e300", "soon", "99999999"])
 def test_no_answer_holds_an_exit_for_longer_than_its_backoff(asked: str) -> None:
-    pause = words.error_reply(429, None, asked).retry_after
-    assert pause is None or pause <= words.LONGEST_PAUSE
+    pause = kite_errors.error_reply(429, None, asked).retry_after
+    assert pause is None or pause <= kite_errors.LONGEST_PAUSE
 
 
 @pytest.mark.parametrize(
