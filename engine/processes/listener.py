@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 
 from sqlalchemy.exc import OperationalError
 
-from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed
+from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed, Notice
 from broker_connector.registry import open_feed
 from broker_connector.ticker import decode_prices, undecoded
 from engine import bootstrap
@@ -128,8 +128,11 @@ class _Run:
                 await asyncio.to_thread(self._list, exchange)
         tokens = [self._tokens[symbol] for symbol in fresh if symbol in self._tokens]
         self._subscribed |= fresh
-        await self._feed.subscribe(tokens)
-        self._shared.log("subscribed", symbols=len(tokens))
+        left_out = await self._feed.subscribe(tokens)
+        self._shared.log("subscribed", symbols=len(tokens) - len(left_out))
+        if left_out:
+            unwatched = [self._symbol_of[token] for token in left_out]
+            self._shared.log("feed_full", unwatched=unwatched)
 
     def _list(self, exchange: str) -> None:
         broker = self._shared.brokers.of(self._account.id, self._account.version)
@@ -151,6 +154,8 @@ class _Run:
                 case Malformed(reason):
                     self._malformed += 1
                     self._shared.log("feed_malformed", reason=reason)
+                case Notice(kind, text):
+                    self._shared.log("feed_notice", kind=kind, text=text)
 
     def _on_frame(self, data: bytes) -> None:
         prices = decode_prices(data)

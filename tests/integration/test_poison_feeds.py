@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from broker_connector.feed import KiteFeed
 from broker_connector.ticker import Mode, TickPacket, encode_full, pack_frame
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
@@ -193,7 +194,7 @@ def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen
         await line.send(pack_frame([full(149_000)]))
 
     def reading(url: str) -> Awaitable[None]:
-        watching._feed._url = url
+        watching._feed = KiteFeed(url, "key", "token")
         return watching._read()
 
     asyncio.run(at_a_broker_that_says(send, reading, lambda: desk.live(run).latch is not None))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker_connector import kite, kite_errors
 from broker_connector import kite_words as words
-from broker_connector.feed import Malformed, OrderUpdate, _event_of
+from broker_connector.feed_line import Malformed, OrderUpdate, event_of
 from broker_connector.http import Answer
 from broker_connector.ticker import Mode, TickPacket, decode_prices, encode_full, pack_frame, undecoded
 from engine.domain.broker import BrokerUnreachable, Outcome
@@ -48,7 +48,7 @@ def answer(body: str | bytes, status: int = 200) -> Answer:
 
 @pytest.mark.parametrize(("name", "value"), POISON, ids=lambda each: each[:20])
 def test_a_poisoned_update_is_one_malformed_frame(name: str, value: str) -> None:
-    event = _event_of(f'{{"type": "order", "data": {written(name, value)}}}')
+    event = event_of(f'{{"type": "order", "data": {written(name, value)}}}')
     assert isinstance(event, Malformed)
     assert len(event.payload) <= 2000
     assert len(event.reason) <= 500
@@ -70,8 +70,8 @@ def test_a_poisoned_row_makes_the_book_unreadable_and_nothing_else(name: str, va
     ["", "{", "null", "[]", "7", "[" * 100_000, '{"type": "order"}', '{"type": "order", "data": []}', "\ud800"],
 )
 def test_a_text_frame_that_is_no_update_is_malformed_or_nothing(text: str) -> None:
-    assert isinstance(_event_of(text), Malformed | None)
-    assert not isinstance(_event_of(text), OrderUpdate)
+    assert isinstance(event_of(text), Malformed | None)
+    assert not isinstance(event_of(text), OrderUpdate)
 
 
 def test_a_complete_order_of_nothing_is_no_end() -> None:
