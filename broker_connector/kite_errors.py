@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker_connector.kite_words import LONGEST_REASON, legible
-from broker_connector.verdicts import DOUBT, WIRE, Ending, Verdict, of_status
+from broker_connector.verdicts import DOUBT, WIRE, Ending, Verdict, of_answer
 from engine.domain.broker import Outcome, RejectCause, Reply
 
 #: The one table: exceptions of `requests` and HTTP statuses, then the raw error types; one that is not here proves
@@ -42,12 +42,7 @@ _PERHAPS_PLACED = re.compile(
 
 def verdict_of(status: int, error_type: str, message: str) -> Verdict:
     """What an HTTP error answer proves; doubt wherever it does not clearly say no."""
-    verdict = of_status(status)
-    if verdict.outcome is Outcome.ACCEPTED:
-        return DOUBT
-    told = VERDICTS.get(error_type, DOUBT)
-    if verdict.yields and told is not DOUBT:
-        verdict = told
+    verdict = of_answer(VERDICTS, status, error_type)
     if verdict.outcome is Outcome.REJECTED and _PERHAPS_PLACED.search(message):
         return DOUBT
     return verdict

@@ -87,3 +87,12 @@ def of_status(status: int) -> Verdict:
         return STATUSES[HTTPStatus(status)]
     except ValueError:
         return _of_class(status)
+
+
+def of_answer(table: Mapping[Ending, Verdict], status: int, error_type: str) -> Verdict:
+    """What an error answer proves by its status and, by a connector's `table`, its broker's own word of error."""
+    verdict = of_status(status)
+    if verdict.outcome is Outcome.ACCEPTED:
+        return DOUBT
+    told = table.get(error_type, DOUBT)
+    return told if verdict.yields and told is not DOUBT else verdict

@@ -9,7 +9,8 @@ from functools import lru_cache, partial
 
 from sqlalchemy.exc import OperationalError
 
-from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed, Notice
+from broker_connector.base import Feed
+from broker_connector.feed import Connected, Disconnected, Frame, Malformed, Notice
 from broker_connector.registry import open_feed
 from broker_connector.ticker import decode_prices, undecoded
 from engine import bootstrap
@@ -70,7 +71,7 @@ class _Run:
         self._relearn = relearn
         self._account = account
         self._stop = stop
-        self._feed: KiteFeed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
+        self._feed: Feed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
         self._symbol_of: dict[int, str] = {}
         self._tokens: dict[str, int] = {}
         self._subscribed: set[str] = set()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_connector import kite, kite_errors
+from broker_connector import kite, kite_errors, reads
 from broker_connector import kite_words as words
 from broker_connector.feed_line import Malformed, OrderUpdate, event_of
 from broker_connector.http import Answer
@@ -59,7 +59,7 @@ def test_a_poisoned_row_makes_the_book_unreadable_and_nothing_else(name: str, va
     connector = kite.KiteConnector("http://127.0.0.1:9", "k", "t")
     body = answer(f'{{"data": [{json.dumps(ROW)}, {written(name, value)}]}}')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kite, "READ_ATTEMPTS", 1)
+        patch.setattr(reads, "READ_ATTEMPTS", 1)
         patch.setattr(connector._line, "send", lambda *_: body)
         with pytest.raises(BrokerUnreachable):
             connector.orders()
