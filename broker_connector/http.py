@@ -139,6 +139,10 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
+def _stands(answer: Answer | Failure) -> bool:
+    return isinstance(answer, Answer) and answer.headers.get("Connection", "").lower() != "close"
+
+
 def _wait(together: threading.Barrier) -> bool:
     with suppress(threading.BrokenBarrierError):
         together.wait(CONNECT_TIMEOUT)
@@ -193,7 +197,7 @@ class Line:
     def warm(self, path: str, connections: int) -> int:
         """Open up to `connections` kept-alive connections, at most POOL_SIZE, each with one GET of `path`.
 
-        Returns how many answered, whatever they answered: those stand. Never raises.
+        Returns how many stand: those that answered, whatever it was, and were not told to close. Never raises.
         """
         wanted = min(connections, POOL_SIZE)
         if wanted < 1:
@@ -203,7 +207,7 @@ class Line:
 
         def read_once() -> bool:
             try:
-                return isinstance(self.send("GET", path, may_send=lambda: _wait(together)), Answer)
+                return _stands(self.send("GET", path, may_send=lambda: _wait(together)))
             finally:
                 # One that could not connect is not waited for.
                 together.abort()

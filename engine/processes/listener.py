@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -18,6 +18,7 @@ from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.routing import Alert
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import AccountState, StoreClosed
@@ -128,12 +129,20 @@ class _Run:
             for exchange in exchanges:
                 await asyncio.to_thread(self._list, exchange)
         tokens = [self._tokens[symbol] for symbol in fresh if symbol in self._tokens]
-        self._subscribed |= fresh
         left_out = await self._feed.subscribe(tokens)
         self._shared.log("subscribed", symbols=len(tokens) - len(left_out))
         if left_out:
-            unwatched = [self._symbol_of[token] for token in left_out]
-            self._shared.log("feed_full", unwatched=unwatched)
+            await asyncio.to_thread(self._shared.store.alert, "", self._full(left_out))
+        # Last: where the alert finds the store closed, all of it is done again.
+        self._subscribed |= fresh
+
+    def _full(self, left_out: Sequence[int]) -> Alert:
+        unwatched = ", ".join(sorted(self._symbol_of[token] for token in left_out))
+        return Alert(
+            "critical",
+            "feed_full",
+            f"no line of the feed has room for {unwatched}: their stops do not fire; trade fewer symbols",
+        )
 
     def _list(self, exchange: str) -> None:
         broker = self._shared.brokers.of(self._account.id, self._account.version)

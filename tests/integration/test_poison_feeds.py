@@ -166,6 +166,16 @@ def watching(desk: Desk) -> listener._Run:
     return watch
 
 
+def test_symbols_no_line_has_room_for_are_alerted_once(desk: Desk, watching: listener._Run) -> None:
+    bought(desk)
+    watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token", instruments_a_line=0, lines=1)
+    for _ in range(2):
+        asyncio.run(watching._subscribe())
+    (alert,) = [alert for body in desk.records("alert") for alert in body["alerts"]]
+    assert (alert["severity"], alert["code"]) == ("critical", "feed_full")
+    assert SYMBOL in alert["message"]
+
+
 def full(price: int, *, ahead: float = 0.0, at: int | None = None) -> bytes:
     stamp = int(datetime.now(UTC).timestamp() + ahead) if at is None else at
     return encode_full(TickPacket(TOKEN, Mode.FULL, price, exchange_time=stamp))
