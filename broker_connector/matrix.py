@@ -65,7 +65,7 @@ ROWS: Mapping[str, str] = {
     # Reads.
     "B60": "a read is tried again",
     "B61": "a book that cannot be read says so, and is not empty",
-    "B62": "a read over the rate is tried again",
+    "B62": "a read over the rate is tried again, not before the broker said",
     # Many threads.
     "B70": "orders of many threads all arrive, once each",
 }

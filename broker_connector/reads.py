@@ -9,13 +9,15 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from broker_connector.http import Answer, Failure
 from engine.domain.broker import BrokerUnreachable, Outcome, RejectCause, Reply, TokenInvalid
 
 #: Tries of a read, and the bounds of the random pause between them, seconds.
 READ_ATTEMPTS, READ_PAUSE, READ_PAUSE_MAX = 4, 0.2, 1.0
+#: The longest pause between two tries a broker may ask for, seconds: its windows for reads last one.
+READ_PAUSE_ASKED = 2.0
 #: Characters that are kept of why data could not be read.
 LONGEST_REASON = 500
 
@@ -23,7 +25,17 @@ T = TypeVar("T")
 
 
 class Unanswered(Exception):
-    """Raised when one try of a read gave nothing; another may."""
+    """Raised when one try of a read gave nothing; another may, `after` so many seconds where the broker said so."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+def _pause(state: RetryCallState) -> float:
+    failed = state.outcome.exception() if state.outcome else None
+    asked = failed.after or 0.0 if isinstance(failed, Unanswered) else 0.0
+    return max(wait_random_exponential(READ_PAUSE, READ_PAUSE_MAX)(state), min(asked, READ_PAUSE_ASKED))
 
 
 def retried(read: Callable[[], T]) -> T:
@@ -31,7 +43,7 @@ def retried(read: Callable[[], T]) -> T:
     retrying = Retrying(
         retry=retry_if_exception_type(Unanswered),
         stop=stop_after_attempt(READ_ATTEMPTS),
-        wait=wait_random_exponential(READ_PAUSE, READ_PAUSE_MAX),
+        wait=_pause,
         reraise=True,
     )
     try:
@@ -54,7 +66,7 @@ def body_of(answer: Answer | Failure, error_reply: Callable[[Answer], Reply]) ->
         raise TokenInvalid(reply.message)
     if reply.outcome is Outcome.REJECTED and reply.cause is not RejectCause.RATE_LIMITED:
         raise BrokerUnreachable(reply.message)
-    raise Unanswered(reply.message)
+    raise Unanswered(reply.message, reply.retry_after)
 
 
 def parsed(body: bytes) -> Any:

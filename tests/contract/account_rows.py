@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from decimal import Decimal
+from time import monotonic
 
 import pytest
 
@@ -79,11 +80,13 @@ class AccountRows:
         with pytest.raises(BrokerUnreachable):
             venue.broker().orders()
 
-    def test_b62_a_read_over_the_rate_is_tried_again(self, venue: Venue) -> None:
+    def test_b62_a_read_over_the_rate_is_tried_again_when_the_broker_said(self, venue: Venue) -> None:
         broker = venue.broker()
         broker.place(request("B62"), always)
-        venue.control.fault("rate_limit", operation="orders", seconds=0.1)
+        venue.control.fault("rate_limit", operation="orders", seconds=1.2)
+        began = monotonic()
         assert len(broker.orders()) == 1
+        assert monotonic() - began >= 1.2
 
     # Many threads.
 

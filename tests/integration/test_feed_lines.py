@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
+import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from broker_connector import feed_line
 from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Notice, OrderUpdate
 from broker_connector.ticker import Mode, decode, encode_ltp, pack_frame
 
@@ -160,3 +162,28 @@ def test_updates_and_notices_that_every_line_repeats_are_heard_once() -> None:
                 assert Notice("error", "Invalid message.") in told
 
     asyncio.run(scenario())
+
+
+def test_what_is_wanted_while_a_line_is_being_opened_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    line, sent = feed_line.TickerLine("ws://nowhere"), list[str]()
+
+    class Opening:
+        """A connection on which somebody subscribes while it is told what was wanted before."""
+
+        async def send(self, text: str) -> None:
+            sent.append(text)
+            if len(sent) == 1:
+                await line.subscribe([9], Mode.LTP)
+
+    @asynccontextmanager
+    async def connect(*_: object, **__: object) -> AsyncIterator[Opening]:
+        yield Opening()
+
+    async def scenario() -> None:
+        await line.subscribe([1])
+        async with aclosing(line.events()) as events:
+            assert await anext(events) == Connected()
+
+    monkeypatch.setattr(feed_line, "connect", connect)
+    asyncio.run(scenario())
+    assert json.dumps({"a": "mode", "v": ["ltp", [9]]}) in sent
