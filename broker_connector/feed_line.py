@@ -21,6 +21,8 @@ from engine.domain.broker import BookEntry
 SILENCE_LIMIT = 5.0
 #: Seconds to open a connection.
 OPEN_TIMEOUT = 5.0
+#: Seconds a dead peer is waited for when its line is closed.
+CLOSE_TIMEOUT = 0.5
 #: Bounds of the pause before reconnecting, seconds; it doubles, less a random part.
 BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0
 #: Instruments one subscription message may name.
@@ -124,6 +126,7 @@ class TickerLine:
                     compression=None,
                     max_size=None,
                     open_timeout=OPEN_TIMEOUT,
+                    close_timeout=CLOSE_TIMEOUT,
                     # Pings would prove the socket, not the feed: the silence limit watches the feed.
                     ping_interval=None,
                     proxy=None,

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.utils import accept_key
 
 from broker_connector import feed_line
 from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Notice, OrderUpdate
@@ -141,6 +142,33 @@ def test_each_line_has_a_watchdog_of_its_own() -> None:
                 assert all("nothing received" in reason for reason in reasons)
                 await heard(events, {3})
                 assert broker.asked[broker.lines[-1]] == [3]
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_is_gone_without_a_word_is_not_waited_for() -> None:
+    async def vanish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Open a WebSocket and never answer again, a closing least of all."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            key = next(row.split(": ")[1] for row in head.splitlines() if row.lower().startswith("sec-websocket-key"))
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
+            )
+            while await reader.read(1000):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(vanish, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            feed = KiteFeed(f"ws://127.0.0.1:{port}/", "key", "token", silence_limit=0.3)
+            async with aclosing(feed.events()) as events, asyncio.timeout(5):
+                await until(events, Connected, Disconnected)
 
     asyncio.run(scenario())
 
