@@ -6,6 +6,8 @@ Knows nothing of any broker's paths, words or errors.
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -14,11 +16,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests import exceptions as wire
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from broker_connector.verdicts import DOUBT, EXCEPTIONS
 from engine.domain.broker import Outcome
 
 #: Seconds to wait for a TCP and TLS connection.
@@ -30,35 +32,6 @@ READ_TIMEOUT = 3.0
 IDLE_LIMIT = 30.0
 #: Kept-alive connections; more are opened when more threads call at once, and closed after use.
 POOL_SIZE = 32
-
-#: What each exception of `requests` proves, once a request was begun: SERVER_DOWN only where its class
-#: alone says that nothing was sent. Beside it the connection's own mark decides, see `outcome_of`.
-OUTCOMES: dict[type[Exception], Outcome] = {
-    # Raised while the request or its URL is built, or before the connection stands.
-    wire.ConnectTimeout: Outcome.SERVER_DOWN,
-    wire.URLRequired: Outcome.SERVER_DOWN,
-    wire.MissingSchema: Outcome.SERVER_DOWN,
-    wire.InvalidSchema: Outcome.SERVER_DOWN,
-    wire.InvalidURL: Outcome.SERVER_DOWN,
-    wire.InvalidProxyURL: Outcome.SERVER_DOWN,
-    wire.InvalidHeader: Outcome.SERVER_DOWN,
-    wire.InvalidJSONError: Outcome.SERVER_DOWN,
-    # A refused connection and a reset one share these classes.
-    wire.RequestException: Outcome.TIMEOUT,
-    wire.ConnectionError: Outcome.TIMEOUT,
-    wire.ProxyError: Outcome.TIMEOUT,
-    wire.SSLError: Outcome.TIMEOUT,
-    wire.Timeout: Outcome.TIMEOUT,
-    wire.ReadTimeout: Outcome.TIMEOUT,
-    wire.HTTPError: Outcome.TIMEOUT,
-    wire.TooManyRedirects: Outcome.TIMEOUT,
-    wire.ChunkedEncodingError: Outcome.TIMEOUT,
-    wire.ContentDecodingError: Outcome.TIMEOUT,
-    wire.StreamConsumedError: Outcome.TIMEOUT,
-    wire.RetryError: Outcome.TIMEOUT,
-    wire.UnrewindableBodyError: Outcome.TIMEOUT,
-    wire.JSONDecodeError: Outcome.TIMEOUT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +59,8 @@ def outcome_of(error: Exception, written: bool) -> Outcome:
     """What `error` proves. `written`: the connection stood and the write was begun."""
     if not written:
         return Outcome.SERVER_DOWN
-    for kind in type(error).__mro__:
-        if kind in OUTCOMES:
-            return OUTCOMES[kind]
-    return Outcome.TIMEOUT
+    known = next((kind for kind in type(error).__mro__ if kind in EXCEPTIONS), None)
+    return DOUBT.outcome if known is None else EXCEPTIONS[known].outcome
 
 
 class Dated(NamedTuple):
@@ -189,6 +160,16 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
+def _stands(answer: Answer | Failure) -> bool:
+    return isinstance(answer, Answer) and answer.headers.get("Connection", "").lower() != "close"
+
+
+def _wait(together: threading.Barrier) -> bool:
+    with suppress(threading.BrokenBarrierError):
+        together.wait(CONNECT_TIMEOUT)
+    return True
+
+
 class Line:
     """Kept-alive connections of one account to `base_url`; safe to use from many threads.
 
@@ -242,6 +223,27 @@ class Line:
             return Failure(outcome_of(error, _sending.written), f"{type(error).__name__}: {error}")
         finally:
             _sending.may_send = None
+
+    def warm(self, path: str, connections: int) -> int:
+        """Open up to `connections` kept-alive connections, at most POOL_SIZE, each with one GET of `path`.
+
+        Returns how many stand: those that answered, whatever it was, and were not told to close. Never raises.
+        """
+        wanted = min(connections, POOL_SIZE)
+        if wanted < 1:
+            return 0
+        # All hold their connection before the first one writes: else the pool would lend one of them to all.
+        together = threading.Barrier(wanted)
+
+        def read_once() -> bool:
+            try:
+                return _stands(self.send("GET", path, may_send=lambda: _wait(together)))
+            finally:
+                # One that could not connect is not waited for.
+                together.abort()
+
+        with ThreadPoolExecutor(wanted, thread_name_prefix="warm") as threads:
+            return sum(threads.map(lambda _: read_once(), range(wanted)))
 
     def close(self) -> None:
         """Close idle connections; busy ones close when they come back."""

@@ -6,10 +6,10 @@ Knows no broker's words; a new broker is a new row.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from broker_connector.base import Connector, Feed
 from broker_connector.feed import KiteFeed
 from broker_connector.kite import KITE_PROFILE, KiteConnector
 from engine.domain.broker import BrokerProfile
-from engine.ports import Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Entry:
     """A broker: what it promises, and how to reach an account at it."""
 
     profile: BrokerProfile
-    connect: Callable[[str, Credentials], Broker]
+    connect: Callable[[str, Credentials], Connector]
     #: From the WebSocket's URL: ticks and the account's order updates.
-    open_feed: Callable[[str, Credentials], KiteFeed]
+    open_feed: Callable[[str, Credentials], Feed]
 
 
 class UnknownBroker(KeyError):
@@ -60,11 +60,11 @@ def entry_of(name: str) -> Entry:
         raise UnknownBroker(f"no broker {name!r}; known: {', '.join(sorted(BROKERS))}") from None
 
 
-def connect(name: str, base_url: str, credentials: Credentials) -> Broker:
+def connect(name: str, base_url: str, credentials: Credentials) -> Connector:
     """A connector to the account `credentials` open at the broker called `name`; raises UnknownBroker."""
     return entry_of(name).connect(base_url, credentials)
 
 
-def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> KiteFeed:
+def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> Feed:
     """A feed of ticks and order updates of the broker called `name`; raises UnknownBroker."""
     return entry_of(name).open_feed(base_ws_url, credentials)

@@ -64,6 +64,9 @@ class Broker(Protocol):
     def account_id(self) -> str:
         """The broker's own name of the account: the cheapest proof that token and line work."""
 
+    def warm(self, connections: int) -> int:
+        """Open so many kept-alive connections ahead of orders, one cheap read each; how many stand. Never raises."""
+
     def close(self) -> None:
         """Close kept-alive connections."""
 

@@ -37,6 +37,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "instruments",
         "quote",
         "account_id",
+        "warm",
         "close",
     ),
     "publisher": ("publish",),
