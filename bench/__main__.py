@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import budgets, growth, herd, peers, throughput
+from bench import budgets, growth, herd, peers, throughput, tick
 
 BENCHES: dict[str, Callable[[], Any]] = {
+    "tick_to_order": tick.run,
     "herd": herd.run,
     "growth": growth.run,
     "budgets": budgets.run,

@@ -18,7 +18,8 @@ from redis.client import Redis
 from bench.figures import Figures, p50_p99
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
-from engine.dispatch import CeleryPublisher
+from engine.dispatch import CeleryPublisher, wake_up
+from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.strategy import Session
@@ -26,8 +27,9 @@ from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import Armed
 from engine.runtime import keys
+from engine.runtime.store import RedisStore
 from engine.schedule import RedBeatTimers
-from tasks.app import app_at
+from tasks.app import app, app_at
 from tests.desk import SYMBOL, Desk
 
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -51,7 +53,7 @@ def run(
     found: dict[str, Any] = {}
     a_strategy = 0
     with stand() as at, open_desk_without_broker(at) as desk:
-        market = _Market(desk, _listener(desk, CeleryPublisher(app_at(at.url), _keep_no_log)))
+        market = _Market(desk, _listener(desk))
         for size in sizes:
             before, known = _used_memory(desk), market.armed
             market.arm(size + breaches + 1)
@@ -149,11 +151,12 @@ class _Market:
         return int(count)
 
 
-def _listener(desk: Desk, publisher: CeleryPublisher) -> Listener:
+def _listener(desk: Desk) -> Listener:
     now = desk.parts.clock.now().market
     session = Session(now.date(), now - timedelta(hours=1), now + timedelta(hours=6))
     parts = desk.parts
-    return Listener(parts.store, publisher, parts.clock, lambda _: SymbolGuard(FeedPolicy(), session), _keep_no_log)
+    waking = RedisStore(parts.redis, parts.epoch, parts.real.now, wake_up(app, EventType.STOPLOSS))
+    return Listener(waking, parts.clock, lambda _: SymbolGuard(FeedPolicy(), session), _keep_no_log)
 
 
 def _weigh(desk: Desk, sample: int) -> dict[str, int]:

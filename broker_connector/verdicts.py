@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from requests import exceptions as wire
+from urllib3 import exceptions as pool
 
 from engine.domain.broker import Outcome, RejectCause
 
@@ -57,6 +58,11 @@ EXCEPTIONS: Mapping[Ending, Verdict] = {
     wire.RetryError: DOUBT,
     wire.UnrewindableBodyError: DOUBT,
     wire.JSONDecodeError: DOUBT,
+    # Of the pool below `requests`, which orders go out on.
+    pool.ConnectTimeoutError: NOTHING_SENT,
+    pool.NewConnectionError: NOTHING_SENT,
+    pool.LocationValueError: NOTHING_SENT,
+    pool.HTTPError: DOUBT,
 }
 
 
