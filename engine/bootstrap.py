@@ -1,5 +1,6 @@
 """The composition root: the only place that joins ports to adapters, one function for each kind of process."""
 
+import gc
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
@@ -252,6 +253,12 @@ def remote(current: Settings, log: Log) -> Remote:
     publisher = CeleryPublisher(app_at(current.redis_url), log)
     real = RealTime()
     return Remote(RedisStore(redis, EpochGuard(redis), real.now), publisher, real)
+
+
+def settle() -> None:
+    """Say that what is loaded by now stays: the collector looks at it no more, and so stops the process for less."""
+    gc.collect()
+    gc.freeze()
 
 
 def log_to_stdout(process: str) -> None:

@@ -41,6 +41,7 @@ def main(name: str = "listener") -> None:
     if account is not None:
         days = bootstrap.calendar(shared.settings, sessions)
         relearn = partial(bootstrap.relearn, days, sessions)
+        bootstrap.settle()
         asyncio.run(_Run(name, shared, bootstrap.listener(shared, days), relearn, account, stop).run())
 
 
