@@ -124,7 +124,11 @@ def _market(arguments: argparse.Namespace) -> Market:
 def _recorded(arguments: argparse.Namespace) -> Market:
     if arguments.ticks is None:
         raise ValueError("a recorded market needs --ticks DIR")
-    market = RecordedMarket(arguments.ticks.resolve())
+    directory = arguments.ticks.resolve()
+    try:
+        market = RecordedMarket(directory)
+    except ValueError as error:
+        raise ValueError(f"--ticks {directory}: its name must be the date it was recorded, as 2021-04-12") from error
     if arguments.always_open:
         return played_today(market, with_index=arguments.index)
     return WithIndex(market) if arguments.index else market

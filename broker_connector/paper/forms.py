@@ -22,6 +22,8 @@ VARIETIES = frozenset({"regular", "amo", "co", "iceberg"})
 TAG_LENGTH, LONGEST_TTL, MOST_LEGS = 20, 360, 50
 #: Decimals a price is kept with: a client's floating point carries noise beyond them.
 _PRICE_STEP = Decimal("0.0001")
+#: What no number of a form exceeds.
+_LARGEST = Decimal(10) ** 12
 _WITH_PRICE, _WITH_PROTECTION = frozenset({"LIMIT", "SL"}), frozenset({"MARKET", "SL-M"})
 #: Percent a market order may be protected by at most; -1 leaves it to the broker.
 _AUTOMATIC, _MOST_PROTECTION = Decimal(-1), Decimal(100)
@@ -100,7 +102,8 @@ def number_of(form: Form, name: str) -> Decimal:
         number = Decimal(form.get(name) or 0)
     except InvalidOperation:
         raise bad_input(f"Invalid `{name}`.") from None
-    if not number.is_finite():
+    # Compared before anything is computed with it: a number of three characters can have a billion digits.
+    if not (number.is_finite() and -_LARGEST <= number <= _LARGEST):
         raise bad_input(f"Invalid `{name}`.")
     return number
 
@@ -108,7 +111,7 @@ def number_of(form: Form, name: str) -> Decimal:
 def price_of(form: Form, name: str, listing: Listing) -> Decimal:
     """A price of the form, positive and on the symbol's steps."""
     price = number_of(form, name)
-    rounded = price.quantize(_PRICE_STEP) if abs(price) < Decimal(10) ** 12 else price
+    rounded = price.quantize(_PRICE_STEP)
     if rounded <= 0 or rounded % listing.tick_size:
         raise bad_input(f"Invalid `{name}`: not a positive multiple of the tick size {listing.tick_size}.")
     return price if price == rounded else rounded

@@ -68,5 +68,5 @@ def test_help_and_mistakes_are_told_in_the_commands_own_name(tmp_path: Path) -> 
     assert named - listed == set()
     empty = run(engine("paper", "--ticks", str(tmp_path)))
     assert empty.returncode == 2
-    assert "engine paper: error: " in empty.stderr
+    assert f"engine paper: error: --ticks {tmp_path}: its name must be the date" in empty.stderr
     assert "Traceback" not in empty.stderr

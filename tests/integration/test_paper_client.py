@@ -4,17 +4,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kiteconnect import KiteConnect, KiteTicker
+from kiteconnect import KiteConnect
 from kiteconnect import exceptions as kite_errors
 
 from broker_connector.kite_words import IST
 from broker_connector.paper.process import PaperControl, paper_broker
-from tests.processes import eventually
 
 MOCKS = Path(os.environ.get("TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "kite_mocks"
 INFY, RELIANCE, NIFTY = "NSE:INFY", "NSE:RELIANCE", 256265
@@ -234,8 +232,9 @@ def test_an_index_has_a_price_and_candles_but_no_orders(kite: KiteConnect) -> No
 
 
 def test_refusals_are_the_clients_own_exceptions(kite: KiteConnect, paper: PaperControl) -> None:
-    with pytest.raises(kite_errors.InputException):
-        order(kite, tradingsymbol="NOSUCH")
+    for wrong in ({"tradingsymbol": "NOSUCH"}, {"quantity": "1e999999999"}, {"order_type": "LIMIT", "price": 2870.01}):
+        with pytest.raises(kite_errors.InputException):
+            order(kite, **wrong)
     with pytest.raises(kite_errors.GeneralException):
         kite.mf_orders()
     paper.fault("reject_margin")
@@ -274,40 +273,3 @@ def test_accounts_know_nothing_of_one_another(kite: KiteConnect, paper: PaperCon
     other = KiteConnect("other-key", "other-token", root=paper.base_url)
     order(kite)
     assert (len(kite.orders()), other.orders(), other.positions()["net"]) == (1, [], [])
-
-
-def test_the_official_ticker_gets_every_mode_the_index_and_order_updates(
-    kite: KiteConnect, paper: PaperControl
-) -> None:
-    reactor: Any = import_module("twisted.internet.reactor")
-    ticker = KiteTicker("paper-key", "paper-token", root=paper.ws_url.removesuffix("/ws"))
-    ticks: dict[tuple[int, str], dict[str, Any]] = {}
-    updates: list[dict[str, Any]] = []
-
-    def begin(socket: Any, _response: Any) -> None:
-        socket.subscribe([408065, 738561, NIFTY])
-        socket.set_mode("full", [408065, NIFTY])
-        socket.set_mode("ltp", [738561])
-
-    ticker.on_connect = begin
-    ticker.on_ticks = lambda _socket, told: ticks.update(
-        {(each["instrument_token"], each["mode"]): each for each in told}
-    )
-    ticker.on_order_update = lambda _socket, told: updates.append(told)
-    ticker.connect(threaded=True)
-    try:
-        wanted = {(408065, "full"), (738561, "ltp"), (738561, "quote"), (NIFTY, "full")}
-        assert eventually(lambda: wanted <= set(ticks)), ticks
-        full, index = ticks[408065, "full"], ticks[NIFTY, "full"]
-        assert (full["last_price"], full["ohlc"]["close"], full["tradable"]) == (1500.0, 1550.0, True)
-        assert [len(full["depth"][side]) for side in ("buy", "sell")] == [5, 5]
-        assert full["depth"]["buy"][0]["price"] < full["depth"]["sell"][0]["price"]
-        assert (index["last_price"], index["tradable"]) == (24_000.0, False)
-        placed = order(kite)
-        assert eventually(lambda: any(each["status"] == "COMPLETE" for each in updates))
-        assert {each["order_id"] for each in updates} == {placed}
-        assert {"checksum", "user_id", "unfilled_quantity"} <= set(updates[-1])
-    finally:
-        reactor.callFromThread(ticker.close)
-        reactor.callFromThread(reactor.stop)
-        ticker.websocket_thread.join(10)
