@@ -6,7 +6,7 @@ from typing import Any
 
 from broker_connector.kite_words import order_status
 from broker_connector.paper.accounts import Account
-from broker_connector.paper.book import BookOrder
+from broker_connector.paper.orders import BookOrder
 
 
 def ledger(accounts: Iterable[Account]) -> list[dict[str, Any]]:

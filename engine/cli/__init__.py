@@ -90,6 +90,14 @@ def process(name: ProcessName) -> None:
     main(name.value) if number else main()
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def paper(context: typer.Context) -> None:
+    """Run the paper broker alone: Kite Connect v3 on invented or recorded prices. See `engine paper --help`."""
+    from engine.cli.paper import run
+
+    run(context.args)
+
+
 @app.command()
 def up(
     market: Annotated[Optional[MarketName], typer.Option(help="Trade a paper session now, at any hour.")] = None,  # noqa: UP045
