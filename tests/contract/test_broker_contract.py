@@ -18,7 +18,6 @@ from broker_connector.kite import KiteConnector
 from broker_connector.matrix import LACKING, PAGE, ROWS, page
 from broker_connector.paper.process import PaperControl, paper_broker
 from broker_connector.registry import PAPER_PROFILE
-from engine.domain.broker import BrokerUnreachable
 from tests.contract.account_rows import AccountRows
 from tests.contract.order_rows import OrderRows
 from tests.contract.venue import PRICE, READ_TIMEOUT, SYMBOL, Venue
@@ -57,8 +56,6 @@ class BrokerContract(OrderRows, AccountRows):
     """Every row. A connector's class provides the `venue`, and says which rows it lacks."""
 
     lacks: ClassVar[Mapping[str, str]] = {}
-    #: Rows its venue cannot show, and why.
-    unshown: ClassVar[Mapping[str, str]] = {}
 
     @pytest.fixture(autouse=True)
     def declared(self, request: pytest.FixtureRequest) -> None:
@@ -66,15 +63,9 @@ class BrokerContract(OrderRows, AccountRows):
         row = row_of(request.function.__name__)
         if row in self.lacks:
             request.applymarker(pytest.mark.xfail(reason=self.lacks[row], raises=NotImplementedError, strict=True))
-        if row in self.unshown:
-            request.applymarker(pytest.mark.xfail(reason=self.unshown[row], raises=BrokerUnreachable, strict=False))
 
 
 class TestKiteConnectorOnThePaperBroker(BrokerContract):
-    unshown: ClassVar[Mapping[str, str]] = {
-        "B57": "the paper broker may tell of no money; the broker's own sample is read in test_broker_kite_samples.py"
-    }
-
     @pytest.fixture
     def venue(self, server: PaperControl) -> Iterator[Venue]:
         def make(base_url: str, access_token: str) -> Connector:
