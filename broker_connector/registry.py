@@ -32,22 +32,31 @@ class Entry:
     connect: Callable[[str, Credentials], Connector]
     #: From the WebSocket's URL: ticks and the account's order updates.
     open_feed: Callable[[str, Credentials], Feed]
+    #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
+    #: BrokerUnreachable.
+    login: Callable[[str, str, str, str], str]
+    #: Where it answers, and its ticker; "" where each account says so itself.
+    base_url: str = ""
+    ws_url: str = ""
 
 
 class UnknownBroker(KeyError):
     """Raised when an account names a broker that is not in the table."""
 
 
-def _speaks_kite(profile: BrokerProfile) -> Entry:
+def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -> Entry:
     return Entry(
         profile,
         lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
         lambda url, who: KiteFeed(url, who.api_key, who.access_token),
+        KiteConnector.login,
+        base_url,
+        ws_url,
     )
 
 
 BROKERS: Mapping[str, Entry] = {
-    KITE_PROFILE.name: _speaks_kite(KITE_PROFILE),
+    KITE_PROFILE.name: _speaks_kite(KITE_PROFILE, "https://api.kite.trade", "wss://ws.kite.trade"),
     PAPER_PROFILE.name: _speaks_kite(PAPER_PROFILE),
 }
 

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from engine.cli.account_app import app as account_app
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -20,6 +22,8 @@ strategy_app = typer.Typer(no_args_is_help=True, help="Add, list, show and stop 
 app.add_typer(strategy_app, name="strategy")
 calendar_app = typer.Typer(no_args_is_help=True, help="Show and mend the exchanges' sessions.")
 app.add_typer(calendar_app, name="calendar")
+
+app.add_typer(account_app, name="account")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

@@ -56,5 +56,6 @@ class Scripts:
 
 
 def _asked(connection: Any, *command: Any) -> Any:
-    connection.send_command(*command)
+    # No PING ahead of it, which redis-py sends after seconds of idling: a script may be repeated, and is.
+    connection.send_command(*command, check_health=False)
     return connection.read_response()
