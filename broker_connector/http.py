@@ -127,7 +127,7 @@ class _Connection(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
-        self._head, self._has_body = None, kwargs.get("body") is not None
+        self._head, self._has_body = None, bool(kwargs.get("body"))
         _begin_write()
         self.used_at = time.monotonic()
         super().request(*args, **kwargs)
