@@ -4,6 +4,7 @@ The small ones are called as the engine calls them, PING between them; a cycle r
 at a broker that takes 100 ms to answer.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -122,8 +123,11 @@ def _steps(count: int) -> Sequence[timedelta]:
 def _committed(desk: Desk, kind: str) -> dict[str, float]:
     """When the record of `kind` of each run was written, ms since the epoch."""
     entries: Any = desk.parts.redis.xrange(keys.LEDGER)
-    wanted = f'"kind": "{kind}"'
-    return {fields["run"]: float(entry.split("-")[0]) for entry, fields in entries if wanted in fields["body"]}
+    return {
+        fields["run"]: float(entry.split("-")[0])
+        for entry, fields in entries
+        if json.loads(fields["body"])["kind"] == kind
+    }
 
 
 def _ms(at: datetime) -> float:

@@ -1,5 +1,6 @@
 """What a campaign came to: a row for each fault, and the evidence of each violation. Decides nothing."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from engine.chaos.faults import Fault
 from engine.chaos.judge import by_run
 from engine.chaos.trial import Trial
 
+#: Of a JSON line, with or without blanks.
+_TIMESTAMP = re.compile(r'"timestamp": *"([^"]*)"')
 #: Log lines of a run that are told, the newest.
 TOLD = 80
 COLUMNS = ("fault", "trials", "not_struck", "without_position", "violations", "worst_recovery_s", "bound_s")
@@ -90,5 +93,5 @@ def _read(path: Path) -> Iterator[str]:
 
 def _time(line: str) -> str:
     """What sorts a JSON line by its time; a line of another kind comes first."""
-    _, found, rest = line.partition('"timestamp": "')
-    return rest.partition('"')[0] if found else ""
+    found = _TIMESTAMP.search(line)
+    return found[1] if found else ""

@@ -126,7 +126,7 @@ def test_a_violation_carries_its_ledger_and_the_log_lines_of_its_run_in_time(tmp
     tag = client_order_id("EE", RunId(1, date(2026, 1, 5)), Leg.ENTRY, 1)
     row = {"tag": tag, "side": "buy"}
     (tmp_path / "worker-orders.log").write_text(
-        f'{{"run": "1-20260105-1", "timestamp": "2026-01-05T05:00:02Z"}}\n'
+        f'{{"run":"1-20260105-1","timestamp":"2026-01-05T05:00:02Z"}}\n'
         f'{{"tag": "{tag}", "timestamp": "2026-01-05T05:00:04Z"}}\n{{"run": "2-20260105-1", "timestamp": "x"}}\n'
     )
     (tmp_path / "listener.log").write_text('{"run": "1-20260105-1", "timestamp": "2026-01-05T05:00:03Z"}\n')
