@@ -19,6 +19,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert figures.p50_p99([7.0]) == {"p50": 7.0, "p99": 7.0}
 
 
+@pytest.mark.slow
 def test_growth_tells_times_and_bytes_of_each_size() -> None:
     found = growth.run(quietly, sizes=(5, 20), quiet=4, breaches=3)
     assert found["grown"]["strategies"] == 4
@@ -56,6 +57,7 @@ SIZES = peers.Sizes(
 )
 
 
+@pytest.mark.slow
 def test_a_loop_is_measured_and_loses_what_it_held() -> None:
     (row,) = peers.run(quietly, SIZES, ["loop_1ms"]).values()
     assert 0 < row["p50"] <= row["p99"]
