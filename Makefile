@@ -3,6 +3,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
+PEERS := .venv-bench/.installed
 CHECKED := engine tasks broker_connector models tests bench celeryconfig.py
 
 .DEFAULT_GOAL := help
@@ -21,6 +22,10 @@ $(RUNTIME): requirements.lock pyproject.toml scripts/install
 $(DEV): requirements-dev.lock $(RUNTIME)
 	@scripts/install requirements-dev.lock $@
 
+# Without it the benches run, and say of the peers they miss that they were not installed.
+$(PEERS): requirements-bench.lock pyproject.toml scripts/install
+	-@scripts/install requirements-bench.lock $@
+
 demo: $(RUNTIME) ## run a whole trading day on the paper broker
 	@$(BIN)/engine demo
 
@@ -36,7 +41,7 @@ simulate: $(RUNTIME) ## play SEEDS seeds of the simulated world, from seed FIRST
 chaos: $(RUNTIME) ## play TRIALS fault trials on the running stack, by SEED
 	@$(BIN)/engine chaos --trials $(or $(TRIALS),300) --seed $(or $(SEED),0)
 
-bench: $(DEV) ## measure on this machine, all or BENCH=name; writes bench/results/latest.json
+bench: $(DEV) $(PEERS) ## measure on this machine, all or BENCH=name; writes bench/results/latest.json
 	@$(BIN)/python -m bench $(BENCH)
 
 check: $(DEV) ## lint, format check, types, layers, compose file
@@ -50,9 +55,9 @@ format: $(DEV) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## write the two lock files anew, with uv in a throw-away environment
+lock: ## write the three lock files anew, with uv in a throw-away environment
 	@scripts/lock
 
 clean: ## remove .venv and what the tools leave behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

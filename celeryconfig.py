@@ -50,6 +50,8 @@ task_routes = {
     "execution.force_stop": {"queue": "safety", "priority": 3},
     "execution.order_update": {"queue": "maintenance", "priority": 3},
 }
+#: Served by `tasks.direct`, in the worker that takes from no other queue.
+direct_queue = "stoploss"
 
 imports = ("tasks.execution",)
 accept_content = ["json"]

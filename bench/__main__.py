@@ -12,9 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import herd
+from bench import budgets, growth, herd, peers, throughput, tick
 
-BENCHES: dict[str, Callable[[], Any]] = {"herd": herd.run}
+BENCHES: dict[str, Callable[[], Any]] = {
+    "tick_to_order": tick.run,
+    "herd": herd.run,
+    "growth": growth.run,
+    "budgets": budgets.run,
+    "throughput": throughput.run,
+    "peers": peers.run,
+}
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 

@@ -6,7 +6,6 @@ paper broker, by its own ledger.
 """
 
 import statistics
-import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,8 @@ from redbeat.schedules import rrule
 
 from bench import noop
 from bench.bare import Bare
-from bench.stand import Stand, stand, wait
+from bench.figures import Figures
+from bench.stand import Stand, sleep_until, stand, wait
 from broker_connector.paper.process import paper_broker
 from engine.dispatch import CeleryPublisher
 from engine.domain.moment import Moment
@@ -32,8 +32,6 @@ ORDERS_UP_TO = 1000
 #: Threads of a worker, and of the bare loop.
 THREADS = 32
 WORKER = ("--pool", "threads", "-c", str(THREADS), "--without-gossip", "--without-mingle")
-
-Figures = dict[str, float]
 
 
 def run(say: Any = print) -> dict[str, Figures]:
@@ -76,7 +74,7 @@ def _starts_of_ours(at: Stand, size: int) -> list[float]:
     with open_desk_without_broker(at) as desk:
         due = _instant(size)
         _schedule(desk, [desk.run(buy_in=60) for _ in range(size)], due)
-    _sleep_until(due + timedelta(seconds=2 + size / 1000))
+    sleep_until(due + timedelta(seconds=2 + size / 1000))
     at.end(worker)
     return _after(due, noted, size)
 
@@ -96,7 +94,7 @@ def _starts_of_stock(at: Stand, size: int) -> list[float]:
             schedule=rrule("SECONDLY", dtstart=due, count=1, app=queue), app=queue,
         ).save()  # fmt: skip
     beat = at.start("beat", ("celery", "-A", "bench.noop:stock", "beat"), ready="starting")
-    _sleep_until(due + timedelta(seconds=5 + size / 200))
+    sleep_until(due + timedelta(seconds=5 + size / 200))
     at.end(beat, worker)
     return _after(due, noted, size)
 
@@ -144,10 +142,6 @@ def _instant(size: int) -> datetime:
     """A whole second far enough ahead for `size` timers to be written before their bucket is fired."""
     ahead = TOO_CLOSE + timedelta(seconds=3 + size / 250)
     return (datetime.now(UTC) + ahead).replace(microsecond=0) + timedelta(seconds=1)
-
-
-def _sleep_until(at: datetime) -> None:
-    time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
 
 
 def _after(due: datetime, noted: Path, size: int) -> list[float]:

@@ -34,7 +34,7 @@ def _ours() -> Celery:
     app = Celery("ours", set_as_current=False)
     app.config_from_object("celeryconfig")
     app.conf.imports = ()
-    app.task(name="execution.buy", Strategy="bench.noop:in_lane")(note_start)
+    app.task(name="execution.buy", Strategy="bench.noop:in_lane", shared=False)(note_start)
     intake.allowed.add("execution.buy")
     return app
 
@@ -52,7 +52,7 @@ def stock_at(redis_url: str | None) -> Celery:
         redbeat_key_prefix="stock:",
         redbeat_redis_options={"socket_timeout": 5},
     )
-    app.task(name="stock.buy")(note_start)
+    app.task(name="stock.buy", shared=False)(note_start)
     return app
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from redis.client import Redis
@@ -70,13 +71,18 @@ def stand() -> Iterator[Stand]:
             server.stop()
 
 
-def wait(until: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait for `until`; raises TimeoutError saying `otherwise`."""
+def wait(until: Callable[[], bool], seconds: float, otherwise: str, *, every: float = 0.02) -> None:
+    """Look at `until` every so many seconds until it holds; raises TimeoutError saying `otherwise`."""
     deadline = time.monotonic() + seconds
     while not until():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)
-        time.sleep(0.02)
+        time.sleep(every)
+
+
+def sleep_until(at: datetime) -> None:
+    """Sleep until the wall says `at`."""
+    time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
 
 
 def _script(name: str) -> str:

@@ -1,82 +1,41 @@
-"""The broker's WebSocket as one ordered stream of events: raw tick frames, order updates, line changes.
+"""A broker's ticker as one stream of events over as many connections as its instruments need.
 
-Reconnects forever and notices a silent line itself. Knows nothing of what a tick or an update will cause.
+Which instrument is on which line is decided here alone. Knows nothing of what a tick or an update will cause.
 """
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass
-from http import HTTPStatus
+from contextlib import aclosing
+from functools import partial
 from urllib.parse import urlencode
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
-
-from broker_connector.kite_words import book_entry
+from broker_connector.feed_line import (
+    SILENCE_LIMIT,
+    Connected,
+    Disconnected,
+    Event,
+    Frame,
+    Malformed,
+    Notice,
+    OrderUpdate,
+    TickerLine,
+)
 from broker_connector.ticker import Mode
-from engine.domain.broker import BookEntry
 
-#: Seconds without any frame, heartbeats included, until a line counts as dead.
-SILENCE_LIMIT = 5.0
-#: Seconds to open a connection.
-OPEN_TIMEOUT = 5.0
-#: Bounds of the pause before reconnecting, seconds; it doubles, less a random part.
-BACKOFF_FIRST, BACKOFF_MAX = 0.1, 10.0
-#: Instruments one subscription message may name.
-SUBSCRIBE_BATCH = 1000
+__all__ = ["Connected", "Disconnected", "Event", "Frame", "KiteFeed", "Malformed", "Notice", "OrderUpdate"]
 
-#: Characters that are kept of an unreadable frame, and of why it is.
-PAYLOAD_SHOWN, REASON_SHOWN = 2000, 300
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A binary frame as it was received; heartbeats are left out."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OrderUpdate:
-    """The broker says that an order changed."""
-
-    entry: BookEntry
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """The line stands and everything wanted is subscribed; what happened before is not replayed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The line is gone or could not be opened. `token_invalid`: refused for the access token."""
-
-    reason: str
-    token_invalid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Malformed:
-    """A text frame that could not be read: to be told of, nothing else. `payload` is its beginning."""
-
-    reason: str
-    payload: str = ""
-
-
-Event = Frame | OrderUpdate | Connected | Disconnected | Malformed
-
-
-class _Silent(Exception):
-    """Raised when nothing came for the silence limit."""
+#: Kite's limits: instruments one connection carries, and connections of one key.
+INSTRUMENTS_A_LINE, LINES = 3000, 3
+#: Events read ahead of the consumer; what comes after them waits in the sockets.
+READ_AHEAD = 16
 
 
 class KiteFeed:
-    """One account's ticker line at Kite Connect v3. Use it from one event loop; iterate `events()` once.
+    """One account's ticker at Kite Connect v3. Use it from one event loop; iterate `events()` once.
 
-    A slow consumer loses nothing: what it has not taken waits in the socket, and counts as no silence.
+    An instrument stays on its line, so its ticks keep their order. `Connected` means that every line stands,
+    `Disconnected` that one does not; order updates, which the broker repeats on every line, come from the first.
     """
 
     def __init__(
@@ -86,110 +45,94 @@ class KiteFeed:
         access_token: str,
         silence_limit: float = SILENCE_LIMIT,
         jitter: Callable[[], float] = random.random,
+        *,
+        instruments_a_line: int = INSTRUMENTS_A_LINE,
+        lines: int = LINES,
     ) -> None:
-        self._url = f"{base_ws_url}?{urlencode({'api_key': api_key, 'access_token': access_token})}"
-        self._silence_limit = silence_limit
-        self._jitter = jitter
-        self._wanted: dict[int, Mode] = {}
-        self._line: ClientConnection | None = None
-        self._failures = 0
+        url = f"{base_ws_url}?{urlencode({'api_key': api_key, 'access_token': access_token})}"
+        self._open_line: Callable[[], TickerLine] = partial(TickerLine, url, silence_limit, jitter)
+        self._room, self._most_lines = instruments_a_line, lines
+        self._lines = [self._open_line()]
+        self._home: dict[int, TickerLine] = {}
+        self._standing: set[TickerLine] = set()
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue(READ_AHEAD)
+        self._readers: list[asyncio.Task[None]] = []
 
-    async def subscribe(self, tokens: Iterable[int], mode: Mode = Mode.FULL) -> None:
-        """Want ticks of `tokens`, now and after every reconnection."""
-        fresh = list(tokens)
-        self._wanted |= dict.fromkeys(fresh, mode)
-        await self._tell(_subscription(fresh, mode))
+    async def subscribe(self, tokens: Iterable[int], mode: Mode = Mode.FULL) -> list[int]:
+        """Want ticks of `tokens`, now and after every reconnection; returns those no line has room for."""
+        batches: dict[TickerLine, list[int]] = {}
+        left_out: list[int] = []
+        for token in tokens:
+            line = self._home.get(token) or self._line_with_room(batches)
+            if line is None:
+                left_out.append(token)
+            else:
+                self._home[token] = line
+                batches.setdefault(line, []).append(token)
+        for line, batch in batches.items():
+            await line.subscribe(batch, mode)
+        return left_out
 
     async def unsubscribe(self, tokens: Iterable[int]) -> None:
         """Want no more ticks of `tokens`."""
-        gone = [token for token in tokens if self._wanted.pop(token, None) is not None]
-        await self._tell([json.dumps({"a": "unsubscribe", "v": gone})] if gone else [])
+        batches: dict[TickerLine, list[int]] = {}
+        for token in tokens:
+            if (line := self._home.pop(token, None)) is not None:
+                batches.setdefault(line, []).append(token)
+        for line, batch in batches.items():
+            await line.unsubscribe(batch)
 
     async def events(self) -> AsyncGenerator[Event, None]:
-        """Everything the line says, in order, for ever; close the iterator to hang up."""
-        while True:
-            try:
-                async with connect(
-                    self._url,
-                    compression=None,
-                    max_size=None,
-                    open_timeout=OPEN_TIMEOUT,
-                    # Pings would prove the socket, not the feed: the silence limit watches the feed.
-                    ping_interval=None,
-                    proxy=None,
-                ) as line:
-                    await self._resubscribe(line)
-                    self._line = line
-                    yield Connected()
-                    while True:
-                        message = await self._next(line)
-                        self._failures = 0
-                        event = _event_of(message)
-                        if event is not None:
-                            yield event
-            except (OSError, WebSocketException, TimeoutError, _Silent) as error:
-                yield _disconnected(error)
-            finally:
-                self._line = None
-            await asyncio.sleep(self._pause())
-
-    async def _next(self, line: ClientConnection) -> str | bytes:
+        """Everything the lines say, in the order of each, for ever; close the iterator to hang up."""
+        self._readers = [self._reader(line) for line in self._lines]
         try:
-            async with asyncio.timeout(self._silence_limit):
-                return await line.recv()
-        except TimeoutError:
-            raise _Silent(f"nothing received for {self._silence_limit:g} s") from None
+            while True:
+                event = await self._events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            readers, self._readers = self._readers, []
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*readers, return_exceptions=True)
 
-    async def _tell(self, messages: Iterable[str]) -> None:
-        line = self._line
-        if line is None:
-            return
+    def _line_with_room(self, batches: dict[TickerLine, list[int]]) -> TickerLine | None:
+        """The first line with room beside what `batches` brings it, a new one if need be; None where all are full."""
+        for line in self._lines:
+            if line.load + len(batches.get(line, ())) < self._room:
+                return line
+        if len(self._lines) == self._most_lines:
+            return None
+        line = self._open_line()
+        self._lines.append(line)
+        if self._readers:
+            self._readers.append(self._reader(line))
+        return line
+
+    def _reader(self, line: TickerLine) -> "asyncio.Task[None]":
+        return asyncio.create_task(self._read(line))
+
+    async def _read(self, line: TickerLine) -> None:
         try:
-            for message in messages:
-                await line.send(message)
-        except WebSocketException:
-            # The reader sees the same end and resubscribes.
-            return
+            async with aclosing(line.events()) as events:
+                async for event in events:
+                    if self._concerns(line, event):
+                        await self._events.put(event)
+        # The consumer must not wait for a line that a bug has ended.
+        except Exception as error:  # noqa: BLE001
+            await self._events.put(error)
 
-    async def _resubscribe(self, line: ClientConnection) -> None:
-        for mode in Mode:
-            tokens = [token for token, wanted in self._wanted.items() if wanted is mode]
-            for message in _subscription(tokens, mode):
-                await line.send(message)
-
-    def _pause(self) -> float:
-        """Seconds until the next try: doubling, and never all clients at once."""
-        ceiling = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(self._failures, 16))
-        self._failures += 1
-        return ceiling * (0.5 + 0.5 * self._jitter())
-
-
-def _subscription(tokens: list[int], mode: Mode) -> list[str]:
-    messages = []
-    for start in range(0, len(tokens), SUBSCRIBE_BATCH):
-        batch = tokens[start : start + SUBSCRIBE_BATCH]
-        messages.append(json.dumps({"a": "subscribe", "v": batch}))
-        messages.append(json.dumps({"a": "mode", "v": [mode.value, batch]}))
-    return messages
-
-
-def _event_of(message: str | bytes) -> Event | None:
-    if isinstance(message, bytes):
-        return Frame(message) if len(message) > 1 else None
-    try:
-        text = json.loads(message)
-        if not isinstance(text, dict):
-            return Malformed("not a JSON object", message[:PAYLOAD_SHOWN])
-        if text.get("type") == "order":
-            return OrderUpdate(book_entry(text["data"]))
-    except (ValueError, KeyError, RecursionError) as error:
-        return Malformed(f"{type(error).__name__}: {error}"[:REASON_SHOWN], message[:PAYLOAD_SHOWN])
-    # Broker messages and error notes carry nothing to act on.
-    return None
-
-
-def _disconnected(error: BaseException) -> Disconnected:
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return Disconnected(f"refused with HTTP {status}", token_invalid=status == HTTPStatus.FORBIDDEN)
-    return Disconnected(f"{type(error).__name__}: {error}")
+    def _concerns(self, line: TickerLine, event: Event) -> bool:
+        """Whether the consumer hears of `event`; keeps the account of which lines stand."""
+        match event:
+            case Connected():
+                self._standing.add(line)
+                return self._standing.issuperset(self._lines)
+            case Disconnected():
+                self._standing.discard(line)
+                return True
+            case Frame():
+                return True
+            case _:
+                return line is self._lines[0]

@@ -6,19 +6,21 @@ Knows nothing of any broker's paths, words or errors.
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
-from requests import exceptions as wire
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from broker_connector.verdicts import DOUBT, EXCEPTIONS
 from engine.domain.broker import Outcome
 
 #: Seconds to wait for a TCP and TLS connection.
@@ -30,35 +32,6 @@ READ_TIMEOUT = 3.0
 IDLE_LIMIT = 30.0
 #: Kept-alive connections; more are opened when more threads call at once, and closed after use.
 POOL_SIZE = 32
-
-#: What each exception of `requests` proves, once a request was begun: SERVER_DOWN only where its class
-#: alone says that nothing was sent. Beside it the connection's own mark decides, see `outcome_of`.
-OUTCOMES: dict[type[Exception], Outcome] = {
-    # Raised while the request or its URL is built, or before the connection stands.
-    wire.ConnectTimeout: Outcome.SERVER_DOWN,
-    wire.URLRequired: Outcome.SERVER_DOWN,
-    wire.MissingSchema: Outcome.SERVER_DOWN,
-    wire.InvalidSchema: Outcome.SERVER_DOWN,
-    wire.InvalidURL: Outcome.SERVER_DOWN,
-    wire.InvalidProxyURL: Outcome.SERVER_DOWN,
-    wire.InvalidHeader: Outcome.SERVER_DOWN,
-    wire.InvalidJSONError: Outcome.SERVER_DOWN,
-    # A refused connection and a reset one share these classes.
-    wire.RequestException: Outcome.TIMEOUT,
-    wire.ConnectionError: Outcome.TIMEOUT,
-    wire.ProxyError: Outcome.TIMEOUT,
-    wire.SSLError: Outcome.TIMEOUT,
-    wire.Timeout: Outcome.TIMEOUT,
-    wire.ReadTimeout: Outcome.TIMEOUT,
-    wire.HTTPError: Outcome.TIMEOUT,
-    wire.TooManyRedirects: Outcome.TIMEOUT,
-    wire.ChunkedEncodingError: Outcome.TIMEOUT,
-    wire.ContentDecodingError: Outcome.TIMEOUT,
-    wire.StreamConsumedError: Outcome.TIMEOUT,
-    wire.RetryError: Outcome.TIMEOUT,
-    wire.UnrewindableBodyError: Outcome.TIMEOUT,
-    wire.JSONDecodeError: Outcome.TIMEOUT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +59,8 @@ def outcome_of(error: Exception, written: bool) -> Outcome:
     """What `error` proves. `written`: the connection stood and the write was begun."""
     if not written:
         return Outcome.SERVER_DOWN
-    for kind in type(error).__mro__:
-        if kind in OUTCOMES:
-            return OUTCOMES[kind]
-    return Outcome.TIMEOUT
+    known = next((kind for kind in type(error).__mro__ if kind in EXCEPTIONS), None)
+    return DOUBT.outcome if known is None else EXCEPTIONS[known].outcome
 
 
 class Dated(NamedTuple):
@@ -109,10 +80,19 @@ def newest_date() -> Dated | None:
 
 
 def _note_time(header: str) -> None:
+    date = _read_date(header)
+    # No date, or none that can be read, says nothing.
+    if date is not None:
+        _newest[:] = [Dated(date, time.monotonic())]
+
+
+# Of answers by the second, most tell the same one.
+@lru_cache(maxsize=8)
+def _read_date(header: str) -> datetime | None:
     try:
-        _newest[:] = [Dated(parsedate_to_datetime(header), time.monotonic())]
+        return parsedate_to_datetime(header)
     except (ValueError, TypeError):
-        return  # No date, or none that can be read, says nothing.
+        return None
 
 
 class _Sending(threading.local):
@@ -136,6 +116,9 @@ def _begin_write() -> None:
 # out: these two are the only places where "the line is good" and "now we write" can be told apart.
 class _Connection(HTTPConnection):
     used_at = 0.0
+    #: The head of a request whose body is still to come: both leave in one packet, and wake the broker once.
+    _head: bytes | None = None
+    _has_body = False
 
     @property
     def is_connected(self) -> bool:
@@ -144,9 +127,18 @@ class _Connection(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
+        self._head, self._has_body = None, bool(kwargs.get("body"))
         _begin_write()
         self.used_at = time.monotonic()
         super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self._has_body and self._head is None:
+            self._head = data
+            return
+        whole, self._head = (self._head or b"") + data, None
+        self._has_body = False
+        super().send(whole)
 
 
 class _TlsConnection(_Connection, HTTPSConnection):
@@ -168,6 +160,16 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
+def _stands(answer: Answer | Failure) -> bool:
+    return isinstance(answer, Answer) and answer.headers.get("Connection", "").lower() != "close"
+
+
+def _wait(together: threading.Barrier) -> bool:
+    with suppress(threading.BrokenBarrierError):
+        together.wait(CONNECT_TIMEOUT)
+    return True
+
+
 class Line:
     """Kept-alive connections of one account to `base_url`; safe to use from many threads.
 
@@ -182,14 +184,14 @@ class Line:
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._prefix = urlsplit(base_url).path.rstrip("/")
         self._headers = dict(headers)
-        self._timeout = (connect_timeout, read_timeout)
-        self._session = requests.Session()
-        adapter = _Adapter(pool_connections=1, pool_maxsize=POOL_SIZE, max_retries=0, pool_block=False)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, adapter)
-        self._adapter = adapter
+        self._form_headers = self._headers | {"Content-Type": "application/x-www-form-urlencoded"}
+        self._timeout = Timeout(connect=connect_timeout, read=read_timeout)
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=POOL_SIZE, max_retries=0, pool_block=False)
+        # The pool `requests` would use, with the certificates it would trust.
+        model = requests.Request("GET", base_url).prepare()
+        self._pool: Any = self._adapter.get_connection_with_tls_context(model, verify=True)
 
     def send(
         self,
@@ -201,30 +203,48 @@ class Line:
         """One request, once. `may_send` is asked when the connection stands, right before the write."""
         _sending.may_send, _sending.written = may_send, False
         try:
-            # The adapter itself: Session.send adds cookies, redirects and netrc, half the cost of an order.
-            response = self._adapter.send(self._prepare(method, path, form), timeout=self._timeout)
+            # On the pool itself: what `requests` puts around it is most of an order's cost, and nothing an order needs.
+            response = self._pool.urlopen(
+                method,
+                self._prefix + path,
+                body=None if form is None else urlencode(form),
+                headers=self._headers if form is None else self._form_headers,
+                timeout=self._timeout,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+            )
             _note_time(response.headers.get("Date", ""))
-            return Answer(response.status_code, response.content, response.headers)
+            return Answer(response.status, response.data, response.headers)
         except NotPermitted:
             return Failure(Outcome.SERVER_DOWN, "not sent: the permission to send had ended")
-        # A connection can fail in ways `requests` does not wrap (an OSError while the body is read).
+        # A connection can fail in ways nobody wraps (an OSError while the body is read).
         except Exception as error:  # noqa: BLE001
             return Failure(outcome_of(error, _sending.written), f"{type(error).__name__}: {error}")
         finally:
             _sending.may_send = None
 
+    def warm(self, path: str, connections: int) -> int:
+        """Open up to `connections` kept-alive connections, at most POOL_SIZE, each with one GET of `path`.
+
+        Returns how many stand: those that answered, whatever it was, and were not told to close. Never raises.
+        """
+        wanted = min(connections, POOL_SIZE)
+        if wanted < 1:
+            return 0
+        # All hold their connection before the first one writes: else the pool would lend one of them to all.
+        together = threading.Barrier(wanted)
+
+        def read_once() -> bool:
+            try:
+                return _stands(self.send("GET", path, may_send=lambda: _wait(together)))
+            finally:
+                # One that could not connect is not waited for.
+                together.abort()
+
+        with ThreadPoolExecutor(wanted, thread_name_prefix="warm") as threads:
+            return sum(threads.map(lambda _: read_once(), range(wanted)))
+
     def close(self) -> None:
         """Close idle connections; busy ones close when they come back."""
-        self._session.close()
-
-    def _prepare(self, method: str, path: str, form: Mapping[str, str] | None) -> requests.PreparedRequest:
-        prepared = requests.PreparedRequest()
-        prepared.prepare_method(method)
-        prepared.prepare_url(self._base_url + path, None)
-        prepared.headers = CaseInsensitiveDict(self._headers)
-        body = urlencode(form) if form is not None else None
-        if body is not None:
-            prepared.headers["Content-Type"] = "application/x-www-form-urlencoded"
-        prepared.body = body
-        prepared.prepare_content_length(body)
-        return prepared
+        self._adapter.close()

@@ -7,45 +7,38 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
+from broker_connector import kite_account as account
 from broker_connector import kite_words as words
 from broker_connector.http import CONNECT_TIMEOUT, Answer, Failure, Line
+from broker_connector.kite_errors import error_reply
+from broker_connector.reads import Unanswered, body_of, fields_of, parsed, retried, translated
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
     BrokerUnreachable,
     Instrument,
+    Margin,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
-    RejectCause,
     Reply,
-    TokenInvalid,
+    SlicedReply,
+    Trade,
 )
 
-#: Tries of a read, and the bounds of the random pause between them, seconds.
-READ_ATTEMPTS, READ_PAUSE, READ_PAUSE_MAX = 4, 0.2, 1.0
 #: Symbols one quote request may name.
 QUOTE_BATCH = 500
 
 #: Orders a calendar second, minute and day for one account.
 KITE_RATES: Mapping[str, int] = {"second": 10, "minute": 400, "day": 5000}
 KITE_PROFILE = BrokerProfile(name="kite", idempotent=False, grace=10.0, tag_length=20, rates=KITE_RATES)
-
-
-T = TypeVar("T")
-
-
-class _Unanswered(Exception):
-    """Raised when one try of a read gave nothing; another may."""
 
 
 class KiteConnector:
@@ -78,7 +71,7 @@ class KiteConnector:
             line.close()
         try:
             return str(_data_of(answer)["access_token"])
-        except (_Unanswered, KeyError, TypeError) as error:
+        except (Unanswered, KeyError, TypeError) as error:
             raise BrokerUnreachable(f"login: {error}") from error
 
     @property
@@ -94,10 +87,27 @@ class KiteConnector:
         """Ask for an order's cancellation; ACCEPTED means asked, not canceled."""
         return _reply_of(self._line.send("DELETE", f"/orders/regular/{quote(broker_order_id, safe='')}"))
 
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        """Ask for another limit or quantity of a resting order; ACCEPTED means asked, not changed."""
+        path = f"/orders/regular/{quote(broker_order_id, safe='')}"
+        return _reply_of(self._line.send("PUT", path, words.change_form(change)))
+
+    def place_sliced(self, request: OrderRequest, may_send: Callable[[], bool]) -> SlicedReply:
+        """Place an order above the freeze quantity, which the broker cuts up; it refuses one that is not above.
+
+        Every slice is an order of its own under the same tag, so that `orders_by_client_id` lists them all.
+        """
+        form = words.order_form(request) | {"autoslice": "true"}
+        answer = self._line.send("POST", "/orders/regular", form, may_send)
+        whole = _reply_of(answer)
+        if isinstance(answer, Failure) or whole.outcome is not Outcome.ACCEPTED:
+            return SlicedReply(whole)
+        return SlicedReply(whole, account.slices_of(json.loads(answer.body)["data"]))
+
     def orders(self) -> Sequence[BookEntry]:
         """The account's whole order book of the day."""
         # One unreadable order fails the read: an order left out would look absent and be sent again.
-        return _translated(lambda: [words.book_entry(order) for order in self._read("/orders")])
+        return translated(lambda: [words.book_entry(order) for order in self._read("/orders")])
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         """Every order of the book under this client order id; two are a double."""
@@ -106,22 +116,30 @@ class KiteConnector:
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:
         """Every state one order went through, oldest first."""
         path = f"/orders/{quote(broker_order_id, safe='')}"
-        return _translated(lambda: [words.book_entry(state) for state in self._read(path)])
+        return translated(lambda: [words.book_entry(state) for state in self._read(path)])
 
     def first_fill(self, broker_order_id: str) -> datetime | None:
         """When the first unit of an order filled, by its trades, market time; None where none has."""
         rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
-        return _translated(partial(words.first_fill, rows))
+        return translated(partial(words.first_fill, rows))
+
+    def trades(self) -> Sequence[Trade]:
+        """Every fill of the account today."""
+        return translated(lambda: account.trades_of(self._read("/trades")))
+
+    def margins(self) -> Sequence[Margin]:
+        """The money of each segment the account may trade in."""
+        return translated(lambda: account.margins_of(self._read("/user/margins")))
 
     def positions(self) -> Sequence[NetPosition]:
         """The account's net positions."""
-        return _translated(lambda: words.net_positions(self._read("/portfolio/positions")))
+        return translated(lambda: words.net_positions(self._read("/portfolio/positions")))
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""
         path = f"/instruments/{quote(exchange, safe='')}"
-        dump = self._retrying(lambda: _bytes_of(self._line.send("GET", path)))
-        return _translated(lambda: list(words.instruments_of(dump.decode().splitlines())))
+        dump = retried(lambda: body_of(self._line.send("GET", path), _error_reply))
+        return translated(lambda: list(words.instruments_of(dump.decode().splitlines())))
 
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         """Quotes of `symbols`; unknown ones are left out."""
@@ -129,40 +147,35 @@ class KiteConnector:
         for start in range(0, len(symbols), QUOTE_BATCH):
             query = urlencode([("i", symbol) for symbol in symbols[start : start + QUOTE_BATCH]])
             rows = self._read(f"/quote?{query}")
-            quotes += _translated(partial(words.quotes_of, rows))
+            quotes += translated(partial(words.quotes_of, rows))
         return quotes
 
     def account_id(self) -> str:
         """The broker's own name of the account: the cheapest proof that token and line work."""
-        return _translated(lambda: str(self._read("/user/profile")["user_id"]))
+        return translated(lambda: str(self._read("/user/profile")["user_id"]))
+
+    def warm(self, connections: int) -> int:
+        """Open so many kept-alive connections ahead of orders; how many stand. Never raises.
+
+        Each costs one read of the account's rate, and stays warm for `http.IDLE_LIMIT` seconds without use.
+        """
+        return self._line.warm("/user/profile", connections)
 
     def close(self) -> None:
         """Close kept-alive connections."""
         self._line.close()
 
     def _read(self, path: str) -> Any:
-        return self._retrying(lambda: _data_of(self._line.send("GET", path)))
-
-    def _retrying(self, read: Callable[[], T]) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception_type(_Unanswered),
-            stop=stop_after_attempt(READ_ATTEMPTS),
-            wait=wait_random_exponential(READ_PAUSE, READ_PAUSE_MAX),
-            reraise=True,
-        )
-        try:
-            return retrying(read)
-        except _Unanswered as error:
-            raise BrokerUnreachable(str(error)) from error
+        return retried(lambda: _data_of(self._line.send("GET", path)))
 
 
 def _reply_of(answer: Answer | Failure) -> Reply:
     """The reply to a request that changes something; whatever is not clearly yes or no is TIMEOUT."""
     if isinstance(answer, Failure):
         return Reply(answer.outcome, message=answer.message)
-    body = _json_of(answer)
     if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
-        return words.error_reply(answer.status, body, answer.headers.get("Retry-After"))
+        return _error_reply(answer)
+    body = fields_of(answer)
     data = body.get("data") if body and body.get("status") == "success" else None
     order_id: Any = data.get("order_id") if isinstance(data, dict) else None
     if not words.is_word(order_id):
@@ -170,39 +183,13 @@ def _reply_of(answer: Answer | Failure) -> Reply:
     return Reply(Outcome.ACCEPTED, broker_order_id=order_id)
 
 
+def _error_reply(answer: Answer) -> Reply:
+    return error_reply(answer.status, fields_of(answer), answer.headers.get("Retry-After"))
+
+
 def _data_of(answer: Answer | Failure) -> Any:
-    """The `data` of a read's JSON answer; raises _Unanswered, TokenInvalid or BrokerUnreachable."""
+    """The `data` of a read's JSON answer; raises Unanswered, TokenInvalid or BrokerUnreachable."""
     try:
-        return json.loads(_bytes_of(answer), parse_float=Decimal)["data"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _Unanswered(f"unreadable answer: {type(error).__name__}") from error
-
-
-def _bytes_of(answer: Answer | Failure) -> bytes:
-    """The body of a read's good answer; raises _Unanswered, TokenInvalid or BrokerUnreachable."""
-    if isinstance(answer, Failure):
-        raise _Unanswered(answer.message)
-    if answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        return answer.body
-    reply = words.error_reply(answer.status, _json_of(answer), None)
-    if reply.outcome is Outcome.TOKEN_INVALID:
-        raise TokenInvalid(reply.message)
-    if reply.outcome is Outcome.REJECTED and reply.cause is not RejectCause.RATE_LIMITED:
-        raise BrokerUnreachable(reply.message)
-    raise _Unanswered(reply.message)
-
-
-def _json_of(answer: Answer) -> Mapping[str, Any] | None:
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _translated(translate: Callable[[], T]) -> T:
-    """What `translate` makes of the broker's data; raises BrokerUnreachable where it cannot be read."""
-    try:
-        return translate()
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise BrokerUnreachable(f"unreadable data: {error}"[: words.LONGEST_REASON]) from error
+        return parsed(body_of(answer, _error_reply))["data"]
+    except (KeyError, TypeError) as error:
+        raise Unanswered(f"unreadable answer: {type(error).__name__}") from error

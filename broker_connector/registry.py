@@ -6,10 +6,10 @@ Knows no broker's words; a new broker is a new row.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from broker_connector.base import Connector, Feed
 from broker_connector.feed import KiteFeed
 from broker_connector.kite import KITE_PROFILE, KiteConnector
 from engine.domain.broker import BrokerProfile
-from engine.ports import Broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +29,34 @@ class Entry:
     """A broker: what it promises, and how to reach an account at it."""
 
     profile: BrokerProfile
-    connect: Callable[[str, Credentials], Broker]
+    connect: Callable[[str, Credentials], Connector]
     #: From the WebSocket's URL: ticks and the account's order updates.
-    open_feed: Callable[[str, Credentials], KiteFeed]
+    open_feed: Callable[[str, Credentials], Feed]
+    #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
+    #: BrokerUnreachable.
+    login: Callable[[str, str, str, str], str]
+    #: Where it answers, and its ticker; "" where each account says so itself.
+    base_url: str = ""
+    ws_url: str = ""
 
 
 class UnknownBroker(KeyError):
     """Raised when an account names a broker that is not in the table."""
 
 
-def _speaks_kite(profile: BrokerProfile) -> Entry:
+def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -> Entry:
     return Entry(
         profile,
         lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
         lambda url, who: KiteFeed(url, who.api_key, who.access_token),
+        KiteConnector.login,
+        base_url,
+        ws_url,
     )
 
 
 BROKERS: Mapping[str, Entry] = {
-    KITE_PROFILE.name: _speaks_kite(KITE_PROFILE),
+    KITE_PROFILE.name: _speaks_kite(KITE_PROFILE, "https://api.kite.trade", "wss://ws.kite.trade"),
     PAPER_PROFILE.name: _speaks_kite(PAPER_PROFILE),
 }
 
@@ -60,11 +69,11 @@ def entry_of(name: str) -> Entry:
         raise UnknownBroker(f"no broker {name!r}; known: {', '.join(sorted(BROKERS))}") from None
 
 
-def connect(name: str, base_url: str, credentials: Credentials) -> Broker:
+def connect(name: str, base_url: str, credentials: Credentials) -> Connector:
     """A connector to the account `credentials` open at the broker called `name`; raises UnknownBroker."""
     return entry_of(name).connect(base_url, credentials)
 
 
-def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> KiteFeed:
+def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> Feed:
     """A feed of ticks and order updates of the broker called `name`; raises UnknownBroker."""
     return entry_of(name).open_feed(base_ws_url, credentials)

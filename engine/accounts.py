@@ -37,6 +37,6 @@ class AccountWatch:
         if account is None:
             return
         for change in changes:
-            alert = alert_of(change, f"{account.tenant}/{account.name}")
+            alert = alert_of(change, account.tenant, account.name)
             self._log("alert", tenant=account.tenant, severity=alert.severity, code=alert.code, message=alert.message)
             self._store.alert(account.tenant, alert)

@@ -35,6 +35,8 @@ class Turn:
     run: Run
     now: Moment
     number: int
+    #: When the event was taken up, real time.
+    began: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Actions:
         )
         if denied is not None:
             return self._denied(turn, order, denied)
-        sent_at: list[datetime] = []
+        granted, sent_at = self._clock.now().real, list[datetime]()
 
         def may_send() -> bool:
             sent_at.append(self._clock.now().real)
@@ -123,7 +125,7 @@ class Actions:
         answered = self._clock.now().real
         self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
         routed = apply_reply(wanted, order, reply, answered)
-        stages = _stages(turn, submit, sent_at[0], answered) if sent_at else {}
+        stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
         self._log(
             "order_sent",
             run=str(run.id),
@@ -243,17 +245,20 @@ def _net(positions: Iterable[NetPosition], run: Run) -> int:
     return sum(each.quantity for each in positions if (each.symbol, each.product) == ours)
 
 
-def _stages(turn: Turn, submit: Submit, sent_at: datetime, answered: datetime) -> dict[str, float]:
-    """Real ms: how late the order left after its cause, and how long the broker took."""
+def _stages(turn: Turn, submit: Submit, granted: datetime, sent: datetime, answered: datetime) -> dict[str, float]:
+    """Real ms: each step of the order, and how late it left after its cause."""
     run, now = turn.run, turn.now
-    stages = {"broker_ms": _ms(answered - sent_at), "decide_to_send_ms": _ms(sent_at - now.real)}
+    stages = {"intend_ms": granted - now.real, "send_ms": sent - granted, "broker_ms": answered - sent}
+    if turn.number == 0:
+        stages["claim_ms"] = now.real - turn.began
     if submit.leg is Leg.ENTRY:
-        stages["timer_lateness_ms"] = _ms(now.late(run.buy_at))
+        stages["timer_lateness_ms"] = now.late(run.buy_at)
     elif submit.exit_reason is ExitReason.SCHEDULE:
-        stages["timer_lateness_ms"] = _ms(now.late(run.sell_at))
+        stages["timer_lateness_ms"] = now.late(run.sell_at)
     elif submit.exit_reason is ExitReason.STOP_LOSS and run.latch and run.latch.seen_at:
-        stages["tick_to_order_ms"] = _ms(sent_at - run.latch.seen_at)
-    return stages
+        stages["wake_ms"] = turn.began - run.latch.seen_at
+        stages["tick_to_order_ms"] = sent - run.latch.seen_at
+    return {name: _ms(span) for name, span in stages.items()}
 
 
 def _ms(span: timedelta) -> float:

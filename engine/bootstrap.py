@@ -1,5 +1,6 @@
 """The composition root: the only place that joins ports to adapters, one function for each kind of process."""
 
+import gc
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import BatchPublisher, CeleryPublisher
+from engine.dispatch import BatchPublisher, CeleryPublisher, wake_up
 from engine.domain.action import Policy
+from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
@@ -165,7 +167,8 @@ def listener(shared: Parts, days: Calendar) -> Listener:
             # Nobody knows whether it is traded: no tick is believed. Whoever arms tells the operator.
             return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
-    heard = Listener(shared.store, shared.publisher, shared.clock, guard_for, shared.log)
+    waking = RedisStore(shared.redis, shared.epoch, shared.real.now, wake_up(app, EventType.STOPLOSS))
+    heard = Listener(tapped(shared.gate, "store", waking), shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
 
 
@@ -256,6 +259,12 @@ def remote(current: Settings, log: Log) -> Remote:
     publisher = CeleryPublisher(app_at(current.redis_url), log)
     real = RealTime()
     return Remote(RedisStore(redis, EpochGuard(redis), real.now), publisher, real)
+
+
+def settle() -> None:
+    """Say that what is loaded by now stays: the collector looks at it no more, and so stops the process for less."""
+    gc.collect()
+    gc.freeze()
 
 
 def log_to_stdout(process: str) -> None:

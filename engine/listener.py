@@ -1,4 +1,4 @@
-"""The market listener: one frame in, one `on_tick` round trip, STOPLOSS out for every run it breached.
+"""The market listener: one frame in, one `on_tick` round trip, which latches every run it breached and sends STOPLOSS.
 
 Every believed tick is evaluated, none conflated. Knows no wire format and no connection.
 """
@@ -7,24 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from engine.domain.events import Event, EventType
 from engine.domain.feed import Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.ticks import Tick
-from engine.ports import Clock, Log, Publisher, Store, StoreClosed
+from engine.ports import Clock, Log, Store, StoreClosed
 
 #: Market time after a session's close from which its symbols are judged by the next session.
 AFTER_CLOSE = timedelta(hours=1)
 
 
 class Listener:
-    """Turns ticks into latched runs and STOPLOSS events. Used by one thread."""
+    """Turns ticks into latched runs, whose workers the store wakes. Used by one thread."""
 
-    def __init__(
-        self, store: Store, publisher: Publisher, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log) -> None:
         self._store = store
-        self._publisher = publisher
         self._clock = clock
         self._guard_for = guard_for
         self._log = log
@@ -78,7 +74,6 @@ class Listener:
         self._missed.clear()
         self.evaluated += len(ticks)
         for breach in breaches:
-            self._publisher.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
             self._log("latched", run=str(breach.run_id), price=breach.price, event_id=breach.event_id)
         return len(breaches)
 

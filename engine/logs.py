@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
+import orjson
 import structlog
 
 from engine.config import Settings
@@ -43,10 +44,13 @@ def configure(settings: Settings, process: str) -> Log:
         logging.getLogger(library).setLevel(logging.WARNING)
     # Straight to standard output where nobody else listens: an order has two lines, and the way round costs it a tenth.
     is_alone = len(handlers) == 1
-    last = structlog.processors.JSONRenderer() if is_alone else structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+    line = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+    last = line if is_alone else structlog.stdlib.ProcessorFormatter.wrap_for_formatter
     structlog.configure(
         processors=[*shared, last],
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout) if is_alone else structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer)
+        if is_alone
+        else structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
         cache_logger_on_first_use=True,
     )

@@ -4,14 +4,13 @@ What to do is `engine.domain.decision`; steps 5 to 7 are `engine.actions`; stora
 """
 
 import secrets
-import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from engine import lifecycle
 from engine.actions import Actions, Stepped, Turn
 from engine.domain.action import Decision, Ignore, Policy, Wait
-from engine.domain.decision import decide, next_action, next_attention
+from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
@@ -59,28 +58,29 @@ class Pipeline:
             self._store.dead_letter("queue", str(error), repr(message))
             self._log("dead_letter", reason=str(error))
             return "dead_letter"
+        began = self._clock.now().real
         claimed = self._store.claim(event, secrets.token_hex(8), SLOT_OF[event.type])
         if isinstance(claimed, Refused):
             self._log("event_refused", outcome=claimed.value, **event.as_wire())
             return claimed.value
         try:
-            return self._serve(claimed, event)
+            return self._serve(claimed, event, began)
         except LockLost as error:
             # Nothing of the lost step was applied; the run's own fields bring whoever holds it to the same end.
             self._log("lock_lost", reason=str(error), **event.as_wire())
             self._store.note(event, "lock_lost")
             return "lock_lost"
 
-    def _serve(self, claimed: Holding, event: Event) -> str:
+    def _serve(self, claimed: Holding, event: Event, began: datetime) -> str:
         """Act until nothing is asked of the run; the first step is the event's own and its terminal record."""
-        started, outcome = time.monotonic(), ""
+        outcome = ""
         holding: Holding | None = claimed
         retry_at = claimed.run.retry_at
         for number in range(MOST_STEPS):
             if holding is None:
                 break
             try:
-                stepped = self._step(holding, event if number == 0 else None, number)
+                stepped = self._step(holding, event if number == 0 else None, number, began)
             except NoSlot:
                 outcome = outcome or "parked"
                 holding = self._park(holding, event if number == 0 else None, number)
@@ -89,7 +89,8 @@ class Pipeline:
             holding = self._commit(stepped, number)
             self._tell(stepped)
             retry_at = self._announce_retry(stepped.run, retry_at)
-        self._log("event_served", outcome=outcome, ms=round((time.monotonic() - started) * 1e3, 2), **event.as_wire())
+        took = round((self._clock.now().real - began) / timedelta(milliseconds=1), 2)
+        self._log("event_served", outcome=outcome, ms=took, **event.as_wire())
         return outcome
 
     def _park(self, holding: Holding, event: Event | None, number: int) -> Holding | None:
@@ -111,7 +112,7 @@ class Pipeline:
             self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
         return due
 
-    def _step(self, holding: Holding, event: Event | None, number: int) -> Stepped:
+    def _step(self, holding: Holding, event: Event | None, number: int, began: datetime) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
         now, kind = self._clock.now(), event.type if event else None
         absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real)
@@ -120,7 +121,7 @@ class Pipeline:
             decision: Decision = Ignore("first_fill")
         else:
             kind, decision, now = self._decide(absorbed.run, kind, now)
-        stepped = self._actions.perform(Turn(holding, absorbed.run, now, number), decision)
+        stepped = self._actions.perform(Turn(holding, absorbed.run, now, number, began), decision)
         note = replace(
             stepped.note,
             event_id=event.id if event else "",
@@ -148,8 +149,8 @@ class Pipeline:
     def _commit(self, stepped: Stepped, number: int) -> Holding | None:
         """Store the step and let go of the run, unless it asks for something else right now."""
         now = self._clock.now()
-        more = not stepped.finished and next_action(stepped.run, now, self._policy) is not None
-        due = now.real if more else next_attention(stepped.run, now, self._policy)
+        asks, due = outlook(stepped.run, now, self._policy)
+        more = asks and not stepped.finished
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(

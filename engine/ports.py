@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.domain.broker import (
     BookEntry,
@@ -64,6 +64,9 @@ class Broker(Protocol):
 
     def account_id(self) -> str:
         """The broker's own name of the account: the cheapest proof that token and line work."""
+
+    def warm(self, connections: int) -> int:
+        """Open so many kept-alive connections ahead of orders, one cheap read each; how many stand. Never raises."""
 
     def close(self) -> None:
         """Close kept-alive connections."""
@@ -158,6 +161,17 @@ class Armed(StrEnum):
     ENDED = "ended"
 
 
+class WakeUp(NamedTuple):
+    """A message ready to be laid into a queue, with {event} and {run} where an event's id and its run go."""
+
+    queue: str
+    text: str
+
+
+#: Nobody is woken.
+NO_WAKE_UP = WakeUp("", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Breach:
     """A run latched by a tick: what STOPLOSS is published for."""
@@ -222,7 +236,7 @@ class Store(Protocol):
         """The account a live run trades at; None where there is no such run."""
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        """Write one frame's prices and latch what they breach."""
+        """Write one frame's prices, latch what they breach and wake a worker for each, in one step."""
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         """Runs that are due with their nudges so far, each moved ahead by its backoff."""

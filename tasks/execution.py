@@ -11,6 +11,7 @@ from engine import bootstrap
 from engine.ports import StoreClosed
 from tasks import intake, lane
 from tasks.app import app
+from tasks.direct import Direct
 
 Wire = dict[str, Any]
 
@@ -77,6 +78,7 @@ def order_update(event: Wire) -> str:
     return _process(event)
 
 
+app.steps["worker"].add(Direct)
 intake.allowed.update(name for name in app.tasks if name.startswith("execution."))
 
 
@@ -107,6 +109,7 @@ def _ready(sender: Any, **_: object) -> None:
     # Composed before the first order comes, not by it.
     worker = bootstrap.worker()
     worker.watch_clock()
+    bootstrap.settle()
     worker.announce(sender.hostname.split("@")[0])
 
 

@@ -26,6 +26,8 @@ LARGEST = 64 * 1024
 MOST_BRACKETS = 200
 #: Longest id of a message, characters.
 LONGEST_ID = 100
+#: How a body may be written: Celery's own, or as the text it is, by scripts that cannot encode.
+_ENCODINGS = ("base64", None)
 #: How far from now a message may ask to be run: a later one would only wait in a worker.
 NEXT, LAST = timedelta(minutes=5), timedelta(days=1)
 
@@ -64,20 +66,25 @@ class Refused(ValueError):
     """Raised where a message is none of ours; says why."""
 
 
-def check(raw: bytes, queue: str, tasks: Collection[str]) -> None:
-    """Raise Refused unless `raw`, taken off `queue`, is a message for one of `tasks`."""
+def check(raw: bytes, queue: str, tasks: Collection[str]) -> tuple[str, list[Any]]:
+    """The task and the arguments of `raw`, taken off `queue`; Refused unless it is a message for one of `tasks`."""
     _expect(len(raw) <= LARGEST, f"larger than {LARGEST} bytes")
     message = _parsed(raw, loads, "not JSON")
     _expect(isinstance(message, dict), "not an object")
     _check_properties(message.get("properties"), queue)
     task = _check_headers(message.get("headers"), tasks)
-    _check_body(message, task)
+    return task, _check_body(message, task)
+
+
+def refuse(queue: str, refusal: Refused, raw: bytes) -> None:
+    """Tell of a message that was refused."""
+    message_refused.send(sender=None, source=queue, reason=str(refusal), payload=_text(raw))
 
 
 def _check_properties(properties: Any, queue: str) -> None:
     _expect(isinstance(properties, dict), "properties: not an object")
     _expect(_is_id(properties.get("delivery_tag")), "properties.delivery_tag: not an id")
-    _expect(properties.get("body_encoding") == "base64", "properties.body_encoding: not base64")
+    _expect(properties.get("body_encoding") in _ENCODINGS, "properties.body_encoding: neither base64 nor none")
     _expect(type(properties.get("priority", 0)) is int, "properties.priority: not a number")
     for name in ("reply_to", "correlation_id"):
         _expect(_is_id(properties.get(name, "none")), f"properties.{name}: not an id")
@@ -102,19 +109,21 @@ def _check_headers(headers: Any, tasks: Collection[str]) -> str:
     return str(task)
 
 
-def _check_body(message: Mapping[str, Any], task: str) -> None:
+def _check_body(message: Mapping[str, Any], task: str) -> list[Any]:
     _expect(message.get("content-type") == JSON, f"content-type: not {JSON}")
     _expect(message.get("content-encoding") == "utf-8", "content-encoding: not utf-8")
 
     body: Any = message.get("body")
     _expect(isinstance(body, str), "body: not text")
-    plain = _parsed(body, Base64().decode, "body: not base64")
+    is_plain = message["properties"].get("body_encoding") is None
+    plain = body if is_plain else _parsed(body, Base64().decode, "body: not base64")
     unpacked = _parsed(plain, partial(decode, content_type=JSON, content_encoding="utf-8"), "body: not JSON")
     _expect(isinstance(unpacked, list) and len(unpacked) == 3, "body: not [args, kwargs, embed]")  # noqa: PLR2004
     args, kwargs, embed = unpacked
     _expect(isinstance(args, list) and kwargs == {}, "body: arguments are not a list of one event")
     _expect(len(args) == (0 if task in HOUSEKEEPING else 1), "body: arguments are not a list of one event")
     _expect(isinstance(embed, dict) and not any(embed.values()), "body: asks for more than its task")
+    return list(args)
 
 
 def _parsed(text: str | bytes, parse: Callable[[Any], Any], otherwise: str) -> Any:
@@ -185,7 +194,7 @@ def _gate(parse_response: Callable[..., Any], sep: str) -> Callable[..., Any]:
         try:
             check(data, queue, allowed)
         except Refused as refusal:
-            message_refused.send(sender=None, source=queue, reason=str(refusal), payload=_text(data))
+            refuse(queue, refusal, data)
             # As if nothing had come.
             return None
         return reply

@@ -123,7 +123,8 @@ _lanes: WeakKeyDictionary[TaskPool, Lane] = WeakKeyDictionary()
 def strategy(task: "Task[..., Any]", app: Celery, consumer: Any, clock: Clock) -> Callable[..., None]:
     """How messages of `task` are served: through the lane of the worker's threads; Celery's way on any other pool."""
     pool = consumer.pool
-    if not isinstance(pool, TaskPool):
+    # A worker that takes from no queue needs no lane.
+    if not isinstance(pool, TaskPool) or not app.amqp.queues.consume_from:
         return default(task, app, consumer)
     if pool not in _lanes:
         executor: Executor = pool.executor  # type: ignore[attr-defined]

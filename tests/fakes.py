@@ -175,6 +175,9 @@ class FakeBroker:
         self._read()
         return "FAKE"
 
+    def warm(self, connections: int) -> int:
+        return 0 if self.unreachable else connections
+
     def close(self) -> None:
         """Nothing is kept open."""
 

@@ -8,6 +8,7 @@ from redis import Redis
 
 from engine.ports import StoreClosed
 from engine.runtime import codec, keys
+from engine.runtime.scripts import Scripts
 from engine.runtime.store import RedisStore, load_scripts
 
 #: Where the scripts read the time instead of the server's own.
@@ -80,7 +81,7 @@ class RealStore:
         guard: Any = self._epoch
         self._store = RedisStore(redis, guard, now)
         sources = {name: source.replace(_SERVER_TIME, _WORLDS_TIME) for name, source in load_scripts().items()}
-        self._store._scripts = {name: redis.register_script(source) for name, source in sources.items()}
+        self._store._scripts = Scripts(redis, sources)
         self._leases: dict[str, datetime] = {}
         self.ledger = _Ledger(redis)
         self.stored, self.run_id = self._epoch.stored, self._epoch.run_id

@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from broker_connector.paper.book import Book
 from broker_connector.paper.errors import bad_token, too_many
+from broker_connector.paper.gtt import Triggers
+from broker_connector.paper.portfolio import Holding, Lot, holdings_of
 
 
 class Budget(StrEnum):
@@ -22,6 +24,8 @@ class Budget(StrEnum):
     DAY = "day"
     #: Quotes a second.
     QUOTE = "quote"
+    #: Candles a second.
+    HISTORICAL = "historical"
     #: Every other request a second.
     OTHER = "other"
 
@@ -32,6 +36,7 @@ KITE_LIMITS: Mapping[str, int] = {
     Budget.MINUTE: 400,
     Budget.DAY: 5000,
     Budget.QUOTE: 1,
+    Budget.HISTORICAL: 3,
     Budget.OTHER: 10,
 }
 
@@ -41,6 +46,7 @@ _WINDOWS: Mapping[Budget, int] = {
     Budget.MINUTE: 60,
     Budget.DAY: 86_400,
     Budget.QUOTE: 1,
+    Budget.HISTORICAL: 1,
     Budget.OTHER: 1,
 }
 
@@ -79,7 +85,15 @@ class Account:
     api_secret: str
     book: Book
     limiter: Limiter
+    triggers: Triggers
     tokens: set[str] = field(default_factory=set)
+    refresh_tokens: set[str] = field(default_factory=set)
+    #: What was moved between products.
+    moved: list[Lot] = field(default_factory=list)
+
+    def held(self) -> list[Holding]:
+        """What its fills come to."""
+        return holdings_of(self.book.orders.values(), self.moved)
 
 
 class Accounts:
@@ -117,14 +131,39 @@ class Accounts:
             raise bad_token()
         return self.authorized(api_key, access_token)
 
-    def log_in(self, api_key: str, request_token: str, checksum: str) -> tuple[Account, str]:
-        """A fresh access token for whoever knows the secret; raises the broker's 403."""
+    def log_in(self, api_key: str, request_token: str, checksum: str) -> tuple[Account, str, str]:
+        """A fresh access and refresh token for whoever knows the secret; raises the broker's 403."""
+        account = self._proven(api_key, request_token, checksum)
+        return account, *_tokens(account)
+
+    def renew(self, api_key: str, refresh_token: str, checksum: str) -> tuple[Account, str, str]:
+        """The same for a refresh token, which is then spent; raises the broker's 403."""
+        account = self._proven(api_key, refresh_token, checksum)
+        if refresh_token not in account.refresh_tokens:
+            raise bad_token()
+        account.refresh_tokens.discard(refresh_token)
+        return account, *_tokens(account)
+
+    def log_out(self, api_key: str, access_token: str, refresh_token: str) -> None:
+        """End a session by either of its tokens; raises the broker's 403."""
         account = self._by_key.get(api_key)
-        if account is None or not request_token:
+        if account is None or not (access_token in account.tokens or refresh_token in account.refresh_tokens):
             raise bad_token()
-        proof = hashlib.sha256((api_key + request_token + account.api_secret).encode()).hexdigest()
-        if not secrets.compare_digest(proof, checksum):
+        account.tokens.discard(access_token)
+        account.refresh_tokens.discard(refresh_token)
+
+    def _proven(self, api_key: str, token: str, checksum: str) -> Account:
+        account = self._by_key.get(api_key)
+        if account is None or not token:
             raise bad_token()
-        access_token = secrets.token_hex(16)
-        account.tokens.add(access_token)
-        return account, access_token
+        proof = hashlib.sha256((api_key + token + account.api_secret).encode()).hexdigest()
+        if not secrets.compare_digest(proof.encode(), checksum.encode()):
+            raise bad_token()
+        return account
+
+
+def _tokens(account: Account) -> tuple[str, str]:
+    access_token, refresh_token = secrets.token_hex(16), secrets.token_hex(16)
+    account.tokens.add(access_token)
+    account.refresh_tokens.add(refresh_token)
+    return access_token, refresh_token

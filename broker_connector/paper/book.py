@@ -7,139 +7,26 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
-from broker_connector.kite_words import IST
+from broker_connector.paper.orders import (
+    AFTER_MARKET,
+    INTERIM,
+    MODIFYING,
+    STOPS,
+    BookOrder,
+    BookSettings,
+    Change,
+    Fill,
+    Ticket,
+)
 
 #: Ticks between the last price and the limit a resting protected market order is left at.
 REST_TICKS = 20
-
-LIVE_ENDS = frozenset({"COMPLETE", "CANCELLED", "REJECTED"})
-#: What every order goes through before it can trade.
-INTERIM = ("PUT ORDER REQ RECEIVED", "VALIDATION PENDING", "OPEN PENDING")
-
-
-@dataclass(frozen=True, slots=True)
-class BookSettings:
-    """How kind the exchange is. Times are market seconds: a replay's speed scales them."""
-
-    #: Ticks from the last price to the bid and to the ask.
-    spread_ticks: int = 0
-    #: Seconds from acceptance, and between the parts of a partial fill, to a fill.
-    fill_delay: float = 0.0
-    #: Share of orders that fill in parts, and the most parts.
-    partial_probability: float = 0.0
-    max_chunks: int = 4
-    #: Share of market orders that the market runs away from: they rest as LIMIT orders.
-    rest_probability: float = 0.0
-    seed: int = 0
-    #: The session, exchange time.
-    opens: time = time(9, 15)
-    closes: time = time(15, 30)
-    always_open: bool = False
-
-    def is_open(self, now: datetime) -> bool:
-        """Whether orders are taken at market time `now`."""
-        return self.always_open or self.opens <= now.astimezone(IST).time() < self.closes
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A checked order form, in the broker's words; prices in money, 0 where the order type has none."""
-
-    exchange: str
-    tradingsymbol: str
-    token: int
-    tick_size: Decimal
-    transaction_type: str
-    quantity: int
-    product: str
-    order_type: str
-    price: Decimal = Decimal(0)
-    trigger_price: Decimal = Decimal(0)
-    validity: str = "DAY"
-    variety: str = "regular"
-    market_protection: Decimal = Decimal(0)
-    tag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """Part of an order that traded."""
-
-    trade_id: str
-    quantity: int
-    price: Decimal
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """One line of an order's history."""
-
-    status: str
-    filled_quantity: int
-    average_price: Decimal
-    at: datetime
-
-
-@dataclass(slots=True)
-class BookOrder:
-    """An order and all that happened to it."""
-
-    order_id: str
-    ticket: Ticket
-    received_at: datetime
-    #: Quantities still to trade, one fill each.
-    chunks: deque[int]
-    status: str = ""
-    message: str = ""
-    order_type: str = ""
-    price: Decimal = Decimal(0)
-    #: Not before this may the next chunk trade.
-    due: datetime | None = None
-    updated_at: datetime | None = None
-    modified: bool = False
-    fills: list[Fill] = field(default_factory=list)
-    history: list[State] = field(default_factory=list)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it may still trade."""
-        return self.status not in LIVE_ENDS
-
-    @property
-    def is_buy(self) -> bool:
-        """Its side."""
-        return self.ticket.transaction_type == "BUY"
-
-    @property
-    def quantity(self) -> int:
-        """Ordered units: what traded and what is still to trade, or was given up."""
-        return self.ticket.quantity
-
-    @property
-    def filled_quantity(self) -> int:
-        """Units that traded."""
-        return sum(fill.quantity for fill in self.fills)
-
-    @property
-    def average_price(self) -> Decimal:
-        """Money a unit over all fills, 0 while there is none; to a hundredth of the smallest price step."""
-        if not self.fills:
-            return Decimal(0)
-        value = sum((fill.price * fill.quantity for fill in self.fills), Decimal(0))
-        exact = value / self.filled_quantity
-        rounded = exact.quantize(Decimal("0.01"))
-        return rounded if rounded == exact else exact.quantize(Decimal("0.0001"))
-
-    def move(self, status: str, now: datetime, message: str = "") -> None:
-        """Enter `status` and write it down."""
-        self.status, self.updated_at = status, now
-        self.message = message or self.message
-        self.history.append(State(status, self.filled_quantity, self.average_price, now))
+#: The varieties with rules of their own.
+COVER, AFTER_HOURS = "co", "amo"
 
 
 class Book:
@@ -161,20 +48,13 @@ class Book:
 
     def place(self, ticket: Ticket, now: datetime) -> BookOrder:
         """Take an order in; it may have traded when this returns."""
-        order = BookOrder(
-            self._next_id(), ticket, now, self._chunks(ticket.quantity),
-            order_type=ticket.order_type, price=ticket.price,
-        )  # fmt: skip
-        self.orders[order.order_id] = order
-        for status in INTERIM:
-            order.move(status, now)
-        self._maybe_rest(order)
+        order = self._receive(ticket, now, self._chunks(ticket))
         self._working.setdefault(ticket.token, []).append(order)
-        order.due = now + timedelta(seconds=self.settings.fill_delay)
-        self._announce(order, "TRIGGER PENDING" if ticket.trigger_price else "OPEN", now)
-        self._work(order, now)
-        if ticket.validity == "IOC" and order.is_live:
-            self._end(order, "CANCELLED", now)
+        if ticket.variety == AFTER_HOURS:
+            order.due = self.settings.next_opening(now)
+            self._announce(order, AFTER_MARKET, now)
+            return order
+        self._enter(order, now)
         return order
 
     @contextmanager
@@ -189,31 +69,38 @@ class Book:
 
     def reject(self, ticket: Ticket, message: str, now: datetime) -> BookOrder:
         """Take an order in and refuse it afterwards, as a risk check behind the order interface does."""
-        order = BookOrder(
-            self._next_id(), ticket, now, deque([ticket.quantity]), order_type=ticket.order_type, price=ticket.price
-        )
-        self.orders[order.order_id] = order
+        order = self._receive(ticket, now, deque([ticket.quantity]))
         for status in INTERIM[:2]:
             order.move(status, now)
         self._end(order, "REJECTED", now, message)
         return order
 
     def cancel(self, order_id: str, now: datetime) -> BookOrder | None:
-        """Cancel what is left of a live order; None where there is nothing to cancel."""
-        order = self.orders.get(order_id)
-        if order is None or not order.is_live:
+        """Cancel what is left of a live order, or exit at market where it covers another; None where it is not live."""
+        order = self._live_order(order_id)
+        if order is None:
             return None
+        if order.ticket.parent_order_id is not None:
+            return self.modify(order_id, Change(order_type="MARKET"), now)
         order.move("CANCEL PENDING", now)
         self._end(order, "CANCELLED", now)
         return order
 
-    def modify(self, order_id: str, price: Decimal, now: datetime) -> BookOrder | None:
-        """Move a live order to a new limit; None where it is not live."""
-        order = self.orders.get(order_id)
-        if order is None or not order.is_live:
+    def modify(self, order_id: str, change: Change, now: datetime) -> BookOrder | None:
+        """Change a live order, which may trade at once; None where it is not live or traded more than is asked."""
+        order = self._live_order(order_id)
+        if order is None or (change.quantity is not None and change.quantity <= order.filled_quantity):
             return None
-        order.order_type, order.price, order.modified = "LIMIT", price, True
-        self._announce(order, "OPEN", now)
+        before = order.status
+        for status in MODIFYING[:2]:
+            order.move(status, now)
+        _apply(change, order)
+        order.expires = _expiry(order.ticket, now)
+        order.move(MODIFYING[2], now)
+        if before == AFTER_MARKET:
+            self._announce(order, before, now)
+            return order
+        self._rest(order, now)
         self._work(order, now)
         return order
 
@@ -223,20 +110,51 @@ class Book:
             self._work(order, now)
 
     def advance(self, now: datetime) -> None:
-        """Trade what was waiting for its moment."""
+        """Trade what was waiting for its moment, and cancel what has lived its time."""
         for order in list(self._live()):
-            if order.due is not None and order.due <= now:
+            if order.expires is not None and order.expires <= now:
+                self._end(order, "CANCELLED", now)
+            elif order.due is not None and order.due <= now:
                 self._work(order, now)
 
     def next_due(self, now: datetime) -> datetime | None:
-        """The next moment at which an order may trade without a new price."""
-        return min((order.due for order in self._live() if order.due and order.due > now), default=None)
+        """The next moment at which an order may change without a new price."""
+        moments = (moment for order in self._live() for moment in (order.due, order.expires))
+        return min((moment for moment in moments if moment and moment > now), default=None)
 
     def _live(self) -> Iterator[BookOrder]:
         return (order for working in self._working.values() for order in working)
 
-    def _chunks(self, quantity: int) -> deque[int]:
-        settings = self.settings
+    def _live_order(self, order_id: str) -> BookOrder | None:
+        order = self.orders.get(order_id)
+        return order if order is not None and order.is_live else None
+
+    def _receive(self, ticket: Ticket, now: datetime, chunks: deque[int]) -> BookOrder:
+        order = BookOrder(self._next_id(), ticket, now, chunks, order_type=ticket.order_type, price=ticket.price)
+        self.orders[order.order_id] = order
+        return order
+
+    def _enter(self, order: BookOrder, now: datetime) -> None:
+        """Pass an order on to the exchange."""
+        for status in INTERIM:
+            order.move(status, now)
+        self._maybe_rest(order)
+        order.due = now + timedelta(seconds=self.settings.fill_delay)
+        order.expires = _expiry(order.ticket, now)
+        self._rest(order, now)
+        self._work(order, now)
+        if order.ticket.validity == "IOC" and order.is_live:
+            self._end(order, "CANCELLED", now)
+
+    def _rest(self, order: BookOrder, now: datetime) -> None:
+        waits = order.order_type in STOPS and not order.is_triggered
+        self._announce(order, "TRIGGER PENDING" if waits else "OPEN", now)
+
+    def _chunks(self, ticket: Ticket) -> deque[int]:
+        settings, quantity = self.settings, ticket.quantity
+        if ticket.iceberg_legs > 1:
+            whole, rest = divmod(quantity, ticket.iceberg_legs)
+            return deque([whole + (leg < rest) for leg in range(ticket.iceberg_legs)])
         if quantity == 1 or self._random.random() >= settings.partial_probability:
             return deque([quantity])
         pieces = self._random.randint(2, max(2, min(settings.max_chunks, quantity)))
@@ -253,6 +171,9 @@ class Book:
 
     def _work(self, order: BookOrder, now: datetime) -> None:
         """Trade as much of `order` as its price, its trigger and its moment allow."""
+        if order.status == AFTER_MARKET and order.due is not None and order.due <= now:
+            self._enter(order, now)
+            return
         while order.is_live and order.chunks and order.due is not None and order.due <= now:
             last = self._last_price(order.ticket.token)
             if last is None or not self._triggered(order, last, now):
@@ -273,7 +194,7 @@ class Book:
         trigger = order.ticket.trigger_price
         if (last < trigger) if order.is_buy else (last > trigger):
             return False
-        order.order_type = {"SL": "LIMIT", "SL-M": "MARKET"}.get(order.order_type, order.order_type)
+        order.is_triggered = True
         self._announce(order, "OPEN", now)
         return True
 
@@ -281,7 +202,7 @@ class Book:
         """What it would trade at now; None where its limit forbids it."""
         spread = order.ticket.tick_size * self.settings.spread_ticks
         market = last + spread if order.is_buy else last - spread
-        if order.order_type == "MARKET":
+        if order.order_type in {"MARKET", "SL-M"}:
             return market
         allowed = market <= order.price if order.is_buy else market >= order.price
         return market if allowed else None
@@ -290,9 +211,47 @@ class Book:
         working = self._working.get(order.ticket.token, [])
         if order in working:
             working.remove(order)
-        order.due = None
+        order.due = order.expires = None
         self._announce(order, status, now, message)
+        if order.ticket.variety == COVER and order.ticket.parent_order_id is None and order.fills:
+            self.place(_stop_of(order), now)
 
     def _announce(self, order: BookOrder, status: str, now: datetime, message: str = "") -> None:
         order.move(status, now, message)
         self._changed(order)
+
+
+def _apply(change: Change, order: BookOrder) -> None:
+    ticket = order.ticket
+    words = {
+        name: value
+        for name in ("quantity", "trigger_price", "validity", "validity_ttl", "disclosed_quantity")
+        if (value := getattr(change, name)) is not None
+    }
+    order.ticket = replace(ticket, **words)
+    if change.quantity is not None:
+        order.chunks = deque([change.quantity - order.filled_quantity])
+    if change.order_type is not None:
+        order.order_type = change.order_type
+    elif change.price is not None and order.order_type == "MARKET":
+        order.order_type = "LIMIT"
+    if change.price is not None:
+        order.price = change.price
+    order.modified = True
+
+
+def _expiry(ticket: Ticket, now: datetime) -> datetime | None:
+    return now + timedelta(minutes=ticket.validity_ttl) if ticket.validity == "TTL" else None
+
+
+def _stop_of(order: BookOrder) -> Ticket:
+    """The stop that covers what a cover order's entry traded."""
+    return replace(
+        order.ticket,
+        transaction_type="SELL" if order.is_buy else "BUY",
+        quantity=order.filled_quantity,
+        order_type="SL-M",
+        price=Decimal(0),
+        validity="DAY",
+        parent_order_id=order.order_id,
+    )

@@ -106,11 +106,11 @@ class Control:
         return {"symbol": listing.key, "token": listing.token}
 
     def _add_fault(self, body: dict[str, Any]) -> Any:
-        return asdict(self._script.add(body))
+        return self._script.add(body).told()
 
     def _faults(self, _body: dict[str, Any]) -> Any:
         scrambled = [{"kind": SCRAMBLE, "account": account} for account in self._hub.scrambled]
-        return [*map(asdict, self._script.faults), *scrambled]
+        return [*(fault.told() for fault in self._script.faults), *scrambled]
 
     def _clear_faults(self, _body: dict[str, Any]) -> Any:
         self._script.faults.clear()

@@ -7,14 +7,17 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from broker_connector.kite_words import IST
 from broker_connector.paper.accounts import KITE_LIMITS, Account, Accounts, Limiter
-from broker_connector.paper.book import Book, BookOrder, BookSettings
+from broker_connector.paper.book import Book
+from broker_connector.paper.candles import Trade
 from broker_connector.paper.clock import MarketClock
+from broker_connector.paper.gtt import Triggers
+from broker_connector.paper.orders import BookOrder, BookSettings
 from broker_connector.paper.symbols import Listing, money
 from broker_connector.paper.tape import Encoder, Market, Tape
 
@@ -49,6 +52,8 @@ class Exchange:
         #: Money; told to the books by token.
         self.last: dict[int, Decimal] = {}
         self._bodies: dict[int, bytes] = {}
+        #: What came from outside the tape, by token.
+        self._told: dict[int, list[Trade]] = {}
         self._position = 0
         self._day = clock.market_anchor.astimezone(IST).date()
         self.tape: Tape = market.tape(self._day)
@@ -71,7 +76,12 @@ class Exchange:
         known = self.accounts.by_id.get(account_id)
         book = known.book if known else Book(self.settings, self._next_id, self.last.get, changed)
         limiter = Limiter(KITE_LIMITS if limits is None else limits)
-        account = Account(account_id, api_key, api_secret, book, limiter, {access_token})
+        triggers = (
+            known.triggers if known else Triggers(self._next_id, lambda each, now: book.place(each, now).order_id)
+        )
+        account = Account(account_id, api_key, api_secret, book, limiter, triggers, {access_token})
+        if known:
+            account.moved = known.moved
         self.accounts.add(account)
         return account
 
@@ -109,7 +119,20 @@ class Exchange:
     def price(self, listing: Listing, units: int, real: datetime) -> TickOut:
         """A tick from outside the tape, believed by the book."""
         now = self.now(real)
+        self._told.setdefault(listing.token, []).append(Trade(now.timestamp(), units, 1))
         return self._tick(self._index[listing.token], units, int(now.timestamp()), 0, good=True, now=now)
+
+    def trades(self, token: int) -> list[Trade]:
+        """The good ticks of a symbol so far today, in order, with what traded since the one before."""
+        tape, place = self.tape, self._index[token]
+        sent = tape.symbol[: self._position]
+        found, before = [], 0
+        for at, symbol in enumerate(sent):
+            if symbol == place and tape.good[at]:
+                volume = tape.volume[at]
+                found.append(Trade(tape.due[at], tape.price[at], max(0, volume - before)))
+                before = volume
+        return sorted(found + self._told.get(token, []))
 
     def advance(self, real: datetime) -> list[TickOut]:
         """Everything due by `real`, at most BATCH ticks: prices, then the fills they and the time allow."""
@@ -136,6 +159,15 @@ class Exchange:
             moments.append(datetime.fromtimestamp(self.tape.due[self._position], IST))
         return self.clock.real_at(min(moments)) if moments else None
 
+    @property
+    def day(self) -> date:
+        """The market's date."""
+        return self._day
+
+    def close(self, token: int) -> int:
+        """Where a symbol closed the day before, units."""
+        return self.tape.closes[self._index[token]]
+
     def progress(self, real: datetime) -> dict[str, Any]:
         """How far the day is."""
         return {
@@ -160,6 +192,7 @@ class Exchange:
         # Emptied, not replaced: the books look prices up in this very dictionary.
         self.last.clear()
         self._bodies.clear()
+        self._told.clear()
         self._position = self.tape.until(now.timestamp())
         self._seed(range(self._position))
 
@@ -181,8 +214,9 @@ class Exchange:
         body = encoder.encode(units, stamp, volume)
         if good:
             self.last[token], self._bodies[token] = money(units), body
-            for book in self._books():
-                book.on_price(token, now)
+            for account in self.accounts.by_id.values():
+                account.book.on_price(token, now)
+                account.triggers.on_price(token, self.last[token], now)
         self.ticks_sent += 1
         return TickOut(token, body)
 

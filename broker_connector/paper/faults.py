@@ -5,10 +5,11 @@ request asks. Knows no accounts or books; which calls it meets is data.
 """
 
 import asyncio
+import random
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
@@ -22,6 +23,11 @@ from broker_connector.paper.errors import BrokerError, bad_token, too_many
 REFUSE = "refuse"
 #: The fault that meets no call but the order updates of an account.
 SCRAMBLE = "scramble"
+
+#: The kind that is drawn anew for each call it meets, among DRAWN.
+ANY = "any"
+#: Calls to meet, of a fault that is never spent.
+EVER = 2**63
 
 Proceed = Callable[[], Awaitable[Response]]
 
@@ -49,7 +55,24 @@ class Fault:
     seconds: float = 10.0
     error_type: str = ""
     message: str = ""
+    #: Share of the calls it could meet that it does, drawn by the seed.
+    probability: float = 1.0
+    seed: int = 0
     met: int = 0
+    draw: random.Random = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError("probability must be between 0 and 1")
+        self.draw = random.Random(self.seed)
+
+    def told(self) -> dict[str, Any]:
+        """Its description, and how many calls it met."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    def act(self) -> str:
+        """The kind it is for the call it met."""
+        return self.draw.choice(DRAWN) if self.kind == ANY else self.kind
 
     def meets(self, call: "Call") -> bool:
         """Whether it concerns `call`, whatever is left of it."""
@@ -94,7 +117,7 @@ class Script:
             self.refuse(fault.seconds)
         elif fault.kind == SCRAMBLE:
             self.scramble(fault.account)
-        elif fault.kind in FAULTS:
+        elif fault.kind in {ANY, *FAULTS}:
             self.faults.append(fault)
         else:
             raise KeyError(fault.kind)
@@ -103,14 +126,14 @@ class Script:
     async def run(self, call: Call, proceed: Proceed) -> Response:
         """Answer `call`, by the first fault that meets it, else as it should be."""
         for fault in self.faults:
-            if not fault.meets(call):
+            if not fault.meets(call) or fault.draw.random() >= fault.probability:
                 continue
             fault.met += 1
             if fault.met <= fault.skip:
                 continue
             if fault.met >= fault.skip + fault.times:
                 self.faults.remove(fault)
-            return await FAULTS[fault.kind](fault, call, proceed)
+            return await FAULTS[fault.act()](fault, call, proceed)
         return await proceed()
 
 
@@ -213,6 +236,12 @@ FAULTS: dict[str, Callable[[Fault, Call, Proceed], Awaitable[Response]]] = {
     "close_after": _close_after,
     "limbo": _limbo,
 }
+
+#: What ANY draws from: whatever a broker does to an order request that ends within seconds, and not the token's death.
+DRAWN = (
+    "reject", "reject_margin", "reject_in_book", "accepted_but_400", "late_accept", "rate_limit", "unavailable",
+    "reset", "accept_then_reset", "close_after",
+)  # fmt: skip
 
 
 def _gateway(status: HTTPStatus) -> Response:

@@ -12,7 +12,15 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broker_connector.paper.exchange import TickOut
-from broker_connector.ticker import FULL_SIZE, LTP_SIZE, QUOTE_SIZE, Mode, pack_frame
+from broker_connector.ticker import (
+    FULL_SIZE,
+    INDEX_FULL_SIZE,
+    INDEX_QUOTE_SIZE,
+    LTP_SIZE,
+    QUOTE_SIZE,
+    Mode,
+    pack_frame,
+)
 
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
@@ -22,8 +30,11 @@ SCRAMBLED_FOR = 0.5
 #: Frames a listener may be behind before it is cut off.
 QUEUE_LIMIT = 20_000
 
-# A full body begins with the quote body, which begins with the ltp body.
-_SIZES = {Mode.LTP: LTP_SIZE, Mode.QUOTE: QUOTE_SIZE, Mode.FULL: FULL_SIZE}
+# A full body begins with the quote body, which begins with the ltp body: by the length of the full one.
+_SIZES = {
+    FULL_SIZE: {Mode.LTP: LTP_SIZE, Mode.QUOTE: QUOTE_SIZE},
+    INDEX_FULL_SIZE: {Mode.LTP: LTP_SIZE, Mode.QUOTE: INDEX_QUOTE_SIZE},
+}
 
 
 class Listener:
@@ -174,7 +185,7 @@ class Hub:
 
 def _frame(ticks: Iterable[TickOut], modes: dict[int, Mode]) -> bytes | None:
     bodies = [
-        tick.body if mode is Mode.FULL else tick.body[: _SIZES[mode]]
+        tick.body if mode is Mode.FULL else tick.body[: _SIZES[len(tick.body)][mode]]
         for tick in ticks
         if (mode := modes.get(tick.token)) is not None
     ]

@@ -6,11 +6,11 @@ from typing import Any
 
 from broker_connector.kite_words import order_status
 from broker_connector.paper.accounts import Account
-from broker_connector.paper.book import BookOrder
+from broker_connector.paper.orders import BookOrder
 
 
 def ledger(accounts: Iterable[Account]) -> list[dict[str, Any]]:
-    """Every order of every account, by the time it was received. Times are market time, to the millisecond."""
+    """Every order of every account, by the time it was received. Times are market time, to the microsecond."""
     rows = [_row(account.account_id, order) for account in accounts for order in account.book.orders.values()]
     return sorted(rows, key=lambda row: (row["received_at"], row["order_id"]))
 
@@ -42,4 +42,4 @@ def _row(account_id: str, order: BookOrder) -> dict[str, Any]:
 
 
 def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")

@@ -2,13 +2,16 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from broker_connector.kite_words import IST
 from broker_connector.paper.clock import naive_ist
 from broker_connector.paper.exchange import Exchange
 from broker_connector.paper.symbols import EXCHANGE, TICK_UNITS, Listing, money
+from broker_connector.ticker import DepthRow, decode, pack_frame
 
 #: How far from the close of the day before a price may go, fraction.
 BAND = 0.2
@@ -17,7 +20,8 @@ _HEADER = (
     "instrument_token,exchange_token,tradingsymbol,name,last_price,expiry,strike,tick_size,lot_size,"
     "instrument_type,segment,exchange"
 )
-_NO_DEPTH = {"price": 0, "quantity": 0, "orders": 0}
+#: How far from the last price a cover order's stop may be, fraction.
+_COVER_RANGE = 0.1
 
 
 def instruments_csv(exchange: Exchange, wanted: str) -> str:
@@ -32,18 +36,34 @@ def instruments_csv(exchange: Exchange, wanted: str) -> str:
 
 
 def quote_json(exchange: Exchange, names: Sequence[str], shape: str, now: datetime) -> dict[str, Any]:
-    """Quotes of "EXCHANGE:SYMBOL" names in the given shape; unknown and never traded symbols are left out."""
+    """Quotes of "EXCHANGE:SYMBOL" names or tokens in the given shape; the unknown and never traded are left out."""
     build = _SHAPES.get(shape, _full)
-    listed = {listing.key: listing for listing in exchange.by_token.values()}
-    known = [(name, listed[name]) for name in names if name in listed]
-    return {name: build(exchange, listing, now) for name, listing in known if listing.token in exchange.last}
+    return {name: build(exchange, listing, now) for name, listing in _traded(exchange, names)}
+
+
+def ranges_json(exchange: Exchange, names: Sequence[str], *, is_buy: bool) -> dict[str, Any]:
+    """Where the stop of a cover order may be: below the market for one that buys, above it for one that sells."""
+    return {name: _range(listing, exchange.last[listing.token], is_buy) for name, listing in _traded(exchange, names)}
+
+
+def _traded(exchange: Exchange, names: Sequence[str]) -> Iterator[tuple[str, Listing]]:
+    for name in names:
+        listing = exchange.by_token.get(int(name)) if name.isdecimal() else exchange.by_name.get(name.partition(":")[2])
+        if listing is not None and listing.token in exchange.last and name in {listing.key, str(listing.token)}:
+            yield name, listing
+
+
+def _range(listing: Listing, last: Decimal, is_buy: bool) -> dict[str, Any]:
+    away = round(float(last) * (1 - _COVER_RANGE if is_buy else 1 + _COVER_RANGE), 2)
+    lower, upper = sorted((away, float(last)))
+    return {"instrument_token": listing.token, "lower": lower, "upper": upper}
 
 
 def _instrument(listing: Listing) -> tuple[Any, ...]:
-    return (
-        listing.token, listing.token >> 8, listing.name, listing.name, "0.0", "", "0.0", listing.tick_size, 1,
-        "EQ", EXCHANGE, EXCHANGE,
-    )  # fmt: skip
+    words = (listing.token, listing.token >> 8, listing.name, listing.name, "0.0", "", "0.0")
+    if listing.is_index:
+        return (*words, "0.0", 0, "EQ", "INDICES", EXCHANGE)
+    return (*words, listing.tick_size, 1, "EQ", EXCHANGE, EXCHANGE)
 
 
 def _ltp(exchange: Exchange, listing: Listing, _now: datetime) -> dict[str, Any]:
@@ -57,24 +77,34 @@ def _ohlc(exchange: Exchange, listing: Listing, now: datetime) -> dict[str, Any]
 
 
 def _full(exchange: Exchange, listing: Listing, now: datetime) -> dict[str, Any]:
-    close = exchange.encoder(listing.token).day.close
-    at = naive_ist(now)
-    return _ohlc(exchange, listing, now) | {
-        "timestamp": at,
-        "last_trade_time": at,
-        "last_quantity": 1,
-        "buy_quantity": 0,
-        "sell_quantity": 0,
-        "volume": 0,
-        "average_price": float(exchange.last[listing.token]),
-        "oi": 0,
-        "oi_day_high": 0,
-        "oi_day_low": 0,
+    """What the last packet of full mode told, which is where a quote and a tick cannot disagree."""
+    body = exchange.snapshot(listing.token)
+    (packet,) = decode(pack_frame([body or b""])).packets
+    close = packet.ohlc.close
+    told = _ohlc(exchange, listing, now) | {
+        "timestamp": naive_ist(now),
         "net_change": 0,
         "lower_circuit_limit": _circuit(close, 1 - BAND),
         "upper_circuit_limit": _circuit(close, 1 + BAND),
-        "depth": {"buy": [_NO_DEPTH] * 5, "sell": [_NO_DEPTH] * 5},
     }
+    if listing.is_index:
+        return told
+    return told | {
+        "last_trade_time": naive_ist(datetime.fromtimestamp(packet.last_trade_time, IST)),
+        "last_quantity": packet.last_quantity,
+        "buy_quantity": packet.buy_quantity,
+        "sell_quantity": packet.sell_quantity,
+        "volume": packet.volume,
+        "average_price": float(money(packet.average_price)),
+        "oi": 0,
+        "oi_day_high": 0,
+        "oi_day_low": 0,
+        "depth": {"buy": [*map(_level, packet.bids)], "sell": [*map(_level, packet.asks)]},
+    }
+
+
+def _level(row: DepthRow) -> dict[str, Any]:
+    return {"price": float(money(row.price)), "quantity": row.quantity, "orders": row.orders}
 
 
 def _circuit(close: int, factor: float) -> float:

@@ -24,7 +24,8 @@ from broker_connector.ticker import INT32_MAX, INT32_MIN, UINT32_MAX
 CLOSE_SAMPLE = 100
 
 _SUFFIX = ".csv.gz"
-_OPENS, _CLOSES = time(9, 15), time(15, 30)
+#: The recorded session, exchange time.
+OPENS, CLOSES = time(9, 15), time(15, 30)
 
 
 class Price(NamedTuple):
@@ -57,7 +58,7 @@ class RecordedMarket:
 
     def _read(self) -> Tape:
         stamps = Stamps(self.day)
-        opens, ends = (datetime.combine(self.day, edge, IST).timestamp() for edge in (_OPENS, _CLOSES))
+        opens, ends = (datetime.combine(self.day, edge, IST).timestamp() for edge in (OPENS, CLOSES))
         rows: list[Row] = []
         closes = []
         for index, listing in enumerate(self.listed):

@@ -5,6 +5,7 @@ Every request of an account passes the same gate: token, rate, scripted faults, 
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -16,21 +17,30 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from broker_connector.paper import wire
-from broker_connector.paper.book import BookOrder, BookSettings
+from broker_connector.paper import api_market, api_orders, api_portfolio, api_user, wire
 from broker_connector.paper.clock import MarketClock, naive_ist, utc_now
 from broker_connector.paper.control import Control
 from broker_connector.paper.errors import BrokerError
 from broker_connector.paper.exchange import Exchange
-from broker_connector.paper.faults import Call, Script
-from broker_connector.paper.handlers import OPERATIONS, Operation
+from broker_connector.paper.faults import ANY, EVER, Call, Script
 from broker_connector.paper.hub import Hub
+from broker_connector.paper.operations import Asked, Csv, Operation
+from broker_connector.paper.orders import BookOrder, BookSettings
+from broker_connector.paper.sessions import SESSIONS, Act
 from broker_connector.paper.tape import Market
+
+OPERATIONS: tuple[Operation, ...] = (
+    *api_orders.OPERATIONS,
+    *api_portfolio.OPERATIONS,
+    *api_market.OPERATIONS,
+    *api_user.OPERATIONS,
+)
 
 #: Shortest sleep between two looks at the tape, seconds: what is due meanwhile shares a frame.
 FLUSH = 0.001
@@ -48,6 +58,8 @@ class Config:
     clock: MarketClock | None = None
     #: What the control interface asks for; "" for nothing.
     control_token: str = field(default="", repr=False)
+    #: Share of order requests that meet a fault, drawn by the settings' seed.
+    fault_rate: float = 0.0
 
 
 class Server:
@@ -61,6 +73,9 @@ class Server:
         self.exchange = Exchange(config.market, config.settings, clock, first_id, self._order_changed)
         self.hub = Hub(self.exchange.snapshot)
         self.script = Script(scramble=self.hub.scramble)
+        if config.fault_rate:
+            seed = config.settings.seed
+            self.script.add({"kind": ANY, "probability": config.fault_rate, "seed": seed, "times": EVER})
         self._due_sooner = asyncio.Event()
         self.control = Control(self.exchange, self.hub, self.script, self._due_sooner.set, config.control_token)
 
@@ -87,16 +102,22 @@ class Server:
             try:
                 account = self.exchange.accounts.by_header(request.headers.get("Authorization", ""))
                 account.limiter.spend(operation.budgets, utc_now())
-                form = dict(parse_qsl((await request.body()).decode(errors="replace")))
+                body = (await request.body()).decode(errors="replace")
+                is_json = request.headers.get("Content-Type", "").startswith("application/json")
+                form = {} if is_json else dict(parse_qsl(body))
+                query = {name: request.query_params.getlist(name) for name in request.query_params}
+                data = _json(body) if is_json else None
+
+                def asked() -> Asked:
+                    return Asked(self.exchange, account, self._now(), request.path_params, query, form, data)
 
                 async def proceed() -> Response:
-                    result = operation.handler(self.exchange, account, request, form)
+                    result = operation.handler(asked())
                     self._due_sooner.set()
-                    return result if isinstance(result, Response) else _success(result)
+                    return Response(result.text, media_type="text/csv") if isinstance(result, Csv) else _success(result)
 
                 def reject_in_book(message: str) -> Response:
-                    ticket = wire.ticket_of(request.path_params["variety"], form, self.exchange.by_name)
-                    order = account.book.reject(ticket, message, self._now())
+                    order = account.book.reject(api_orders.ticket(asked()), message, self._now())
                     return _success({"order_id": order.order_id})
 
                 call = Call(
@@ -119,34 +140,18 @@ class Server:
             return
         await self.hub.serve(socket, account.account_id)
 
-    async def log_in(self, request: Request) -> Response:
-        """POST /session/token."""
-        form = dict(parse_qsl((await request.body()).decode(errors="replace")))
-        try:
-            account, access_token = self.exchange.accounts.log_in(
-                form.get("api_key", ""), form.get("request_token", ""), form.get("checksum", "")
-            )
-        except BrokerError as error:
-            return _error(error)
-        session = {
-            "api_key": account.api_key,
-            "access_token": access_token,
-            "public_token": "",
-            "refresh_token": "",
-            "login_time": naive_ist(self._now()),
-        }
-        return _success(wire.profile_json(account.account_id) | session)
+    def session(self, act: Act) -> Callable[[Request], Any]:
+        """The endpoint of what makes or ends a session, which no token opens."""
 
-    async def log_out(self, request: Request) -> Response:
-        """DELETE /session/token."""
-        query = request.query_params
-        access_token = query.get("access_token", "")
-        try:
-            account = self.exchange.accounts.authorized(query.get("api_key", ""), access_token)
-        except BrokerError as error:
-            return _error(error)
-        account.tokens.discard(access_token)
-        return _success(True)
+        async def answer(request: Request) -> Response:
+            body = (await request.body()).decode(errors="replace")
+            form = dict(parse_qsl(body)) | dict(request.query_params)
+            try:
+                return _success(act(self.exchange.accounts, form, naive_ist(self._now())))
+            except BrokerError as error:
+                return _error(error)
+
+        return answer
 
     def _order_changed(self, account_id: str, order: BookOrder) -> None:
         account = self.exchange.accounts.by_id[account_id]
@@ -160,8 +165,7 @@ def create_app(config: Config) -> Starlette:
     """The application; its lifespan moves the market. `app.state.server` is the Server."""
     server = Server(config)
     routes = [
-        Route("/session/token", server.log_in, methods=["POST"]),
-        Route("/session/token", server.log_out, methods=["DELETE"]),
+        *(Route(path, server.session(act), methods=[method]) for method, path, act in SESSIONS),
         *(Route(item.path, server.endpoint(item), methods=[item.method]) for item in OPERATIONS),
         *server.control.routes(),
         WebSocketRoute("/", server.listen),
@@ -177,7 +181,7 @@ def create_app(config: Config) -> Starlette:
         for task in tasks:
             task.cancel()
 
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _no_route})
     app.state.server = server
     return app
 
@@ -187,6 +191,19 @@ def _die_with(task: "asyncio.Task[None]") -> None:
     if not task.cancelled() and task.exception() is not None:
         logging.getLogger(__name__).critical("the paper market stopped", exc_info=task.exception())
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _no_route(_request: Request, error: Exception) -> Response:
+    """What the broker answers where it has no endpoint: JSON, like everything else."""
+    assert isinstance(error, HTTPException)
+    return _error(BrokerError("GeneralException", error.detail, error.status_code))
+
+
+def _json(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _success(data: Any) -> Response:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from broker_connector.ticker import INDEX_SEGMENT
+
 EXCHANGE = "NSE"
 #: Integer price units in 1 of money at this exchange.
 SCALE = 100
@@ -61,12 +63,21 @@ OPENING_UNITS: dict[str, int] = {
 }
 
 
+#: The index a market can list besides its stocks, and its token.
+INDEX, INDEX_TOKEN = "NIFTY 50", 256265
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One tradable symbol."""
+    """One symbol; all are tradable but an index."""
 
     name: str
     token: int
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it only has a price."""
+        return self.token & 0xFF == INDEX_SEGMENT
 
     @property
     def key(self) -> str:
@@ -74,9 +85,14 @@ class Listing:
         return f"{EXCHANGE}:{self.name}"
 
     @property
+    def tick_units(self) -> int:
+        """Step of prices, units; an index, which has none, moves by the smallest unit."""
+        return 1 if self.is_index else TICK_UNITS
+
+    @property
     def tick_size(self) -> Decimal:
         """Step of prices, money."""
-        return money(TICK_UNITS)
+        return money(self.tick_units)
 
 
 def listings(names: Iterable[str]) -> list[Listing]:

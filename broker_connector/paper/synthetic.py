@@ -4,14 +4,14 @@ The whole day exists ahead of time, so a demo can ask `path` how each of its str
 """
 
 import random
+from array import array
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from operator import itemgetter
 
 from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import OPENING_UNITS, TICK_UNITS, Listing, listings
-from broker_connector.paper.tape import Row, Tape
+from broker_connector.paper.tape import Columns, Row, Tape
 
 #: Standard deviation of one step, fraction of the opening price.
 STEP_NOISE = 0.0002
@@ -47,15 +47,19 @@ class SyntheticMarket:
 
     def tape(self, day: date) -> Tape:
         """The ticks of `day`."""
-        start = self._start(day).timestamp()
-        rows: list[Row] = []
+        start, symbols, steps = self._start(day).timestamp(), len(self.listed), self._steps(day)
+        columns = Columns()
+        # Every symbol ticks at every step, so a tape is their walks interleaved.
+        columns.due = array("d", [start + n * self._step for n in range(steps) for _ in range(symbols)])
+        columns.stamp = array("I", map(int, columns.due))
+        columns.symbol = array("H", range(symbols)) * steps
+        columns.price = array("i", bytes(4 * steps * symbols))
+        columns.volume = array("I", [n for n in range(steps) for _ in range(symbols)])
+        columns.good = bytearray(b"\x01") * (steps * symbols)
         for index, listing in enumerate(self.listed):
-            for n, price in enumerate(self._walk(listing.name, day)):
-                due = start + n * self._step
-                rows.append(Row(due, index, price, int(due), n, good=True))
-        rows.sort(key=itemgetter(0))
+            columns.price[index::symbols] = array("i", self._walk(listing.name, day))
         closes = [opening_units(self._seed, listing.name) for listing in self.listed]
-        return Tape(self.listed, closes, rows)
+        return Tape.of_columns(self.listed, closes, columns)
 
     def _start(self, day: date) -> datetime:
         return datetime.combine(day, self._opens, IST)

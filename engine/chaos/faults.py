@@ -132,7 +132,6 @@ REACHED: Sequence[_Reached] = (
         "worker-maintenance", "store.extend broker.orders", _E, led_by=_SILENT, led="asking"
     ),
     _Reached("listener", "listener.on_frame store.on_tick", (When.ENTRY, When.HOLDING, When.EXIT)),
-    _Reached("listener", "publisher.publish", _X),
     _Reached("orderstream", _UPDATE, (When.ENTRY, When.EXIT)),
     _Reached("orderstream", "broker.orders broker.positions store.cover", (When.HOLDING, When.EXIT), led="reconciling"),
     _Reached("sweeper", "store.sweep", (When.ENTRY, When.HOLDING, When.EXIT)),

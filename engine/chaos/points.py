@@ -38,6 +38,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "instruments",
         "quote",
         "account_id",
+        "warm",
         "close",
     ),
     "publisher": ("publish",),

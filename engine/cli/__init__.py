@@ -13,6 +13,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from engine.cli.account_app import app as account_app
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
@@ -20,6 +22,8 @@ strategy_app = typer.Typer(no_args_is_help=True, help="Add, list, show and stop 
 app.add_typer(strategy_app, name="strategy")
 calendar_app = typer.Typer(no_args_is_help=True, help="Show and mend the exchanges' sessions.")
 app.add_typer(calendar_app, name="calendar")
+
+app.add_typer(account_app, name="account")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -88,6 +92,14 @@ def process(name: ProcessName) -> None:
     kind, _, number = name.value.partition("-")
     main = import_module(f"engine.processes.{kind}").main
     main(name.value) if number else main()
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+def paper(context: typer.Context) -> None:
+    """Run the paper broker alone: Kite Connect v3 on invented or recorded prices. See `engine paper --help`."""
+    from engine.cli.paper import run
+
+    run(context.args)
 
 
 @app.command()

@@ -52,6 +52,14 @@ class OrderRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderChange:
+    """What a resting order is changed to: a limit price, money, and its whole quantity where that changes too."""
+
+    limit_price: Decimal
+    quantity: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """How one call to place or cancel ended. `broker_order_id` only where accepted; `message` for people."""
 
@@ -77,6 +85,40 @@ class BookEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SlicedReply:
+    """How a call to place an order in slices ended: the reply to the whole, and one a slice the broker told of.
+
+    ACCEPTED says that the broker cut it up; a slice may be refused all the same.
+    """
+
+    whole: Reply
+    slices: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One fill, as the broker lists it: `quantity` units at `price` money a unit; `filled_at` market time, UTC."""
+
+    trade_id: str
+    broker_order_id: str
+    symbol: str
+    side: Side
+    product: Product | None
+    quantity: int
+    price: Decimal
+    filled_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Money in one segment of an account: what new orders may use, what open ones and positions use already."""
+
+    segment: str
+    available: Decimal
+    used: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class NetPosition:
     """What the account holds of one symbol in one product, net, in units; negative is short."""
 
@@ -94,6 +136,8 @@ class Instrument:
     tick_size: Decimal
     lot_size: int
     scale: int = 100
+    #: The most units the exchange takes in one order; None where the broker does not tell.
+    freeze_quantity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,24 @@ def next_action(run: Run, now: Moment, policy: Policy) -> tuple[EventType, Actio
     return None
 
 
-def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
-    """When the run next needs a look, real time; None where only an event can change it."""
+def outlook(run: Run, now: Moment, policy: Policy) -> tuple[bool, datetime | None]:
+    """Whether the run asks for something right now, and when it next needs a look, real time.
+
+    None where only an event can change it.
+    """
     times: list[datetime] = []
     for _, rule in _OWN_RULES:
         decision = rule(run, now, policy)
         if isinstance(decision, Wait):
             times.append(decision.until)
         elif not isinstance(decision, Ignore):
-            return now.real
-    return min(times, default=None)
+            return True, now.real
+    return False, min(times, default=None)
+
+
+def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
+    """When the run next needs a look, real time; None where only an event can change it."""
+    return outlook(run, now, policy)[1]
 
 
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:

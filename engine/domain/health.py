@@ -143,6 +143,15 @@ class Health:
         return replace(self, limited_entry=max(self.limited_entry, until))
 
 
+def line_of(health: Health, version: str, now: int) -> str:
+    """How an account's line to its broker is, in a word for people."""
+    if version and health.dead_version == version:
+        return "token refused"
+    if health.is_open:
+        return "entries pause: no answer"
+    return "pause asked for" if max(health.limited_entry, health.limited_exit) > now else "good"
+
+
 def heard_of(reply: Reply) -> Heard:
     """What a reply to placing an order tells of the account."""
     match reply.outcome:
@@ -156,24 +165,24 @@ def heard_of(reply: Reply) -> Heard:
             return Heard.ANSWERED
 
 
-#: What a human is told of each change; `{}` is the account.
+#: What a human is told of each change; by tenant and account.
 _TOLD: Mapping[Change, tuple[str, str]] = MappingProxyType(
     {
         Change.OPENED: (
             "critical",
-            f"the broker left {OPENS_AFTER} calls of {{}} in a row unanswered: entries pause, exits are tried on",
+            f"{OPENS_AFTER} calls of {{0}}/{{1}} in a row were not answered: entries pause, exits are tried on",
         ),
-        Change.CLOSED: ("info", "the broker answers {} again: entries go on"),
+        Change.CLOSED: ("info", "the broker answers {0}/{1} again: entries go on"),
         Change.TOKEN_DIED: (
             "critical",
-            "the broker refuses the access token of {}: nothing is bought, exits wait until `engine account login {}`",
+            "the broker refuses the access token of {0}/{1}, so nothing is bought: `engine account login {0} {1}`",
         ),
-        Change.TOKEN_LIVES: ("info", "the broker takes the access token of {} again"),
+        Change.TOKEN_LIVES: ("info", "the broker takes the access token of {0}/{1} again"),
     }
 )
 
 
-def alert_of(change: Change, account: str) -> Alert:
+def alert_of(change: Change, tenant: str, account: str) -> Alert:
     """What to tell a human of `change`."""
     severity, message = _TOLD[change]
-    return Alert(severity, change.value, message.format(account, account))
+    return Alert(severity, change.value, message.format(tenant, account))

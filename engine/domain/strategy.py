@@ -140,10 +140,20 @@ def problems(
     if instrument is None:
         yield Problem("symbol", f"{strategy.symbol} is not an instrument this account's broker lists")
         return
+    yield from _misfits(strategy, instrument)
+
+
+def _misfits(strategy: Strategy, instrument: Instrument) -> Iterator[Problem]:
+    """The rules of its instrument that `strategy` breaks."""
     if strategy.stop_loss.is_finite() and strategy.stop_loss % instrument.tick_size:
         yield Problem("stop_loss", f"{strategy.stop_loss} is not a multiple of the tick size {instrument.tick_size}")
     if strategy.quantity % instrument.lot_size:
         yield Problem("quantity", f"{strategy.quantity} is not a multiple of the lot size {instrument.lot_size}")
+    most = instrument.freeze_quantity
+    if most is not None and strategy.quantity > most:
+        yield Problem(
+            "quantity", f"{strategy.quantity} is more than {most}, the most in one order; make two strategies"
+        )
 
 
 def nearest(session: Session, at: datetime, wall: time) -> time:

@@ -5,6 +5,10 @@ from engine.ledger import Drainer
 from engine.processes.loop import PATIENCE, Stop, repeat
 from models.drain import Fenced
 
+#: Seconds between two batches. The first record of an order is written while the order is on its way: what it asks of
+#: PostgreSQL, and of the machine, can wait until it has left.
+PAUSE = 0.02
+
 
 def main() -> None:
     """Drain until told to stop."""
@@ -23,6 +27,6 @@ def main() -> None:
             shared.log("fenced", reason=str(error))
             shared.epoch.forget()
             return PATIENCE
-        return 0.0
+        return PAUSE
 
     repeat(shared, "drainer", step, stop)

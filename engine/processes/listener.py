@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
 from sqlalchemy.exc import OperationalError
 
-from broker_connector.feed import Connected, Disconnected, Frame, KiteFeed, Malformed
+from broker_connector.base import Feed
+from broker_connector.feed import Connected, Disconnected, Frame, Malformed, Notice
 from broker_connector.registry import open_feed
 from broker_connector.ticker import decode_prices, undecoded
 from engine import bootstrap
@@ -17,6 +18,7 @@ from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.routing import Alert
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import AccountState, StoreClosed
@@ -39,6 +41,7 @@ def main(name: str = "listener") -> None:
     if account is not None:
         days = bootstrap.calendar(shared.settings, sessions)
         relearn = partial(bootstrap.relearn, days, sessions)
+        bootstrap.settle()
         asyncio.run(_Run(name, shared, bootstrap.listener(shared, days), relearn, account, stop).run())
 
 
@@ -70,7 +73,7 @@ class _Run:
         self._relearn = relearn
         self._account = account
         self._stop = stop
-        self._feed: KiteFeed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
+        self._feed: Feed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
         self._symbol_of: dict[int, str] = {}
         self._tokens: dict[str, int] = {}
         self._subscribed: set[str] = set()
@@ -127,9 +130,20 @@ class _Run:
             for exchange in exchanges:
                 await asyncio.to_thread(self._list, exchange)
         tokens = [self._tokens[symbol] for symbol in fresh if symbol in self._tokens]
+        left_out = await self._feed.subscribe(tokens)
+        self._shared.log("subscribed", symbols=len(tokens) - len(left_out))
+        if left_out:
+            await asyncio.to_thread(self._shared.store.alert, "", self._full(left_out))
+        # Last: where the alert finds the store closed, all of it is done again.
         self._subscribed |= fresh
-        await self._feed.subscribe(tokens)
-        self._shared.log("subscribed", symbols=len(tokens))
+
+    def _full(self, left_out: Sequence[int]) -> Alert:
+        unwatched = ", ".join(sorted(self._symbol_of[token] for token in left_out))
+        return Alert(
+            "critical",
+            "feed_full",
+            f"no line of the feed has room for {unwatched}: their stops do not fire; trade fewer symbols",
+        )
 
     def _list(self, exchange: str) -> None:
         broker = self._shared.brokers.of(self._account.id, self._account.version)
@@ -151,8 +165,11 @@ class _Run:
                 case Malformed(reason):
                     self._malformed += 1
                     self._shared.log("feed_malformed", reason=reason)
+                case Notice(kind, text):
+                    self._shared.log("feed_notice", kind=kind, text=text)
 
     def _on_frame(self, data: bytes) -> None:
+        held_at = self._shared.real.now()
         prices = decode_prices(data)
         self._malformed += undecoded(data, len(prices))
         ticks = [
@@ -162,7 +179,7 @@ class _Run:
         ]
         if ticks:
             try:
-                self._listener.on_frame(ticks, self._shared.real.now())
+                self._listener.on_frame(ticks, held_at)
             except ClockNotAnnounced:
                 return
 

@@ -2,12 +2,10 @@
 
 import os
 import shlex
-import sys
 
 from broker_connector.paper.__main__ import main as serve_paper
 
 
 def main() -> None:
     """Serve until told to stop."""
-    sys.argv = ["paper", *shlex.split(os.environ.get("PAPER_OPTIONS", ""))]
-    serve_paper()
+    serve_paper(shlex.split(os.environ.get("PAPER_OPTIONS", "")), "PAPER_OPTIONS")

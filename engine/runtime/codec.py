@@ -3,12 +3,14 @@
 Knows no Redis command. A field that cannot be read is corrupt state, never a message's fault.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import orjson
 
 from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, Product, Side
 from engine.domain.recurrence import Recurrence
@@ -17,9 +19,6 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-#: Made once: `json.dumps` makes an encoder at every call that asks for separators.
-_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 Fields = dict[str, str]
 
@@ -56,7 +55,7 @@ def _optional_from_iso(text: str | None) -> datetime | None:
 
 def order_to_json(order: Order) -> str:
     """One order as a compact JSON object."""
-    return _compact(order_to_object(order))
+    return orjson.dumps(order_to_object(order)).decode()
 
 
 def order_to_object(order: Order) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
 
 def order_from_json(text: str) -> Order:
     """The order a JSON object stands for."""
-    return order_from_object(json.loads(text))
+    return order_from_object(orjson.loads(text))
 
 
 def order_from_object(plain: Mapping[str, Any]) -> Order:
@@ -104,7 +103,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
 
 def evidence_to_json(evidence: Evidence) -> str:
     """One piece of evidence as JSON."""
-    return json.dumps(
+    return orjson.dumps(
         {
             "id": evidence.client_order_id,
             "order": evidence.broker_order_id,
@@ -115,12 +114,12 @@ def evidence_to_json(evidence: Evidence) -> str:
             "at": _optional_us(evidence.filled_at),
             "reason": evidence.reason,
         }
-    )
+    ).decode()
 
 
 def evidence_from_json(text: str) -> Evidence:
     """The evidence a JSON object stands for."""
-    plain = json.loads(text)
+    plain = orjson.loads(text)
     return Evidence(
         client_order_id=plain["id"],
         broker_order_id=plain["order"],
@@ -182,11 +181,12 @@ def _optional_date(text: str) -> date | None:
 
 def run_to_fields(run: Run) -> Fields:
     """The `runtime:{run}` hash but for the counters the scripts keep."""
-    return _told(run, (tell for _, tell in _PARTS)) | _order_fields(run.orders)
+    told = {name: text for part in _PARTS for name, text in part.tell(run).items() if text}
+    return told | {_order_field(order): order_to_json(order) for order in run.orders}
 
 
-def _order_fields(orders: Iterable[Order]) -> Fields:
-    return {f"order:{order.client_order_id}": order_to_json(order) for order in orders}
+def _order_field(order: Order) -> str:
+    return f"order:{order.client_order_id}"
 
 
 def _identity(run: Run) -> Fields:
@@ -218,15 +218,26 @@ def _last_orders(run: Run) -> Fields:
     return {name: order.broker_order_id if order else "" for name, order in last.items()}
 
 
-def _alone(name: str, text: Callable[[Any], str]) -> tuple[tuple[str, ...], Callable[[Run], Fields]]:
+class _Part(NamedTuple):
+    """Some fields of a run's hash: what they are called, the attributes they are told from, and how."""
+
+    fields: tuple[str, ...]
+    attributes: tuple[str, ...]
+    tell: Callable[[Run], Fields]
+    #: Only scripts write it after the run was made: a commit must never put an older reading back.
+    is_scripts: bool = False
+
+
+def _alone(name: str, text: Callable[[Any], str]) -> _Part:
     """An attribute that is a field of its name."""
-    return (name,), lambda run: {name: text(getattr(run, name))}
+    read = attrgetter(name)
+    return _Part((name,), (name,), lambda run: {name: text(read(run))})
 
 
-#: What a run's hash is made of but for its orders: the attributes each part is told from, and its fields.
-_PARTS: tuple[tuple[tuple[str, ...], Callable[[Run], Fields]], ...] = (
-    (("id",), _identity),
-    (("strategy",), _owner),
+#: What a run's hash is made of but for its orders.
+_PARTS: tuple[_Part, ...] = (
+    _Part(("run", "strategy_id"), ("id",), _identity),
+    _Part(("account_id", "tenant", "symbol"), ("strategy",), _owner),
     *(_alone(name, lambda at: str(to_us(at))) for name in ("buy_at", "sell_at", "closes_at")),
     *(_alone(name, lambda value: str(value or "")) for name in ("status", "exit_reason", "failure", "stop_requested")),
     *(_alone(name, str) for name in ("stop_units", "abort_requested", "absent")),
@@ -234,15 +245,18 @@ _PARTS: tuple[tuple[tuple[str, ...], Callable[[Run], Fields]], ...] = (
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
     *(_alone(name, _optional_us) for name in ("retry_at", "book_asked_at", "book_read_at")),
-    (("latch",), _latch_fields),
-    (("net",), _net_fields),
-    (("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
-    (("orders",), _last_orders),
+    _Part(("latch_price", "latch_time", "latch_event", "latch_seen_at"), ("latch",), _latch_fields, is_scripts=True),
+    _Part(("net_quantity", "net_at"), ("net",), _net_fields),
+    _Part(("position",), ("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
+    _Part(("last_buy_order", "last_sell_order"), ("orders",), _last_orders),
 )
 
+#: Fields a commit leaves alone.
+SCRIPT_OWNED = frozenset(name for part in _PARTS if part.is_scripts for name in part.fields)
 
-def _told(run: Run, parts: Iterable[Callable[[Run], Fields]]) -> Fields:
-    return {name: text for tell in parts for name, text in tell(run).items() if text}
+_ATTRIBUTES = tuple(field.name for field in fields(Run))
+#: The parts a commit may write, by each attribute they are told from.
+_WRITTEN = {name: [part for part in _PARTS if name in part.attributes and not part.is_scripts] for name in _ATTRIBUTES}
 
 
 def run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
@@ -290,21 +304,23 @@ def _latch(stored: Mapping[str, str]) -> Latch | None:
     )
 
 
-#: Fields only scripts write: a commit must never put an older reading of them back.
-SCRIPT_OWNED = frozenset({"latch_price", "latch_time", "latch_event", "latch_seen_at"})
-
-
 def changes(before: Run, after: Run, consumed: tuple[str, ...] = ()) -> dict[str, Any]:
     """{"set": ..., "del": ...} that turn `before`'s fields into `after`'s and drop the `consumed` evidence fields."""
-    if before is after:
-        return {"set": {}, "del": [*consumed]}
-    # What both share is the same text in both: only the rest is written out to be compared.
-    parts = [tell for names, tell in _PARTS if any(getattr(before, each) is not getattr(after, each) for each in names)]
-    shared = {id(order) for order in before.orders} & {id(order) for order in after.orders}
-    old, new = (
-        _told(run, parts) | _order_fields(order for order in run.orders if id(order) not in shared)
-        for run in (before, after)
-    )
-    written = {k: v for k, v in new.items() if old.get(k) != v and k not in SCRIPT_OWNED}
-    dropped = [name for name in old if name not in new and name not in SCRIPT_OWNED]
-    return {"set": written, "del": [*dropped, *consumed]}
+    written: Fields = {}
+    dropped = [*consumed]
+    # What both share is the same in both: only the rest is told.
+    for name in _ATTRIBUTES:
+        if getattr(before, name) is not getattr(after, name):
+            for part in _WRITTEN[name]:
+                told = part.tell(after)
+                written |= {field: text for field, text in told.items() if text}
+                dropped += [field for field in part.fields if not told.get(field)]
+    if before.orders is not after.orders:
+        known = {order.client_order_id: order for order in before.orders}
+        written |= {
+            _order_field(each): order_to_json(each)
+            for each in after.orders
+            if known.pop(each.client_order_id, None) != each
+        }
+        dropped += map(_order_field, known.values())
+    return {"set": written, "del": dropped}

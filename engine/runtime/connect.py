@@ -1,4 +1,4 @@
-"""Connections to Redis as the engine wants them: text replies, short timeouts, no silent retries of scripts."""
+"""Connections to Redis as the engine wants them: short timeouts, no silent retries of scripts."""
 
 from redis.backoff import NoBackoff
 from redis.client import Redis
@@ -8,11 +8,14 @@ from redis.retry import Retry
 SOCKET_TIMEOUT = 5.0
 
 
-def connect(url: str) -> "Redis":
-    """A client of the server at `url`. Retries are off: the store repeats a script itself, knowing it may."""
+def connect(url: str, *, text: bool = True) -> "Redis":
+    """A client of the server at `url`, its replies text or else bytes.
+
+    Retries are off: the store repeats a script itself, knowing it may.
+    """
     return Redis.from_url(
         url,
-        decode_responses=True,
+        decode_responses=text,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=1.0,
         socket_keepalive=True,

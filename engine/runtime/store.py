@@ -3,7 +3,6 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
+import orjson
 from redis.client import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -25,6 +25,7 @@ from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times
 from engine.domain.ticks import Tick
 from engine.ports import (
+    NO_WAKE_UP,
     AccountState,
     Armed,
     Breach,
@@ -36,9 +37,11 @@ from engine.ports import (
     Refused,
     Slot,
     StoreClosed,
+    WakeUp,
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.scripts import Scripts
 
 #: How long a claim holds a run, ms; `intend` extends it past the order's deadline.
 LEASE_MS = 1000
@@ -71,12 +74,15 @@ def load_scripts() -> dict[str, str]:
 class RedisStore:
     """The `Store` port on one Redis or Valkey primary."""
 
-    def __init__(self, redis: "Redis", epoch: EpochGuard, now: Callable[[], datetime]) -> None:
-        """`now`: this process's real time, by which leases end and `due` is told."""
+    def __init__(
+        self, redis: "Redis", epoch: EpochGuard, now: Callable[[], datetime], wake_up: WakeUp = NO_WAKE_UP
+    ) -> None:
+        """`now`: this process's real time, by which leases end and `due` is told. `wake_up`: what a breach sends."""
         self._redis = redis
         self._epoch = epoch
         self._now = now
-        self._scripts = {name: redis.register_script(source) for name, source in load_scripts().items()}
+        self._wake_up = wake_up
+        self._scripts = Scripts(redis, load_scripts())
 
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         run = str(event.run_id)
@@ -114,7 +120,7 @@ class RedisStore:
                 order.client_order_id,
                 codec.order_to_json(order),
                 max(lease, LEASE_MS),
-                json.dumps(changed),
+                _json(changed),
                 codec.to_us(due),
                 Slot.ENTRY if entry else Slot.EXIT,
                 record_body(before, after, note),
@@ -156,7 +162,7 @@ class RedisStore:
                 holding.signal_seq,
                 "1" if release else "0",
                 LEASE_MS,
-                json.dumps(codec.changes(holding.run, after, holding.consumed)),
+                _json(codec.changes(holding.run, after, holding.consumed)),
                 "" if due is None else codec.to_us(due),
                 record_body(holding.run, after, note) if note else "",
                 "" if first_fill is None else codec.to_us(first_fill),
@@ -192,7 +198,7 @@ class RedisStore:
     def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, evidence: str = "") -> str:
         run = str(run_id)
         names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
-        changes = json.dumps({"set": dict(fields)})
+        changes = _json({"set": dict(fields)})
         answer: str = self._call("signal", names, [run, changes, codec.to_us(due), evidence])
         return answer
 
@@ -201,11 +207,11 @@ class RedisStore:
         return int(stored) if stored else None
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        flat: list[Any] = [codec.to_us(seen_at), prefix]
+        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text]
         for tick in ticks:
             if tick.exchange_time is not None:
                 flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
-        reply = self._call("on_tick", [keys.DUE], flat)
+        reply = self._call("on_tick", [keys.DUE, self._wake_up.queue], flat)
         triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
 
@@ -230,8 +236,8 @@ class RedisStore:
             [keys.runtime(name), keys.tombstone(name), keys.strategy(run.id.strategy_id), keys.DUE],
             [
                 name,
-                json.dumps(state),
-                json.dumps(codec.strategy_to_fields(run.strategy)),
+                _json(state),
+                _json(codec.strategy_to_fields(run.strategy)),
                 codec.to_us(due),
                 run.strategy.symbol,
                 record_body(run, run, Note("armed")),
@@ -250,11 +256,11 @@ class RedisStore:
         self._call("cover", [keys.account_runs(account_id)], [codec.to_us(at), *held])
 
     def alert(self, tenant: str, alert: Alert) -> None:
-        self._call("tell", [], [json.dumps({"kind": "alert", "alerts": [alert_object(alert)]}), tenant])
+        self._call("tell", [], [_json({"kind": "alert", "alerts": [alert_object(alert)]}), tenant])
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
-        self._call("tell", [], [json.dumps(body), ""])
+        self._call("tell", [], [_json(body), ""])
 
     def account(self, account_id: int) -> AccountState | None:
         stored = self._ask(partial(self._redis.hgetall, keys.account(account_id)))
@@ -327,8 +333,7 @@ class RedisStore:
     def _call(self, script: str, names: Sequence[str], arguments: Sequence[Any]) -> Any:
         """One script, repeated where its reply was lost: a repeat is answered with the first reply."""
         epoch = self._epoch.current()
-        call = partial(self._scripts[script], keys=[keys.EPOCH, *names], args=[epoch, *arguments])
-        return self._ask(call)
+        return self._ask(partial(self._scripts.call, script, (keys.EPOCH, *names), (epoch, *arguments)))
 
     def _ask(self, call: Any) -> Any:
         for attempt in range(REPEATS + 1):
@@ -351,6 +356,10 @@ _LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots", "update_slots")
 _ACCOUNT_TEXTS = ("tenant", "name", "broker", "base_url", "ws_url", "secrets", "version")
 
 
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
 def record_body(before: Run, after: Run, note: Note) -> str:
     """The ledger record of one transition: the state after it, and the orders it changed."""
     known = {order.client_order_id: order for order in before.orders}
@@ -358,7 +367,7 @@ def record_body(before: Run, after: Run, note: Note) -> str:
     orders = [codec.order_to_object(order) for order in changed]
     if note.stages and orders:
         orders[-1]["stages"] = dict(note.stages)
-    return json.dumps(
+    return _json(
         {
             "kind": note.kind,
             "event_id": note.event_id,

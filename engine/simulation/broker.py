@@ -160,6 +160,9 @@ class SimulatedBroker:
     def account_id(self) -> str:
         return "simulated"
 
+    def warm(self, _connections: int) -> int:
+        return 0
+
     def close(self) -> None:
         return None
 

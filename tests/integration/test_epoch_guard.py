@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from engine.clock import RealTime
 from engine.ports import StoreClosed
-from engine.runtime import keys
+from engine.runtime import keys, scripts
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
@@ -82,6 +82,7 @@ def test_a_connection_that_reaches_another_server_touches_nothing_there(
             "redis_connect_func": live.client.connection_pool.connection_kwargs["redis_connect_func"]
         }
         live.client.connection_pool.reset()
+        live.store._scripts.close()
         for _ in range(2):
             with pytest.raises(StoreClosed):
                 live.store.arm(run(), run().buy_at, buying=True)
@@ -95,7 +96,7 @@ def test_a_server_that_does_not_answer_closes_the_store(live: LiveState, monkeyp
         calls.append(arguments)
         raise RedisConnectionError("gone")
 
-    monkeypatch.setattr(live.client, "execute_command", broken)
+    monkeypatch.setattr(scripts, "_asked", broken)
     with pytest.raises(StoreClosed, match="does not answer"):
         live.store.sweep(1)
     # The call and its repeats, no more: a script knows how often it may be repeated.

@@ -2,16 +2,22 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from engine.domain.events import EventType
+from engine.clock import RealTime
+from engine.dispatch import TASK_OF, wake_up
+from engine.domain.events import Event, EventType, parse_event
 from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
 from engine.domain.orders import OrderStatus
 from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.runtime import keys
+from engine.runtime.store import RedisStore
+from tasks.app import app, app_at
+from tasks.intake import check
 from tests.builders import BUY_AT, OPENS, SESSION, STOP, SYMBOL, entry, evidence, run, strategy, tick
 from tests.builders import book_entry as line
 from tests.livestate import LiveState, run_id
@@ -26,7 +32,9 @@ class Watch:
 
     def __init__(self, world: World) -> None:
         self.world, self.session = world, SESSION
-        self.listener = Listener(world.live.store, world.publisher, world.clock, self._guard, world.log)
+        live, wakes = world.live, wake_up(app, EventType.STOPLOSS)
+        store = RedisStore(live.client, live.epoch, RealTime().now, wakes)
+        self.listener = Listener(store, world.clock, self._guard, world.log)
         bought = entry(OrderStatus.FILLED, 10)
         world.live.arm(run(bought))
         world.broker.book["B1"] = line(evidence(bought, OrderStatus.FILLED, 10))
@@ -39,9 +47,11 @@ class Watch:
     def frame(self, *ticks: Tick) -> int:
         return self.listener.on_frame(ticks, self.world.clock.real)
 
-    def woken(self) -> list[tuple[EventType, int]]:
-        """The events published, and whose they are."""
-        return [(event.type, event.run_id.strategy_id) for event in self.world.publisher.published]
+    def woken(self) -> list[Event]:
+        """The events that lie in their queue, oldest first, as a worker reads them."""
+        raw = [str(text).encode() for text in reversed(self.world.live.redis.lrange("stoploss", 0, -1))]
+        read = [check(each, "stoploss", {TASK_OF[EventType.STOPLOSS]}) for each in raw]
+        return [parse_event(event) for _, (event,) in read]
 
 
 @pytest.fixture
@@ -58,11 +68,24 @@ def test_a_breach_latches_the_run_and_wakes_a_stoploss_worker(watch: Watch) -> N
     assert watch.frame(tick(STOP + 1, 1)) == 0
     assert watch.woken() == []
     assert watch.frame(tick(STOP, 2)) == 1
-    assert watch.woken() == [(EventType.STOPLOSS, 7)]
+    (woken,) = watch.woken()
+    assert (woken.type, woken.run_id.strategy_id) == (EventType.STOPLOSS, 7)
     latch = watch.world.run().latch
     assert latch is not None
-    assert (latch.price, latch.event_id) == (STOP, watch.world.publisher.published[0].id)
-    assert watch.world.deliver() == ["submitted: accepted"]
+    assert (latch.price, latch.event_id) == (STOP, woken.id)
+    watch.world.cover()
+    assert watch.world.pipeline.process(woken.as_wire()) == "submitted: accepted"
+
+
+def test_a_stock_worker_can_read_what_a_breach_sends(watch: Watch, redis_url: str) -> None:
+    watch.frame(tick(STOP, 1))
+    with app_at(redis_url).connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        message = channel.basic_get("stoploss", no_ack=True)
+        assert message is not None
+        args, kwargs, _ = message.payload
+        assert (message.headers["task"], kwargs) == (TASK_OF[EventType.STOPLOSS], {})
+        assert parse_event(args[0]).run_id == watch.world.run().id
 
 
 def test_a_breach_is_published_once(watch: Watch) -> None:
@@ -80,9 +103,8 @@ def test_one_frame_wakes_every_run_of_every_symbol_it_breaches(watch: Watch) -> 
         watch.world.live.arm(run(entry(OrderStatus.FILLED, 10), spec=strategy(id=number)))
     watch.world.live.arm(run(spec=strategy(id=20, symbol=OTHER)))
     assert watch.frame(tick(STOP, 1), tick(STOP, 1, symbol=OTHER)) == 4
-    assert sorted(number for _, number in watch.woken()) == [7, 8, 9, 20]
-    ids = [event.id for event in watch.world.publisher.published]
-    assert len(set(ids)) == 4
+    assert sorted(woken.run_id.strategy_id for woken in watch.woken()) == [7, 8, 9, 20]
+    assert len({woken.id for woken in watch.woken()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -126,7 +148,7 @@ def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(
     assert watch.frame(tick(9_900, 3)) == 0
     watch.world.live.epoch.open(5)
     assert watch.listener.on_pause() == 1
-    assert watch.woken() == [(EventType.STOPLOSS, 7)]
+    assert [woken.run_id.strategy_id for woken in watch.woken()] == [7]
     assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == "9900"
     assert watch.world.live.redis.hget(keys.price(OTHER), "price") == "9800"
     assert watch.world.log.actions().count("ticks_kept") == 1

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Malformed, OrderUpdate
+from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Malformed, Notice, OrderUpdate
 from broker_connector.kite import KiteConnector
 from broker_connector.paper.process import ControlError, PaperControl, paper_broker
 from broker_connector.ticker import Mode, decode, decode_prices
@@ -178,7 +178,7 @@ def test_text_that_cannot_be_read_is_reported_and_the_line_kept() -> None:
                     kinds.append(type(event))
                     if isinstance(event, Frame):
                         break
-        assert kinds == [Connected, *[Malformed] * 5, Frame]
+        assert kinds == [Connected, *[Malformed] * 5, Notice, Frame]
 
     asyncio.run(_with_server(speak, check))
 

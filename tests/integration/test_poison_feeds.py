@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from broker_connector.feed import KiteFeed
 from broker_connector.ticker import Mode, TickPacket, encode_full, pack_frame
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
@@ -157,12 +158,20 @@ def watching(desk: Desk) -> listener._Run:
     """The listener's own reading, in a session that is open now."""
     parts, now = desk.parts, datetime.now(UTC)
     session = Session(now.date(), now - timedelta(hours=2), now + timedelta(hours=2))
-    judging = Listener(
-        parts.store, parts.publisher, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log
-    )
+    judging = Listener(parts.store, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log)
     watch = listener._Run("listener", parts, judging, lambda: None, account_at(desk.paper), Stop())
     watch._symbol_of = {TOKEN: SYMBOL}
     return watch
+
+
+def test_symbols_no_line_has_room_for_are_alerted_once(desk: Desk, watching: listener._Run) -> None:
+    bought(desk)
+    watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token", instruments_a_line=0, lines=1)
+    for _ in range(2):
+        asyncio.run(watching._subscribe())
+    (alert,) = [alert for body in desk.records("alert") for alert in body["alerts"]]
+    assert (alert["severity"], alert["code"]) == ("critical", "feed_full")
+    assert SYMBOL in alert["message"]
 
 
 def full(price: int, *, ahead: float = 0.0, at: int | None = None) -> bytes:
@@ -193,7 +202,7 @@ def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen
         await line.send(pack_frame([full(149_000)]))
 
     def reading(url: str) -> Awaitable[None]:
-        watching._feed._url = url
+        watching._feed = KiteFeed(url, "key", "token")
         return watching._read()
 
     asyncio.run(at_a_broker_that_says(send, reading, lambda: desk.live(run).latch is not None))

@@ -2,14 +2,17 @@
 
 import inspect
 from decimal import Decimal
+from http import HTTPStatus
 
 import pytest
 from requests import exceptions as wire
 
 from broker_connector import kite_words as words
-from broker_connector.http import OUTCOMES, Failure, Line, outcome_of
+from broker_connector.http import Failure, Line, outcome_of
+from broker_connector.kite_errors import VERDICTS, error_reply, verdict_of
 from broker_connector.registry import BROKERS, Credentials, UnknownBroker, connect
-from engine.domain.broker import OrderRequest, Outcome, RejectCause
+from broker_connector.verdicts import of_status
+from engine.domain.broker import OrderChange, OrderRequest, Outcome, RejectCause
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
 
 REQUESTS_EXCEPTIONS = [
@@ -19,7 +22,28 @@ REQUESTS_EXCEPTIONS = [
 
 @pytest.mark.parametrize("kind", REQUESTS_EXCEPTIONS)
 def test_every_exception_of_requests_is_in_the_table(kind: type[Exception]) -> None:
-    assert kind in OUTCOMES
+    assert kind in VERDICTS
+
+
+def test_every_status_of_http_is_in_the_table_and_those_nobody_registered_count_by_their_hundred() -> None:
+    assert {key for key in VERDICTS if isinstance(key, HTTPStatus)} == set(HTTPStatus)
+    assert all(of_status(status) is VERDICTS[status] for status in HTTPStatus)
+    neighbours = {299: HTTPStatus.OK, 399: HTTPStatus.FOUND, 499: HTTPStatus.BAD_REQUEST, 599: HTTPStatus.BAD_GATEWAY}
+    for status, alike in neighbours.items():
+        assert of_status(status) == VERDICTS[alike]
+
+
+@pytest.mark.parametrize("status", [*HTTPStatus, 299, 399, 499, 520, 599])
+@pytest.mark.parametrize("error_type", ["", "SomethingNew", "GeneralException"])
+def test_a_status_whose_body_proves_nothing_is_doubt_but_for_a_dead_token_and_a_rate(
+    status: int, error_type: str
+) -> None:
+    definite = {
+        403: (Outcome.TOKEN_INVALID, None),
+        429: (Outcome.REJECTED, RejectCause.RATE_LIMITED),
+    }
+    verdict = verdict_of(status, error_type, "")
+    assert (verdict.outcome, verdict.cause) == definite.get(status, (Outcome.TIMEOUT, None))
 
 
 @pytest.mark.parametrize("kind", REQUESTS_EXCEPTIONS)
@@ -78,23 +102,33 @@ def test_a_connection_that_never_stood_is_server_down(url: str) -> None:
         (503, "", "", (Outcome.TIMEOUT, None)),
         (404, "", "", (Outcome.TIMEOUT, None)),
         (302, "", "", (Outcome.TIMEOUT, None)),
+        (302, "InputException", "No.", (Outcome.TIMEOUT, None)),
+        (403, "PermissionException", "Not allowed for this user.", (Outcome.REJECTED, RejectCause.OTHER)),
+        (403, "SomethingNew", "No.", (Outcome.TOKEN_INVALID, None)),
+        # As the broker words it in its samples: it sends its reader to the order book, and is a refusal.
+        (
+            400,
+            "MarginException",
+            "Insufficient funds. Required margin is 954.84. Check the orderbook for open orders.",
+            (Outcome.REJECTED, RejectCause.MARGIN),
+        ),
     ],
 )
 def test_what_an_error_proves(
     status: int, error_type: str, message: str, expected: tuple[Outcome, RejectCause | None]
 ) -> None:
-    verdict = words.verdict_of(status, error_type, message)
+    verdict = verdict_of(status, error_type, message)
     assert (verdict.outcome, verdict.cause) == expected
 
 
 def test_every_error_type_the_broker_documents_is_in_the_table() -> None:
-    documented = ["Token", "User", "Order", "Input", "Margin", "Holding", "Network", "Data", "General"]
-    assert set(words.ERROR_TYPES) == {f"{name}Exception" for name in documented}
+    documented = ["Token", "User", "Order", "Input", "Margin", "Holding", "Network", "Data", "General", "Permission"]
+    assert {key for key in VERDICTS if isinstance(key, str)} == {f"{name}Exception" for name in documented}
 
 
 @pytest.mark.parametrize("body", [None, {}, {"error_type": None, "message": None}])
 def test_an_unreadable_error_is_doubt(body: dict[str, None] | None) -> None:
-    assert words.error_reply(400, body, "soon").outcome is Outcome.TIMEOUT
+    assert error_reply(400, body, "soon").outcome is Outcome.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -131,6 +165,15 @@ def test_a_market_order_carries_protection_and_a_limit_order_its_price() -> None
     assert "price" not in words.order_form(market)
     assert words.order_form(limit)["price"] == "10.50"
     assert "market_protection" not in words.order_form(limit)
+
+
+def test_a_change_names_its_limit_and_its_quantity_only_where_that_changes() -> None:
+    assert words.change_form(OrderChange(Decimal("10.50"))) == {
+        "order_type": "LIMIT",
+        "price": "10.50",
+        "validity": "DAY",
+    }
+    assert words.change_form(OrderChange(Decimal("10.50"), 4))["quantity"] == "4"
 
 
 @pytest.mark.parametrize("damage", [{"order_id": 12}, {"quantity": None}, {"average_price": "x"}, {"status": ""}])

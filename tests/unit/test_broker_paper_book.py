@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_connector.paper.book import LIVE_ENDS, Book, BookOrder, BookSettings, Ticket
-from broker_connector.paper.wire import positions_json
+from broker_connector.paper.book import Book
+from broker_connector.paper.orders import LIVE_ENDS, BookOrder, BookSettings, Change, Ticket
+from broker_connector.paper.portfolio import holdings_of, positions_json
 
 TOKEN = 408065
 START = datetime(2026, 11, 23, 4, 0, tzinfo=UTC)
@@ -86,7 +87,7 @@ def test_a_market_order_may_be_left_resting_as_a_limit_order() -> None:
     desk = Desk(BookSettings(rest_probability=1.0))
     order = desk.place()
     assert (order.status, order.order_type, order.price) == ("OPEN", "LIMIT", Decimal("99.00"))
-    assert desk.book.modify(order.order_id, Decimal("100.00"), desk.now) is order
+    assert desk.book.modify(order.order_id, Change(price=Decimal("100.00")), desk.now) is order
     assert order.status == "COMPLETE"
 
 
@@ -110,7 +111,7 @@ def test_an_ended_order_cannot_be_canceled_or_modified() -> None:
     desk = Desk()
     order = desk.place()
     assert desk.book.cancel(order.order_id, desk.now) is None
-    assert desk.book.modify(order.order_id, Decimal(90), desk.now) is None
+    assert desk.book.modify(order.order_id, Change(price=Decimal(90)), desk.now) is None
     assert desk.book.cancel("404", desk.now) is None
 
 
@@ -174,5 +175,5 @@ def _check(order: BookOrder) -> None:
 def _check_positions(desk: Desk) -> None:
     orders = desk.book.orders.values()
     signed = sum(order.filled_quantity if order.is_buy else -order.filled_quantity for order in orders)
-    net = positions_json(orders, {TOKEN: Decimal(100)})["net"]
+    net = positions_json(holdings_of(orders), {TOKEN: Decimal(100)})["net"]
     assert sum(row["quantity"] for row in net) == signed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker_connector.paper.book import BookSettings
 from broker_connector.paper.clock import MarketClock
 from broker_connector.paper.exchange import Exchange
+from broker_connector.paper.orders import BookSettings
 from broker_connector.paper.recorded import RecordedMarket, price_of
 from broker_connector.paper.symbols import listings
 from broker_connector.paper.tape import Tape

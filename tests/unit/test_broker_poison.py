@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_connector import kite
+from broker_connector import kite, kite_errors, reads
 from broker_connector import kite_words as words
-from broker_connector.feed import Malformed, OrderUpdate, _event_of
+from broker_connector.feed_line import Malformed, OrderUpdate, event_of
 from broker_connector.http import Answer
 from broker_connector.ticker import Mode, TickPacket, decode_prices, encode_full, pack_frame, undecoded
 from engine.domain.broker import BrokerUnreachable, Outcome
@@ -48,7 +48,7 @@ def answer(body: str | bytes, status: int = 200) -> Answer:
 
 @pytest.mark.parametrize(("name", "value"), POISON, ids=lambda each: each[:20])
 def test_a_poisoned_update_is_one_malformed_frame(name: str, value: str) -> None:
-    event = _event_of(f'{{"type": "order", "data": {written(name, value)}}}')
+    event = event_of(f'{{"type": "order", "data": {written(name, value)}}}')
     assert isinstance(event, Malformed)
     assert len(event.payload) <= 2000
     assert len(event.reason) <= 500
@@ -59,7 +59,7 @@ def test_a_poisoned_row_makes_the_book_unreadable_and_nothing_else(name: str, va
     connector = kite.KiteConnector("http://127.0.0.1:9", "k", "t")
     body = answer(f'{{"data": [{json.dumps(ROW)}, {written(name, value)}]}}')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kite, "READ_ATTEMPTS", 1)
+        patch.setattr(reads, "READ_ATTEMPTS", 1)
         patch.setattr(connector._line, "send", lambda *_: body)
         with pytest.raises(BrokerUnreachable):
             connector.orders()
@@ -70,8 +70,8 @@ def test_a_poisoned_row_makes_the_book_unreadable_and_nothing_else(name: str, va
     ["", "{", "null", "[]", "7", "[" * 100_000, '{"type": "order"}', '{"type": "order", "data": []}', "\ud800"],
 )
 def test_a_text_frame_that_is_no_update_is_malformed_or_nothing(text: str) -> None:
-    assert isinstance(_event_of(text), Malformed | None)
-    assert not isinstance(_event_of(text), OrderUpdate)
+    assert isinstance(event_of(text), Malformed | None)
+    assert not isinstance(event_of(text), OrderUpdate)
 
 
 def test_a_complete_order_of_nothing_is_no_end() -> None:
@@ -107,8 +107,8 @@ def test_an_unreadable_answer_to_an_order_is_doubt(body: str | bytes) -> None:
 
 @pytest.mark.parametrize("asked", ["inf", "nan", "-5", "1e300", "soon", "99999999"])
 def test_no_answer_holds_an_exit_for_longer_than_its_backoff(asked: str) -> None:
-    pause = words.error_reply(429, None, asked).retry_after
-    assert pause is None or pause <= words.LONGEST_PAUSE
+    pause = kite_errors.error_reply(429, None, asked).retry_after
+    assert pause is None or pause <= kite_errors.LONGEST_PAUSE
 
 
 @pytest.mark.parametrize(

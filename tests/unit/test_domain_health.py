@@ -4,7 +4,7 @@ import pytest
 
 from engine.domain.broker import Outcome, RejectCause, Reply
 from engine.domain.budget import limits_of
-from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard, alert_of, heard_of
+from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard, alert_of, heard_of, line_of
 from engine.domain.orders import Leg
 
 NOW = 1_000_000_000_250_000
@@ -85,7 +85,22 @@ def test_every_reply_tells_something(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("change", Change)
 def test_every_change_names_its_account(change: Change) -> None:
-    assert "acme/main" in alert_of(change, "acme/main").message
+    assert "acme/main" in alert_of(change, "acme", "main").message
+
+
+@pytest.mark.parametrize(
+    ("health", "told"),
+    [
+        (Health(), "good"),
+        (silent(OPENS_AFTER), "entries pause: no answer"),
+        (Health(limited_exit=NOW + 1), "pause asked for"),
+        (Health(limited_exit=NOW), "good"),
+        (Health(dead_version="v1"), "token refused"),
+        (Health(dead_version="v0"), "good"),
+    ],
+)
+def test_a_line_has_a_word_for_people(health: Health, told: str) -> None:
+    assert line_of(health, "v1", NOW) == told
 
 
 @pytest.mark.parametrize(("rate", "reserve"), [(10, 2), (400, 80), (4, 1), (2, 1), (1, 0), (0, 0)])

@@ -43,6 +43,8 @@ BROKEN: list[tuple[dict[str, Any], list[str]]] = [
     ({"buy_at": BUY_AT, "sell_at": BUY_AT}, ["sell_time"]),
     ({"buy_at": OPENS - timedelta(seconds=1)}, ["buy_time"]),
     ({"sell_at": CLOSES + timedelta(seconds=1)}, ["sell_time"]),
+    ({"quantity": 15, "listed": replace(LISTED, freeze_quantity=10)}, ["quantity"]),
+    ({"quantity": 10, "listed": replace(LISTED, freeze_quantity=10)}, []),
     ({"listed": None}, ["symbol"]),
     ({"listed": None, "quantity": 0, "name": ""}, ["name", "quantity", "symbol"]),
 ]

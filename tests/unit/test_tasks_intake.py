@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.dispatch import TASK_OF
 from tasks.intake import HOUSEKEEPING, LARGEST, Refused, check
-from tests.poison import NOTHING_MORE, message, refused_by_the_engine, refused_by_the_gate
+from tests.poison import GOOD, NOTHING_MORE, message, refused_by_the_engine, refused_by_the_gate
 
 TASKS = {*TASK_OF.values(), *HOUSEKEEPING}
 JSON = st.recursive(
@@ -37,6 +37,12 @@ def test_what_a_well_formed_message_says_is_not_the_gates_to_judge(name: str) ->
 def test_a_message_may_ask_to_be_run_soon(ahead: float) -> None:
     eta = (datetime.now(UTC) + timedelta(seconds=ahead)).isoformat()
     check(message(headers={"eta": eta}), "orders", TASKS)
+
+
+def test_a_body_may_be_the_text_it_is() -> None:
+    whole = json.dumps([[GOOD], {}, NOTHING_MORE])
+    plain = message(properties={"body_encoding": None}, over={"body": whole})
+    assert check(plain, "orders", TASKS) == check(message(), "orders", TASKS) == ("execution.buy", [GOOD])
 
 
 def test_celerys_own_housekeeping_passes() -> None:

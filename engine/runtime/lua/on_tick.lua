@@ -1,11 +1,12 @@
--- on_tick: write the prices of one frame and latch every run they breach.
--- KEYS  1 engine:epoch  2 due
+-- on_tick: write the prices of one frame, latch every run they breach and wake a worker for each, all or nothing.
+-- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
+--       4 message for the queue, with {event} and {run} where the event's id and its run go
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
 -- Reply a flat list: run, price, event id for each run latched by this call
 local seen_at, prefix = ARGV[2], ARGV[3]
 local latched = {}
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key = 'price:' .. symbol
   local known = redis.call('HGET', key, 'time')
@@ -20,6 +21,9 @@ for i = 4, #ARGV, 3 do
         latch(run, symbol, price, time, event_id, seen_at)
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
+        if KEYS[3] ~= '' then
+          redis.call('LPUSH', KEYS[3], (string.gsub(ARGV[4], '{(%l+)}', { event = event_id, run = run })))
+        end
         latched[#latched + 1] = run
         latched[#latched + 1] = price
         latched[#latched + 1] = event_id

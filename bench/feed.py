@@ -1,0 +1,84 @@
+"""A ticker on loopback that plays frames made beforehand: the same for the engine's listener and for the floor's."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.exceptions import ConnectionClosed
+
+from broker_connector.ticker import Mode, Ohlc, TickPacket, encode_full, pack_frame
+
+#: Seconds between heartbeats.
+HEARTBEAT = 1.0
+
+
+def frame_of(prices: Iterable[tuple[int, int]]) -> bytes:
+    """One frame of full packets for these (token, price in units), stamped with this second."""
+    now = int(time.time())
+    return pack_frame(
+        encode_full(TickPacket(token, Mode.FULL, price, ohlc=Ohlc(price, price, price, price), exchange_time=now))
+        for token, price in prices
+    )
+
+
+class Feed:
+    """`with Feed() as feed:` a server in a thread of its own."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._lines: set[ServerConnection] = set()
+        #: Those that asked for ticks: an order stream asks for none.
+        self._listeners: set[ServerConnection] = set()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), name="feed", daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    @property
+    def listeners(self) -> int:
+        """Connections that asked for ticks."""
+        return len(self._listeners)
+
+    def send(self, frame: bytes) -> None:
+        """Send `frame` to every listener, now."""
+        self._loop.call_soon_threadsafe(broadcast, self._listeners, frame)
+
+    def _serve(self, ready: threading.Event) -> None:
+        self._loop.run_until_complete(self._main(ready))
+
+    async def _main(self, ready: threading.Event) -> None:
+        self._ended = asyncio.Event()
+        async with serve(self._welcome, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            #: Where it is.
+            self.url = f"ws://127.0.0.1:{port}/ws"
+            ready.set()
+            while not self._ended.is_set():
+                broadcast(self._lines, b"\x00")
+                try:
+                    await asyncio.wait_for(self._ended.wait(), HEARTBEAT)
+                except TimeoutError:
+                    continue
+
+    async def _welcome(self, line: ServerConnection) -> None:
+        self._lines.add(line)
+        try:
+            # Which symbols is not read: a listener gets everything.
+            async for _ in line:
+                self._listeners.add(line)
+        except ConnectionClosed:
+            return
+        finally:
+            self._lines.discard(line)
+            self._listeners.discard(line)

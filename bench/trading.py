@@ -1,0 +1,174 @@
+"""The whole engine on a paper broker, with a ticker of the bench's own: strategies that hold, and what they came to."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from bench.feed import Feed
+from bench.stand import SECRET_KEY, wait
+from broker_connector.kite_words import IST
+from broker_connector.paper.symbols import listings
+from engine.config import CalendarKind
+from engine.domain.run import Position, RunId, parse_client_order_id
+from engine.runtime import codec, keys
+from engine.strategies import Draft
+from engine.trading import Market, TradingStack, paper_account
+from models.history_tables import RecordRow
+from models.repositories.accounts import Accounts
+from models.repositories.strategies import Strategies
+
+#: Price units in 1 of money, and the price everything begins at, units.
+SCALE, OPENS_AT = 100, 200_000
+QUANTITY = 1
+#: Orders an account may send: the engine is measured, not its caution.
+UNLIMITED = {"second": 100_000, "minute": 1_000_000, "day": 9_000_000}
+#: The account whose ticker the listener hears: the first.
+FEED_TENANT = "market"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """One sale: when the listener held the frame, when the request stood at the broker, and the order's stages, ms."""
+
+    seen_at: datetime
+    received_at: datetime
+    stages: dict[str, float]
+
+    @property
+    def ms(self) -> float:
+        """Tick to order."""
+        return (self.received_at - self.seen_at) / timedelta(milliseconds=1)
+
+
+class Trading:
+    """A started engine. Symbols are "NSE:" and one of `names`."""
+
+    def __init__(self, stack: TradingStack, feed: Feed, names: Sequence[str], tenants: Sequence[str]) -> None:
+        self.stack, self.feed = stack, feed
+        self._tenants = tenants
+        #: Symbol -> instrument token.
+        self.tokens = {listing.key: listing.token for listing in listings(names)}
+        self._added = 0
+
+    def hold(self, stops: Sequence[tuple[str, int]], say: Callable[[str], None], *, far: bool = False) -> list[RunId]:
+        """A bought position for each (symbol, stop in units), tenants taking turns; the runs, in order.
+
+        `far`: armed only; they buy in hours, so that their stop is never looked at.
+        """
+        lead = timedelta(hours=1) if far else timedelta(seconds=8 + len(stops) / 400)
+        buys = (datetime.now(IST) + lead).replace(microsecond=0)
+        sells = buys + timedelta(minutes=45)
+        if sells.date() != buys.date() or buys.date() != datetime.now(IST).date():
+            raise TimeoutError("a bench does not run across the exchange's midnight: start it again in an hour")
+        drafts = [
+            Draft(
+                name=f"B{self._added + number}",
+                tenant=self._tenants[number % len(self._tenants)],
+                account="",
+                symbol=symbol,
+                quantity=QUANTITY,
+                buy_time=buys.time(),
+                sell_time=sells.time(),
+                stop_loss=Decimal(stop) / SCALE,
+                trading_date=buys.date(),
+            )
+            for number, (symbol, stop) in enumerate(stops)
+        ]
+        self._added += len(drafts)
+        runs = [RunId(each.id, buys.date()) for each in Strategies(self.stack.sessions).add(drafts)]
+        if not far:
+            say(f"{len(runs)} positions are bought")
+            self._wait_held(runs)
+        return runs
+
+    def _wait_held(self, runs: Sequence[RunId]) -> None:
+        left = set(runs)
+
+        def all_hold() -> bool:
+            with self.stack.redis.pipeline(transaction=False) as pipe:
+                ordered = sorted(left, key=str)
+                for run in ordered:
+                    pipe.hmget(keys.runtime(str(run)), "position", "net_at")
+                for run, (position, net_at) in zip(ordered, pipe.execute(), strict=True):
+                    if position == Position.BOUGHT and net_at:
+                        left.discard(run)
+            return not left
+
+        wait(all_hold, 60 + len(runs) / 20, "not every position was bought", every=0.3)
+
+    def exits(self, runs: Sequence[RunId], within: float) -> dict[RunId, Exit]:
+        """What became of `runs`, once each has been sold and recorded."""
+        wanted = {str(run): run for run in runs}
+
+        def seen() -> dict[str, datetime]:
+            rows = select(RecordRow.run, RecordRow.body).where(RecordRow.kind == "latched")
+            with self.stack.sessions() as session:
+                return {
+                    run: codec.from_us(body["latch"]["seen_at"]) for run, body in session.execute(rows) if run in wanted
+                }
+
+        wait(lambda: self.sold() >= set(runs), within, "not every breach was sold", every=0.5)
+        wait(lambda: len(seen()) == len(wanted), within, "not every breach was recorded", every=0.5)
+        at = seen()
+        sold = self._sales()
+        stages = self._stages(wanted)
+        return {run: Exit(at[name], sold[run], stages.get(name, {})) for name, run in wanted.items()}
+
+    def sold(self) -> set[RunId]:
+        """Runs whose sale stands at the broker; two sales of one are an error."""
+        return set(self._sales())
+
+    def _sales(self) -> dict[RunId, datetime]:
+        found: dict[RunId, datetime] = {}
+        for row in self.stack.paper.ledger():
+            ours = parse_client_order_id(self.stack.settings.deployment, row["tag"])
+            if ours is None or row["side"] != "sell":
+                continue
+            assert ours[0] not in found, f"run {ours[0]} was sold twice"
+            found[ours[0]] = datetime.fromisoformat(row["received_at"])
+        return found
+
+    def _stages(self, wanted: Any) -> dict[str, dict[str, float]]:
+        rows = select(RecordRow.run, RecordRow.body).where(RecordRow.kind.like("exit_%"))
+        found: dict[str, dict[str, float]] = {}
+        with self.stack.sessions() as session:
+            for run, body in session.execute(rows):
+                for order in body["orders"]:
+                    if run in wanted and order.get("stages"):
+                        found[run] = order["stages"]
+        return found
+
+
+@contextmanager
+def trading(
+    say: Callable[[str], None],
+    *,
+    names: Sequence[str] = ("INFY",),
+    tenants: int = 10,
+    without: Sequence[str] = ("flower", "listener-2"),
+) -> Iterator[Trading]:
+    """A started engine; everything ends with it."""
+    options = f"--market manual --always-open --unlimited --symbols {','.join(names)}"
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Feed() as feed:
+        market = Market(options, calendar=CalendarKind.ALWAYS_OPEN)
+        with TradingStack(Path(directory), market, SECRET_KEY, without=without, say=say) as stack:
+            first = replace(paper_account(FEED_TENANT, stack.paper.base_url), ws_url=feed.url)
+            accounts = Accounts(stack.sessions)
+            accounts.add(first)
+            stack.paper.add_account(account_id=FEED_TENANT, limits={}, **first.credentials.values)
+            traders = [f"tenant{number}" for number in range(tenants)]
+            for trader in traders:
+                account = paper_account(
+                    trader, stack.paper.base_url, {"second": 100_000, "minute": 1_000_000, "day": 9_000_000}
+                )
+                accounts.add(account)
+                stack.paper.add_account(account_id=trader, limits={}, **account.credentials.values)
+            stack.wait_ready()
+            yield Trading(stack, feed, names, traders)

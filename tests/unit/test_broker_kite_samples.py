@@ -1,0 +1,190 @@
+"""The broker's own sample answers, each through what reads it, and calls the paper broker cannot answer."""
+
+import csv
+import io
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from broker_connector import kite_account as account
+from broker_connector import kite_words as words
+from broker_connector.kite import KiteConnector
+from engine.domain.broker import Margin, NetPosition, OrderRequest, Outcome, RejectCause
+from engine.domain.orders import OrderStatus, OrderType, Product, Side
+
+MOCKS = Path(os.environ.get("TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "kite_mocks"
+BIG = OrderRequest("BIG", "NFO:NIFTY26NOVFUT", Side.BUY, 4000, OrderType.MARKET, Product.MARGIN)
+
+
+def sample(name: str) -> Any:
+    path = MOCKS / f"{name}.json"
+    if not path.exists():
+        pytest.skip("the broker's sample answers are not here")
+    return json.loads(path.read_text(), parse_float=Decimal)["data"]
+
+
+def test_the_sample_orders_are_read_and_a_refusal_behind_the_order_interface_says_why() -> None:
+    entries = [words.book_entry(row) for row in sample("orders")]
+    assert {entry.evidence.status for entry in entries} >= {OrderStatus.FILLED, OrderStatus.REJECTED}
+    refused = next(entry for entry in entries if entry.evidence.status is OrderStatus.REJECTED)
+    assert refused.evidence.reason.startswith("Insufficient funds")
+
+
+def test_the_sample_history_of_one_order_is_read_in_its_order() -> None:
+    states = [words.book_entry(row).evidence for row in sample("order_info")]
+    assert len(states) == len(sample("order_info")) > 1
+    assert states[0].status is OrderStatus.ACCEPTED
+
+
+def test_the_sample_trades_are_read() -> None:
+    trades = account.trades_of(sample("trades"))
+    assert len(trades) == 4
+    first = trades[0]
+    assert (first.symbol, first.side, first.product) == ("NSE:SBIN", Side.BUY, Product.DELIVERY)
+    assert (first.quantity, first.price) == (1, Decimal("420.65"))
+    assert first.filled_at == datetime(2021, 5, 31, 3, 46, 39, tzinfo=UTC)
+
+
+def test_the_sample_margins_are_read() -> None:
+    assert account.margins_of(sample("margins")) == [
+        Margin("equity", Decimal("99725.05000000002"), Decimal("145706.55")),
+        Margin("commodity", Decimal("100661.7"), Decimal(0)),
+    ]
+
+
+def test_the_sample_positions_are_read_without_products_that_can_cover_nothing() -> None:
+    assert words.net_positions(sample("positions")) == [
+        NetPosition("MCX:LEADMINI17DECFUT", Product.MARGIN, 1),
+        NetPosition("MCX:GOLDGUINEA17DECFUT", Product.MARGIN, 0),
+    ]
+
+
+def test_the_sample_quote_is_read() -> None:
+    (quote,) = words.quotes_of(sample("quote"))
+    assert (quote.symbol, quote.last_price) == ("NSE:INFY", Decimal("1412.95"))
+    assert (quote.lower_band, quote.upper_band) == (Decimal("1250.7"), Decimal("1528.6"))
+    assert quote.at == datetime(2021, 6, 8, 10, 15, 56, tzinfo=UTC)
+
+
+def test_the_sample_dump_is_read_and_tells_of_no_freeze_quantity() -> None:
+    path = MOCKS / "instruments_nse.csv"
+    if not path.exists():
+        pytest.skip("the broker's sample answers are not here")
+    listed = {each.symbol: each for each in words.instruments_of(path.read_text().splitlines())}
+    assert listed["NSE:MIDCAPIWIN-BL"].tick_size == Decimal("0.01")
+    assert {each.freeze_quantity for each in listed.values()} == {None}
+
+
+def test_a_dump_that_tells_of_a_freeze_quantity_is_believed() -> None:
+    out = io.StringIO()
+    rows = csv.writer(out)
+    rows.writerow(["instrument_token", "exchange", "tradingsymbol", "tick_size", "lot_size", "freeze_quantity"])
+    rows.writerows([[1, "NFO", "A", "0.05", 65, 1755], [257, "NFO", "B", "0.05", 65, ""]])
+    listed = list(words.instruments_of(out.getvalue().splitlines()))
+    assert [each.freeze_quantity for each in listed] == [1755, None]
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers every request with one body; keeps what it was asked, and by how many connections."""
+
+    daemon_threads = True
+
+    def __init__(self, body: Any, status: int = HTTPStatus.OK) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.body, self.status = json.dumps(body).encode(), status
+        self.forms: list[dict[str, list[str]]] = []
+        self.connections: set[tuple[str, int]] = set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.server.connections.add(self.client_address)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.server.forms.append(parse_qs(self.rfile.read(length).decode()))
+        self.do_GET()
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing on the terminal."""
+
+
+@contextmanager
+def at_a_server(body: Any, status: int = HTTPStatus.OK) -> Iterator[tuple[KiteConnector, _Server]]:
+    server = _Server(body, status)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    connector = KiteConnector(f"http://127.0.0.1:{server.server_port}", "key", "token")
+    try:
+        yield connector, server
+    finally:
+        connector.close()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_sliced_order_asks_for_slices_and_tells_of_each() -> None:
+    children = [
+        {"order_id": "11"},
+        {"error": {"code": 400, "error_type": "MarginException", "message": "Insufficient funds."}},
+        {"error": {"code": 500, "error_type": "NetworkException", "message": "Gateway"}},
+        {},
+        7,
+    ]
+    with at_a_server({"status": "success", "data": {"order_id": "10", "children": children}}) as (connector, server):
+        told = connector.place_sliced(BIG, lambda: True)
+    (form,) = server.forms
+    assert (form["autoslice"], form["quantity"], form["tag"]) == (["true"], ["4000"], ["BIG"])
+    assert (told.whole.outcome, told.whole.broker_order_id) == (Outcome.ACCEPTED, "10")
+    assert [each.outcome for each in told.slices] == [
+        Outcome.ACCEPTED,
+        Outcome.REJECTED,
+        Outcome.TIMEOUT,
+        Outcome.TIMEOUT,
+        Outcome.TIMEOUT,
+    ]
+    assert (told.slices[0].broker_order_id, told.slices[1].cause) == ("11", RejectCause.MARGIN)
+
+
+def test_an_order_that_needs_no_slicing_is_refused_as_it_is_asked() -> None:
+    message = "Quantity should be greater than or equal to 3510 for order slicing."
+    refusal = {"status": "error", "message": message, "error_type": "InputException"}
+    with at_a_server(refusal, HTTPStatus.BAD_REQUEST) as (connector, _):
+        told = connector.place_sliced(BIG, lambda: True)
+    assert (told.whole.outcome, told.whole.cause, told.slices) == (Outcome.REJECTED, RejectCause.INPUT, ())
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.FORBIDDEN])
+def test_warming_opens_as_many_connections_whatever_they_answer_and_uses_them_again(status: HTTPStatus) -> None:
+    with at_a_server({"status": "success", "data": {"user_id": "A"}}, status) as (connector, server):
+        assert connector.warm(6) == 6
+        assert len(server.connections) == 6
+        assert connector.warm(4) == 4
+        assert connector.place(BIG, lambda: True).outcome is not Outcome.SERVER_DOWN
+        assert len(server.connections) == 6
+
+
+@pytest.mark.parametrize("connections", [0, 3])
+def test_warming_an_unreachable_broker_says_that_nothing_stands(connections: int) -> None:
+    connector = KiteConnector("http://127.0.0.1:9", "key", "token")
+    assert connector.warm(connections) == 0
+    connector.close()

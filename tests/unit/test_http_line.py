@@ -1,0 +1,72 @@
+"""The HTTP line's bytes: a request is one write, whole with its body, and a body of nothing is no reason to wait."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from broker_connector.http import Answer, Line
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers every request on every connection, and keeps what each read gave it."""
+
+    def __init__(self) -> None:
+        self.reads: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/base/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                line, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(line,), daemon=True).start()
+
+    def _answer(self, line: socket.socket) -> None:
+        with line:
+            while read := line.recv(65536):
+                self.reads.append(read)
+                line.sendall(ANSWER)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def test_head_and_body_leave_in_one_write_on_a_connection_that_is_kept(server: Server) -> None:
+    line = Line(server.url, {"X-Kite-Version": "3"})
+    for number in range(3):
+        assert isinstance(line.send("POST", "/orders/regular", {"quantity": str(number)}), Answer)
+    line.close()
+    assert [read.partition(b"\r\n\r\n")[2] for read in server.reads] == [b"quantity=0", b"quantity=1", b"quantity=2"]
+    assert server.reads[0].startswith(b"POST /base/orders/regular HTTP/1.1\r\n")
+    assert b"\r\nX-Kite-Version: 3\r\n" in server.reads[0]
+
+
+@pytest.mark.parametrize(("method", "form"), [("POST", {}), ("POST", None), ("DELETE", None), ("GET", None)])
+def test_a_request_without_a_body_is_sent_at_once(server: Server, method: str, form: dict[str, str] | None) -> None:
+    line = Line(server.url, {})
+    assert isinstance(line.send(method, "/x", form), Answer)
+    line.close()
+    (read,) = server.reads
+    assert read.endswith(b"\r\n\r\n")
+
+
+def test_what_may_not_be_sent_is_not_and_the_connection_serves_the_next(server: Server) -> None:
+    line = Line(server.url, {})
+    assert not isinstance(line.send("POST", "/x", {"a": "1"}, may_send=lambda: False), Answer)
+    assert isinstance(line.send("POST", "/x", {"a": "2"}), Answer)
+    line.close()
+    assert [read.partition(b"\r\n\r\n")[2] for read in server.reads] == [b"a=2"]
