@@ -9,13 +9,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engine import lifecycle
+from engine.accounts import AccountWatch
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
-from engine.domain.broker import BrokerUnreachable, NetPosition, OrderRequest, Outcome, TokenInvalid
+from engine.domain.broker import BrokerUnreachable, NetPosition, OrderRequest, Outcome, Reply, TokenInvalid
+from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import Alert, apply_reply
 from engine.domain.run import ExitReason, NetSeen, Run
-from engine.ports import Broker, Brokers, Clock, Holding, Log, Note, Store, Timers
+from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, Note, Store, Timers
 
 #: Real time from `intend` within which the order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
@@ -61,6 +63,7 @@ class Actions:
         self._timers = timers
         self._deployment = deployment
         self._log = log
+        self._accounts = AccountWatch(store, log)
         self._handlers: dict[type[Decision], Callable[[Turn, Any], Stepped]] = {
             Submit: self._submit,
             Cancel: self._cancel,
@@ -111,10 +114,7 @@ class Actions:
             Note(f"{submit.leg}_intended", outcome="intended", market_time=turn.now.market),
         )
         if denied is not None:
-            later = replace(run, retry_at=turn.now.real + denied.retry_after)
-            alerts = lifecycle.denied_alert(order, denied.window, denied.retry_after)
-            note = Note("denied", outcome=f"denied: {denied.window} rate", alerts=alerts)
-            return Stepped(turn.holding, later, note)
+            return self._denied(turn, order, denied)
         granted, sent_at = self._clock.now().real, list[datetime]()
 
         def may_send() -> bool:
@@ -123,6 +123,7 @@ class Actions:
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
+        self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
         routed = apply_reply(wanted, order, reply, answered)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
         self._log(
@@ -138,6 +139,22 @@ class Actions:
         note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
         note = replace(note, alerts=routed.alerts, stages=stages)
         return Stepped(replace(turn.holding, run=wanted, consumed=(), evidence=()), routed.run, note)
+
+    def _denied(self, turn: Turn, order: Order, denied: Denied) -> Stepped:
+        """The engine's own no: asked again when that can help, and an entry that cannot wait for a human ends."""
+        why, until = DENIALS[denied.by], turn.now.real + denied.retry_after
+        if denied.by is DeniedBy.TOKEN:
+            after = replace(turn.run, abort_requested=f"entry_denied: {why}")
+            return Stepped(turn.holding, after, Note("denied", outcome=f"denied: {why}"))
+        alerts = lifecycle.denied_alert(order, why, denied.retry_after)
+        note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
+        return Stepped(turn.holding, replace(turn.run, retry_at=until), note)
+
+    def _hear(self, turn: Turn, leg: Leg, reply: Reply, *, was_late: bool) -> None:
+        """What the reply tells of the account; nothing where it says what is known, or where we were late ourselves."""
+        if was_late or (heard_of(reply) is Heard.ANSWERED and not turn.holding.is_troubled):
+            return
+        self._accounts.placed(turn.run.strategy.account_id, turn.holding.account_version, leg, reply)
 
     def _cancel(self, turn: Turn, cancel: Cancel) -> Stepped:
         self._store.extend(turn.holding, ANSWER_WITHIN)

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -198,9 +199,14 @@ def rescheduler(shared: Parts, sessions: Sessions, days: Calendar) -> Reschedule
     return Rescheduler(DurableState(sessions), shared.store, shared.timers, days, shared.clock, shared.log)
 
 
+def _rates_of(broker: str) -> Mapping[str, int]:
+    """What a broker lets one account send; nothing is known of one that is not in the table."""
+    return BROKERS[broker].profile.rates if broker in BROKERS else {}
+
+
 def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
-    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all())
+    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _rates_of)
     epoch: EpochKeeper = shared.epoch
     return Recoverer(
         tapped(shared.gate, "durable", durable),

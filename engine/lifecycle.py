@@ -84,12 +84,14 @@ def _combined(found: list[Evidence]) -> Evidence:
     return replace(told, filled_quantity=sum(item.filled_quantity for item in found))
 
 
-def denied_alert(order: Order, window: str, wait: timedelta) -> tuple[Alert, ...]:
-    """What to tell a human of an exit the account's own rate holds back for long; an entry's wait loses no money."""
-    if order.leg is Leg.ENTRY or wait < LONG_WAIT:
+def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
+    """What to tell a human of an order the engine itself holds back for long."""
+    if wait < LONG_WAIT:
         return ()
-    message = f"an exit waits {wait.total_seconds():.0f} s: the account's orders of this {window} are used up"
-    return (Alert("critical", "exit_denied", message),)
+    severity, code, what = ("warning", "entry_denied", "an entry")
+    if order.leg is Leg.EXIT:
+        severity, code, what = ("critical", "exit_denied", "an exit")
+    return (Alert(severity, code, f"{what} waits {wait.total_seconds():.0f} s: {why}"),)
 
 
 def book_unread_alert(run: Run, now: datetime) -> tuple[Alert, ...]:

@@ -19,8 +19,9 @@ from engine.domain.broker import (
     Reply,
 )
 from engine.domain.events import Event
+from engine.domain.health import Change, DeniedBy, Heard
 from engine.domain.moment import Moment
-from engine.domain.orders import Evidence, Order
+from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Session
@@ -105,6 +106,8 @@ class Holding:
     consumed: tuple[str, ...]
     signal_seq: str
     account_version: str
+    #: Whether anything is known against the account's line to its broker: then an answer is news.
+    is_troubled: bool = False
 
 
 class Refused(StrEnum):
@@ -118,9 +121,9 @@ class Refused(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """An attempt the engine itself refuses: the account's rate window is used up."""
+    """An attempt the engine itself refuses, and when it is worth asking again."""
 
-    window: str
+    by: DeniedBy
     retry_after: timedelta
 
 
@@ -191,6 +194,8 @@ class AccountState:
     secrets: str
     version: str
     limits: Mapping[str, int] = field(default_factory=dict)
+    #: When its access token dies, real time; None where it never does.
+    token_ends: datetime | None = None
 
 
 class Store(Protocol):
@@ -253,6 +258,11 @@ class Store(Protocol):
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         """Record a message nothing could be done with."""
+
+    def heard(
+        self, account_id: int, version: str, heard: Heard, leg: Leg, retry_after: timedelta | None
+    ) -> Sequence[Change]:
+        """Keep what a call made under an account's details of `version` told of it; answers what changed."""
 
     def account(self, account_id: int) -> AccountState | None:
         """What an order needs to know of an account."""

@@ -129,10 +129,20 @@ class Recoverer:
     def refresh_accounts(self) -> None:
         """Write accounts that are new or changed where workers read them."""
         for account in self._durable.accounts():
-            if self._accounts.get(account.id) != account:
+            known = self._accounts.get(account.id)
+            if known != account:
                 self._store.write_account(account)
                 self._accounts[account.id] = account
                 self._log("account_ready", account=account.id, tenant=account.tenant, broker=account.broker)
+            if known is not None and known.version != account.version:
+                self._try_again(account)
+
+    def _try_again(self, account: AccountState) -> None:
+        """Exits that wait need not wait longer: `account` has other details, a new token as a rule."""
+        now = self._clock.now().real
+        for run in self._durable.open_runs():
+            if run.strategy.account_id == account.id and run.held > 0:
+                self._store.signal(run.id, {"retry_at": ""}, now)
 
     def arm(self) -> int:
         """Give every strategy of today its run, and every open run its live state and timers; returns how many.

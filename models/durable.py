@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 from sqlalchemy import Text, cast, select
 
+from engine.domain.budget import limits_of
 from engine.domain.run import Run
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState
@@ -20,9 +21,15 @@ from models.tables import AccountRow, TenantRow
 class DurableState:
     """The `Durable` port."""
 
-    def __init__(self, sessions: Sessions, drain: Callable[[int], None] = lambda _epoch: None) -> None:
-        """`drain`: store what the ledger still holds, as the drainer of that epoch."""
+    def __init__(
+        self,
+        sessions: Sessions,
+        drain: Callable[[int], None] = lambda _epoch: None,
+        rates_of: Callable[[str], Mapping[str, int]] = lambda _broker: {},
+    ) -> None:
+        """`drain`: store what the ledger still holds, as the drainer of that epoch. `rates_of`: rates of a broker."""
         self._sessions = sessions
+        self._rates_of = rates_of
         self._drain = drain
         self._epochs = Epoch(sessions)
         self._strategies = Strategies(sessions)
@@ -40,7 +47,10 @@ class DurableState:
         sealed = cast(AccountRow.credentials, Text).label("sealed")
         statement = select(AccountRow, TenantRow.name, sealed).join(TenantRow).order_by(AccountRow.id)
         with self._sessions() as session:
-            return [_account(row, tenant, secrets) for row, tenant, secrets in session.execute(statement)]
+            return [
+                _account(row, tenant, secrets, row.rates or self._rates_of(row.broker))
+                for row, tenant, secrets in session.execute(statement)
+            ]
 
     def unarmed(self, day: date) -> Sequence[Strategy]:
         self._strategies.end_recurrences(day)
@@ -59,9 +69,9 @@ class DurableState:
         return self._runs.open()
 
 
-def _account(row: AccountRow, tenant: str, secrets: str) -> AccountState:
-    limits = {f"rate_{window}": int(limit) for window, limit in row.rates.items()}
-    details = json.dumps([row.base_url, row.ws_url, secrets, limits, row.broker])
+def _account(row: AccountRow, tenant: str, secrets: str, rates: Mapping[str, int]) -> AccountState:
+    # Of what the row says alone: whoever reads it, and whatever else they know, names the same details alike.
+    details = json.dumps([row.base_url, row.ws_url, secrets, row.rates, row.broker], sort_keys=True)
     return AccountState(
         id=row.id,
         tenant=tenant,
@@ -71,5 +81,5 @@ def _account(row: AccountRow, tenant: str, secrets: str) -> AccountState:
         ws_url=row.ws_url,
         secrets=secrets,
         version=hashlib.sha256(details.encode()).hexdigest()[:12],
-        limits=limits,
+        limits=limits_of(rates),
     )

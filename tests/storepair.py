@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
+from engine.domain.health import Heard
 from engine.domain.orders import Evidence, Leg, Order, OrderStatus, Product
 from engine.domain.routing import Alert
 from engine.domain.run import SIDE_OF, Latch, Run, RunId, RunStatus, client_order_id
@@ -82,10 +83,13 @@ class Pair:
             after = held.run.with_order(order)
             return store.intend(held, f"i{attempt}", held.run, after, order, self.at(due), Note("submitted"))
 
-        left = 1.0 - time.time() % 1.0
-        if left < EDGE:
-            time.sleep(left)
+        _leave_edge()
         self._with(holder, call)
+
+    def heard(self, account: int, version: str, what: Heard, leg: Leg, pause: int | None) -> Any:
+        after = None if pause is None else timedelta(seconds=pause)
+        _leave_edge()
+        return self._both(lambda store, _: store.heard(account, version, what, leg, after))
 
     def commit(
         self,
@@ -220,8 +224,9 @@ class Pair:
         took = datetime.now(UTC) - self.now
         self.slack = max(self.slack, took // timedelta(microseconds=1))
         if isinstance(mine, Denied) and isinstance(real, Denied):
-            assert abs(mine.retry_after - real.retry_after) <= took
-            assert mine.window == real.window
+            # A pause began by each side's own clock, in an earlier call.
+            assert abs(mine.retry_after - real.retry_after) <= took + timedelta(microseconds=self.slack)
+            assert mine.by == real.by
         else:
             assert _plain(mine) == _plain(real)
         return mine, real
@@ -244,6 +249,12 @@ class Pair:
             # The newest last: the steps count from the end.
             self._held.pop((number, token), None)
             self._held[number, token] = (mine, real)
+
+
+def _leave_edge() -> None:
+    left = 1.0 - time.time() % 1.0
+    if left < EDGE:
+        time.sleep(left)
 
 
 def run_id(number: int) -> RunId:

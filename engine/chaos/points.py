@@ -22,6 +22,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "cover",
         "alert",
         "dead_letter",
+        "heard",
         "account",
         "write_account",
         "forget_runs",

@@ -2,21 +2,26 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from broker_connector.registry import BROKERS, Credentials, Entry, connect
 from engine.cli import DONE
-from engine.cli.deployment import find
+from engine.cli.deployment import Deployment, find
 from engine.cli.output import errors, print_rows
 from engine.cli.rows import Row
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.health import line_of
+from engine.ports import StoreClosed
+from engine.runtime.codec import to_us
 from engine.stack.problems import EnvironmentProblem
 from models import secrets
 from models.repositories.accounts import Account, AccountExists, Accounts
 from models.tables import AccountState
 
 SHOWN = ("tenant", "name", "broker", "state", "base_url", "rates")
+#: `line`: how its broker answers; empty where the live state cannot be asked.
+LISTED = (*SHOWN[:4], "line", *SHOWN[4:])
 #: What an account may log in with: whether it must be there.
 SECRETS: Mapping[str, bool] = {"api_key": True, "api_secret": False, "access_token": False}
 #: The file that stands for standard input.
@@ -46,7 +51,27 @@ def add(tenant: str, name: str, broker: str, urls: tuple[str, str], source: Path
 
 def show_all(tenant: str | None, *, as_json: bool) -> int:
     """List the accounts; nothing secret is shown."""
-    return _tell([*Accounts(find().sessions).list(tenant)], as_json=as_json)
+    engine = find()
+    accounts = Accounts(engine.sessions).list(tenant)
+    lines = _lines(engine, accounts)
+    rows = [_row(account, as_json) | {"line": lines.get(account.id)} for account in accounts]
+    print_rows("Accounts", rows, LISTED, as_json=as_json)
+    return DONE
+
+
+def _lines(engine: Deployment, accounts: Iterable[Account]) -> Mapping[int, str]:
+    """How each account's broker answers, as the workers found."""
+    try:
+        remote = engine.remote()
+        known = {account.id: remote.store.account(account.id) for account in accounts}
+        now = to_us(remote.real.now())
+        return {
+            number: line_of(remote.store.health(number), live.version, now)
+            for number, live in known.items()
+            if live is not None
+        }
+    except (EnvironmentProblem, StoreClosed):
+        return {}
 
 
 def login(tenant: str, name: str, source: Path, *, is_access_token: bool, as_json: bool) -> int:

@@ -45,6 +45,11 @@ def account(account_id: int) -> str:
     return f"account:{account_id}"
 
 
+def health(account_id: int) -> str:
+    """What is known of an account's line to its broker."""
+    return f"account:{account_id}:health"
+
+
 def account_runs(account_id: int) -> str:
     """The live runs of an account."""
     return f"account:{account_id}:runs"

@@ -18,7 +18,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.domain.broker import NetPosition
 from engine.domain.events import Event
-from engine.domain.orders import Evidence, Order
+from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
+from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times
@@ -59,6 +60,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
+    "heard",
 )  # fmt: skip
 
 
@@ -89,7 +91,7 @@ class RedisStore:
         reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, parked_until])
         if reply[0] != "held":
             return Refused(reply[0])
-        return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3])
+        return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3], is_troubled=int(reply[4]) > 0)
 
     def extend(self, holding: Holding, lease: timedelta) -> None:
         run = str(holding.run.id)
@@ -123,13 +125,15 @@ class RedisStore:
                 Slot.ENTRY if entry else Slot.EXIT,
                 record_body(before, after, note),
                 after.strategy.symbol if entry else "",
+                OPENS_AFTER,
+                PAUSE_US,
             ],
         )
         match reply[0]:
             case "granted":
                 return None
             case "denied":
-                return Denied(reply[1], timedelta(microseconds=int(reply[2])))
+                return Denied(DeniedBy(reply[1]), timedelta(microseconds=int(reply[2])))
             case "full":
                 raise NoSlot(run)
             case _:
@@ -172,7 +176,9 @@ class RedisStore:
         if reply[0] == "released":
             return None
         strategy = codec.strategy_to_fields(after.strategy)
-        return holding_of(holding.token, _pairs(reply[1]), strategy, holding.account_version)
+        return holding_of(
+            holding.token, _pairs(reply[1]), strategy, holding.account_version, is_troubled=holding.is_troubled
+        )
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
         return self._signal(run_id, fields, due)
@@ -262,12 +268,29 @@ class RedisStore:
             return None
         limits = {name: int(value) for name, value in stored.items() if name.startswith(_LIMITS)}
         texts = {name: stored[name] for name in _ACCOUNT_TEXTS}
-        return AccountState(id=account_id, limits=limits, **texts)
+        ends = stored.get("token_ends")
+        return AccountState(id=account_id, limits=limits, token_ends=codec.from_us(ends) if ends else None, **texts)
+
+    def heard(
+        self, account_id: int, version: str, heard: Heard, leg: Leg, retry_after: timedelta | None
+    ) -> Sequence[Change]:
+        pause = "" if retry_after is None else retry_after // timedelta(microseconds=1)
+        names = [keys.account(account_id), keys.health(account_id)]
+        changes = self._call("heard", names, [version, heard.value, leg.value, pause, OPENS_AFTER, PAUSE_US])
+        return [Change(each) for each in changes]
+
+    def health(self, account_id: int) -> Health:
+        """What is known of an account's line to its broker, for people."""
+        stored = self._ask(partial(self._redis.hgetall, keys.health(account_id)))
+        numbers = {name: int(text) for name, text in stored.items() if name != "dead_version"}
+        return Health(**numbers, dead_version=stored.get("dead_version", ""))
 
     def write_account(self, account: AccountState) -> None:
         """Put what an order needs to know of an account where workers read it."""
         details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
         details |= account.limits
+        if account.token_ends is not None:
+            details["token_ends"] = codec.to_us(account.token_ends)
         name = keys.account(account.id)
 
         def replace() -> None:
@@ -372,9 +395,11 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[0::2], flat[1::2], strict=True))
 
 
-def holding_of(token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str) -> Holding:
+def holding_of(
+    token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str, *, is_troubled: bool
+) -> Holding:
     """A run read under its lock, with the evidence signals left in it."""
     run = codec.run_from_fields(stored, codec.strategy_from_fields(strategy))
     left = {name: text for name, text in stored.items() if name.startswith("evidence:")}
     evidence = tuple(codec.evidence_from_json(text) for text in left.values())
-    return Holding(token, run, evidence, tuple(left), stored["signal_seq"], account_version)
+    return Holding(token, run, evidence, tuple(left), stored["signal_seq"], account_version, is_troubled)

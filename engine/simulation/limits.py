@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
 
+from engine.domain.health import DeniedBy
 from engine.ports import AccountState, Denied, Slot
 
 #: Length of each rate window, seconds.
@@ -55,7 +56,7 @@ class Limits:
             key = (account, window, second // length)
             if self._rates[key] >= limit:
                 opens = (second // length + 1) * length * 1_000_000
-                return Denied(window, timedelta(microseconds=opens - now))
+                return Denied(DeniedBy(window), timedelta(microseconds=opens - now))
             spent.append(key)
         self._rates.update(spent)
         return None

@@ -12,7 +12,8 @@ from typing import Any
 
 from engine.domain.broker import NetPosition
 from engine.domain.events import Event
-from engine.domain.orders import Evidence, Order, Product, Side
+from engine.domain.health import Change, Health, Heard
+from engine.domain.orders import Evidence, Leg, Order, Product, Side
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.ticks import Tick
@@ -77,6 +78,7 @@ class MemoryStore:
         self.due: dict[str, int] = {}
         self.accounts: dict[int, AccountState] = {}
         self.limits = Limits(self.accounts)
+        self.healths: defaultdict[int, Health] = defaultdict(Health)
         self.ledger: list[dict[str, Any]] = []
         self.ended_events: defaultdict[str, set[str]] = defaultdict(set)
         self._orphans = 0
@@ -140,8 +142,10 @@ class MemoryStore:
             self.locks[run] = (token, self._us() + lease)
         if stored["epoch"] != str(self.epoch):
             stored |= {"epoch": str(self.epoch), "dirty": "0"}
-        known = self.accounts.get(int(stored["account_id"]))
-        return holding_of(token, stored, self.strategies[event.run_id.strategy_id], known.version if known else "")
+        number = int(stored["account_id"])
+        known, strategy = self.accounts.get(number), self.strategies[event.run_id.strategy_id]
+        troubled = self.healths[number] != Health()
+        return holding_of(token, stored, strategy, known.version if known else "", is_troubled=troubled)
 
     def _claim_missing(self, event: Event, run: str) -> Refused:
         if run in self.tombstones:
@@ -174,7 +178,7 @@ class MemoryStore:
             raise LockLost(f"run {run}: attempt {order.client_order_id} was taken")
         lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
         self._keep_slot(run, stored, lease_ms)
-        denied = self.limits.spend(int(stored["account_id"]), self._us(), entry=order.side is Side.BUY)
+        denied = self._spend(int(stored["account_id"]), order.leg)
         if denied is not None:
             return denied
         self._keep_lock(run, lease_ms)
@@ -350,6 +354,32 @@ class MemoryStore:
         body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
         self._record("", json.dumps(body))
 
+    def _spend(self, number: int, leg: Leg) -> Denied | None:
+        """Count one order of `leg`, unless the account's health or its rates deny it."""
+        account, health, now = self.accounts.get(number), self.healths[number], self._us()
+        ends = account.token_ends if account else None
+        version = account.version if account else ""
+        if denied := health.denies(leg, version, None if ends is None else codec.to_us(ends), now):
+            return Denied(denied[0], timedelta(microseconds=denied[1]))
+        if spent := self.limits.spend(number, now, entry=leg is Leg.ENTRY):
+            return spent
+        self.healths[number] = health.granted(leg, now)
+        return None
+
+    def heard(
+        self, account_id: int, version: str, heard: Heard, leg: Leg, retry_after: timedelta | None
+    ) -> Sequence[Change]:
+        self._check()
+        known = self.accounts.get(account_id)
+        if known is None or known.version != version:
+            if heard in (Heard.TOKEN_DEAD, Heard.TOKEN_LIVES):
+                return []
+            version = ""
+        pause = None if retry_after is None else retry_after // timedelta(microseconds=1)
+        after, changes = self.healths[account_id].heard(heard, leg, version, self._us(), pause)
+        self.healths[account_id] = after
+        return [*changes]
+
     def account(self, account_id: int) -> AccountState | None:
         return self.accounts.get(account_id)
 
@@ -370,7 +400,8 @@ class MemoryStore:
 
     def _held(self, holding: Holding, run: str) -> Holding:
         stored = self.runtimes[run]
-        return holding_of(holding.token, stored, self.strategies[int(stored["strategy_id"])], holding.account_version)
+        strategy = self.strategies[int(stored["strategy_id"])]
+        return holding_of(holding.token, stored, strategy, holding.account_version, is_troubled=holding.is_troubled)
 
     @staticmethod
     def _is_flagged(stored: codec.Fields, holding: Holding) -> bool:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from engine.domain.health import OPENS_AFTER, Change, Heard
 from engine.domain.orders import Leg
 from engine.ports import Slot
 from engine.runtime import store as scripts
@@ -92,6 +93,11 @@ STEPS = st.one_of(
     step("on_tick", ticks=FRAMES),
     step("sweep", limit=st.integers(1, 5)),
     step("fall_due", number=RUNS, seconds=st.sampled_from((1, 2, 3))),
+    step(
+        "heard", account=st.sampled_from((1, 2)), version=st.sampled_from(("v0", "v0", "v1")),
+        what=st.sampled_from((Heard.SILENT, Heard.SILENT, Heard.SILENT, *Heard)), leg=st.sampled_from(Leg),
+        pause=st.sampled_from((None, 60)),
+    ),
     step("write_account", number=st.sampled_from((1, 2)), limits=LIMITS),
 )  # fmt: skip
 
@@ -126,6 +132,30 @@ def test_a_limit_that_was_lifted_holds_no_longer(pair: Pair) -> None:
     pair.claim(1, "a", Slot.ENTRY)
     pair.check()
     assert len(pair.live.records("event")) == 1
+
+
+def test_a_breaker_opens_on_both_sides_for_entries_alone_and_an_answer_closes_it(pair: Pair) -> None:
+    told = [pair.heard(1, "v0", Heard.SILENT, Leg.ENTRY, None)[1] for _ in range(OPENS_AFTER + 1)]
+    assert told == [[]] * (OPENS_AFTER - 1) + [[Change.OPENED], []]
+    for number, leg in ((1, Leg.ENTRY), (2, Leg.EXIT)):
+        pair.claim(number, "a", Slot.NONE)
+        pair.intend(0, leg, 1, 10)
+    pair.check()
+    assert len(pair.live.records("submitted")) == 1
+    assert pair.heard(1, "v0", Heard.ANSWERED, Leg.EXIT, None)[1] == [Change.CLOSED]
+    pair.intend(1, Leg.ENTRY, 1, 10)
+    assert len(pair.live.records("submitted")) == 2
+
+
+def test_a_refused_token_denies_entries_until_the_account_has_another(pair: Pair) -> None:
+    assert pair.heard(1, "v0", Heard.TOKEN_DEAD, Leg.EXIT, None)[1] == [Change.TOKEN_DIED]
+    pair.claim(1, "a", Slot.NONE)
+    pair.intend(0, Leg.ENTRY, 1, 10)
+    assert not pair.live.records("submitted")
+    pair.write_account(1, {"rate_day": 9})
+    pair.intend(0, Leg.ENTRY, 1, 10)
+    assert len(pair.live.records("submitted")) == 1
+    assert pair.heard(1, "v0", Heard.TOKEN_DEAD, Leg.EXIT, None)[1] == []
 
 
 def test_breaches_of_one_tick_come_by_their_stops(pair: Pair) -> None:

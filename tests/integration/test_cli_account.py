@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from sqlalchemy import text
 from broker_connector.paper.process import PaperControl, paper_broker
 from engine.cli import account, deployment, main
 from engine.config import Settings
+from engine.domain.health import OPENS_AFTER, Heard
+from engine.domain.orders import Leg
 from models import schema
 from models.database import Sessions, open_database, sessions_of
 from models.repositories.accounts import Accounts
 from models.secrets import Encrypted
 from models.tables import AccountState
 from tests.desk import PAPER, SECRET_KEY
+from tests.livestate import ACCOUNT, LiveState
 
 Call = Callable[..., Any]
+#: Where no server listens.
+NO_REDIS = "redis://127.0.0.1:1/0"
 SECRETS = {"api_key": "paper-key", "api_secret": "paper-secret"}
 
 
@@ -36,7 +42,8 @@ def sessions(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses
     database = open_database(database_url)
     Encrypted.use(SECRET_KEY)
     opened = sessions_of(database)
-    monkeypatch.setattr(account, "find", lambda: deployment.Deployment(Settings(), opened, None))
+    engine = deployment.Deployment(Settings.model_validate({"REDIS_URL": NO_REDIS}), opened, None)
+    monkeypatch.setattr(account, "find", lambda: engine)
     yield opened
     database.dispose()
 
@@ -69,7 +76,7 @@ def test_an_account_is_stored_without_a_secret_in_sight(
     added: dict[str, Any], call: Call, sessions: Sessions, paper: PaperControl
 ) -> None:
     assert added["state"] == "token_dead"
-    assert call("list") == [added]
+    assert call("list") == [added | {"line": None}]
     assert "paper-" not in json.dumps(added)
     with sessions() as session:
         (stored,) = session.execute(text("SELECT credentials FROM accounts")).scalars()
@@ -136,3 +143,22 @@ def test_an_account_that_is_not_there_is_told_with_those_that_are(added: dict[st
     code, complaint = call("login", "acme", "other", given="t")
     assert (code, "acme/main" in complaint) == (2, True)
     assert call("login", "acme", given=" ")[0] == 2
+
+
+def test_the_list_tells_how_an_accounts_broker_answers(
+    added: dict[str, Any],
+    call: Call,
+    sessions: Sessions,
+    live: LiveState,
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = deployment.Deployment(Settings.model_validate({"REDIS_URL": redis_url}), sessions, None)
+    monkeypatch.setattr(account, "find", lambda: engine)
+    kept = Accounts(sessions).named("acme", "main")
+    assert kept is not None
+    live.store.write_account(replace(ACCOUNT, id=kept.id))
+    assert call("list") == [added | {"line": "good"}]
+    for _ in range(OPENS_AFTER):
+        live.store.heard(kept.id, ACCOUNT.version, Heard.SILENT, Leg.ENTRY, None)
+    assert call("list") == [added | {"line": "entries pause: no answer"}]

@@ -381,3 +381,12 @@ def test_the_operators_calendar_reaches_the_calendar(sessions: Sessions) -> None
     assert session is not None
     assert session.opens == datetime(2026, 1, 5, 12, 45, tzinfo=UTC)
     assert calendar.session("NSE", date(2027, 1, 26)) is None
+
+
+def test_an_account_without_rates_has_its_brokers_and_details_of_one_name_for_every_reader(sessions: Sessions) -> None:
+    Accounts(sessions).add(ACCOUNT)
+    Accounts(sessions).add(replace(ACCOUNT, name="second", rates={}))
+    own, theirs = DurableState(sessions, rates_of=lambda _broker: {"minute": 400}).accounts()
+    assert dict(own.limits) == {"rate_second": 10, "reserve_second": 2}
+    assert dict(theirs.limits) == {"rate_minute": 400, "reserve_minute": 80}
+    assert [each.version for each in DurableState(sessions).accounts()] == [own.version, theirs.version]

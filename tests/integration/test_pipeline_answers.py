@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from engine.domain.broker import Reply
+from engine.domain.broker import RejectCause, Reply
 from engine.domain.events import EventType
+from engine.domain.health import OPENS_AFTER, Heard
 from engine.domain.orders import Leg, OrderStatus, Side
-from engine.domain.run import Position, RunStatus
-from tests.builders import QUANTITY, STOP, run
+from engine.domain.run import Position, Run, RunStatus, client_order_id
+from tests.builders import DEPLOYMENT, QUANTITY, STOP, run, strategy
 from tests.fakes import DEAD_TOKEN, DOUBT, DOWN, NO_MARGIN, REFUSED, Answer
 from tests.livestate import ACCOUNT, LiveState
 from tests.world import World
@@ -60,11 +61,17 @@ def test_a_refused_entry_is_tried_three_more_times_then_the_run_fails(buying: Wo
     assert [request.client_order_id[-3:] for request in buying.broker.sent] == ["001", "002", "003", "004"]
 
 
-@pytest.mark.parametrize("reply", [NO_MARGIN, DEAD_TOKEN])
-def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply) -> None:
+@pytest.mark.parametrize(("reply", "told"), [(NO_MARGIN, []), (DEAD_TOKEN, ["token_dead"])])
+def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply, told: list[str]) -> None:
     _answers(buying, Answer(reply))
     buying.serve(E.BUY)
-    assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", ["safety_abort"])
+    assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", [*told, "safety_abort"])
+
+
+def test_an_entry_is_refused_unsent_under_a_token_that_is_known_dead(buying: World) -> None:
+    buying.live.store.heard(ACCOUNT.id, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None)
+    assert buying.serve(E.BUY) == "denied: access token is dead"
+    assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([], "failed", ["safety_abort"])
 
 
 def test_a_retry_is_published_for_its_time_and_survives_without_its_message(buying: World) -> None:
@@ -96,7 +103,7 @@ def test_an_exit_with_a_dead_token_keeps_its_latch_and_resumes(breached: World) 
     assert breached.run().latch is not None
     breached.pass_time(30)
     assert breached.sides() == [BUY, *[SELL] * 4]
-    assert breached.alerts() == ["token_invalid"]
+    assert breached.alerts() == ["token_dead", "token_invalid", "token_lives"]
 
 
 def test_a_broker_that_asks_for_patience_gets_it(breached: World) -> None:
@@ -106,6 +113,42 @@ def test_a_broker_that_asks_for_patience_gets_it(breached: World) -> None:
     assert breached.sides() == [BUY, SELL]
     breached.pass_time(1)
     assert breached.sides() == [BUY, SELL, SELL]
+
+
+def test_a_silent_broker_pauses_entries_and_an_exit_that_is_answered_ends_the_pause(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    for _ in range(OPENS_AFTER - 1):
+        world.live.store.heard(ACCOUNT.id, ACCOUNT.version, Heard.SILENT, Leg.ENTRY, None)
+    _answers(world, Answer(DOWN))
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    assert world.alerts() == ["breaker_opened"]
+    other = world.live.arm(run(spec=strategy(id=8)), buying=False)
+    with_time = world.clock.market
+    world.clock.market = other.buy_at
+    assert world.serve(E.BUY, "b8", other.id).startswith("denied: broker does not answer until ")
+    world.clock.market = with_time
+    world.pass_time(2)
+    assert world.sides() == [BUY, SELL, SELL]
+    assert world.alerts()[:2] == ["breaker_opened", "breaker_closed"]
+
+
+def test_exits_wait_as_long_as_the_broker_asked_one_of_them_to(breached: World) -> None:
+    limited = replace(REFUSED, cause=RejectCause.RATE_LIMITED, retry_after=7.0)
+    _answers(breached, Answer(limited))
+    breached.serve(E.STOPLOSS, "sl")
+    other = _holds_too(breached)
+    assert breached.serve(E.STOPLOSS, "s8", other.id).startswith("denied: broker asked for a pause until ")
+    assert breached.sides() == [BUY, SELL]
+
+
+def _holds_too(world: World) -> Run:
+    """Another run of the account, as far as the one that is breached was before its exit."""
+    first, other = world.run(), run(spec=strategy(id=8))
+    name = client_order_id(DEPLOYMENT, other.id, Leg.ENTRY, 1)
+    bought = replace(first.orders[0], client_order_id=name, broker_order_id="B8")
+    return world.live.arm(replace(other, orders=(bought,), latch=first.latch))
 
 
 LEGS = pytest.mark.parametrize("leg", Leg)
@@ -217,7 +260,7 @@ def test_an_attempt_beyond_the_accounts_rate_is_denied_and_sent_when_the_window_
     world.clock.advance(60)
     world.breach(STOP)
     world.live.store.write_account(replace(ACCOUNT, limits={"rate_minute": 0}))
-    assert world.serve(E.STOPLOSS, "sl") == "denied: minute rate"
+    assert world.serve(E.STOPLOSS, "sl").startswith("denied: minute rate until ")
     assert world.sides() == [BUY]
     retry_at = world.run().retry_at
     assert retry_at is not None

@@ -17,7 +17,7 @@ from engine.ports import AccountState
 from engine.recovery import Recoverer
 from engine.runtime import keys
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, QUANTITY, SELL_AT, STOP, SYMBOL, entry, exit_, run, strategy
-from tests.fakes import FakeBroker
+from tests.fakes import DEAD_TOKEN, Answer, FakeBroker
 from tests.livestate import ACCOUNT, RUN, open_live_state
 from tests.world import World
 
@@ -252,6 +252,23 @@ def test_an_account_that_cannot_list_instruments_keeps_no_other_from_being_armed
     setattr(world.broker, illness, False)
     recovery.recoverer.arm()
     assert world.live.store.run(RUN) is not None
+
+
+def test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one(recovery: Recovery) -> None:
+    world = recovery.recovered().world
+    world.clock.market = BUY_AT
+    world.serve(E.BUY, "buy")
+    world.push(world.broker.fill("B1"))
+    recovery.durable.rows[RUN] = world.run()
+    world.breach(STOP)
+    world.broker.answers.append(Answer(DEAD_TOKEN))
+    world.serve(E.STOPLOSS, "sl")
+    assert world.run().retry_at is not None
+    recovery.durable.listed[0] = replace(recovery.durable.listed[0], version="v2")
+    recovery.recoverer.refresh_accounts()
+    assert world.run().retry_at is None
+    world.sweep()
+    assert world.sides()[1:] == [(Side.SELL, QUANTITY)] * 2
 
 
 def test_a_run_that_ended_is_not_armed_again(recovery: Recovery) -> None:

@@ -140,7 +140,7 @@ def test_a_used_up_window_denies_until_it_ends(live: LiveState, window: str, sec
     live.store.write_account(replace(ACCOUNT, limits={f"rate_{window}": 3}))
     granted, denied = _exhaust(live, Leg.ENTRY, 8)
     assert denied is not None
-    assert (granted, denied.window) == (3, window) or granted > 3
+    assert (granted, denied.by) == (3, window) or granted > 3
     assert 0 < denied.retry_after.total_seconds() <= seconds
 
 
@@ -149,7 +149,7 @@ def test_a_second_counts_by_the_servers_calendar_second(live: LiveState) -> None
     while live.now_us() % 1_000_000 > 500_000:
         pass
     granted, denied = _exhaust(live, Leg.ENTRY, 4)
-    assert (granted, denied is not None and denied.window) == (2, "second")
+    assert (granted, denied is not None and denied.by) == (2, "second")
     assert denied is not None
     assert denied.retry_after.total_seconds() <= 1
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus
+from engine.domain.health import Heard
+from engine.domain.orders import Leg, OrderStatus
 from engine.ports import Armed, Slot, StoreClosed
 from engine.runtime import codec, keys
 from engine.runtime.store import load_scripts
@@ -161,6 +162,7 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "note": lambda: store.note(event(EventType.BUY), "lost"),
         "cover": lambda: store.cover(1, [], BUY_AT),
         "tell": lambda: store.dead_letter("a", "b", "c"),
+        "heard": lambda: store.heard(1, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None),
     }
 
 

@@ -68,8 +68,16 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
     # Nothing of the engine calls these today.
     uncalled = {f"broker.{name}" for name in ("orders_by_client_id", "quote", "account_id", "warm", "close")}
     # A user's command calls this one; the others wait for what no trial sends: an event that is none, another session,
-    # an account that stays unreadable for a minute, a breach before the first fill.
-    unprovoked = {"broker.first_fill", "store.signal", "store.dead_letter", "store.prolong", "store.alert"}
+    # an account that stays unreadable for a minute, a breach before the first fill. `heard` needs a broker at fault as
+    # well: the simulation kills there.
+    unprovoked = {
+        "broker.first_fill",
+        "store.signal",
+        "store.dead_letter",
+        "store.prolong",
+        "store.alert",
+        "store.heard",
+    }
     assert everything - reached == uncalled | unprovoked
 
 

@@ -2,7 +2,7 @@
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 tombstone:{run}  5 due
 -- ARGV  1 epoch  2 token  3 lease, ms  4 run  5 event id  6 event type  7 slot class: entry, exit or ''
 --       8 when a parked run is looked at again, us
--- Reply {'held', runtime fields, strategy fields, account version}
+-- Reply {'held', runtime fields, strategy fields, account version, how many facts its health holds}
 --       {'busy'}: the event is left as a flag in the run; {'gone'}: the run ended; {'unknown'}: no such run
 --       {'parked'}: the account has no free slot; `due` brings the run back
 local token, run, event_id, event_type, class = ARGV[2], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -17,7 +17,7 @@ local function loaded()
   local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')
   local account = redis.call('HGET', KEYS[3], 'account_id')
   return { 'held', redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', 'strategy:' .. strategy_id),
-           redis.call('HGET', 'account:' .. account, 'version') or '' }
+           redis.call('HGET', 'account:' .. account, 'version') or '', redis.call('HLEN', 'account:' .. account .. ':health') }
 end
 
 if redis.call('EXISTS', KEYS[3]) == 0 then

@@ -2,7 +2,8 @@
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 due
 -- ARGV  1 epoch  2 token  3 step  4 run  5 client order id  6 order JSON  7 lease, ms  8 changes JSON {set, del}
 --       9 due, us  10 rate class: entry or exit  11 record JSON  12 symbol to arm under, or ''
--- Reply {'granted'} | {'denied', window, retry after us} | {'lost'}: the lock is no longer ours
+--       13 failures that open the breaker  14 its pause, us
+-- Reply {'granted'} | {'denied', by: a window, broker, breaker or token, retry after us} | {'lost'}: the lock is no longer ours
 --       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local mark = token .. ':' .. step
@@ -14,13 +15,29 @@ if redis.call('HEXISTS', KEYS[3], 'order:' .. coid) == 1 then return { 'taken' }
 local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
 if not keep_slot(account, run, ARGV[7]) then return { 'full' } end
 local now = now_us()
+
+-- As engine.domain.health: an exit is denied by nothing but a pause the broker itself asked of exits.
+local entry, health = ARGV[10] == 'entry', account .. ':health'
+local known = redis.call('HMGET', health, 'failures', 'probe_at', 'limited_entry', 'limited_exit', 'dead_version')
+local is_open = tonumber(known[1] or '0') >= tonumber(ARGV[13])
+if entry then
+  local details = redis.call('HMGET', account, 'version', 'token_ends')
+  local ends = tonumber(details[2] or '')
+  if (known[5] and known[5] == details[1]) or (ends and now >= ends) then return { 'denied', 'token', 0 } end
+end
+local limited = tonumber(known[4] or '0')
+if entry then limited = math.max(limited, tonumber(known[3] or '0')) end
+if limited > now then return { 'denied', 'broker', limited - now } end
+if entry and is_open and tonumber(known[2] or '0') > now then
+  return { 'denied', 'breaker', tonumber(known[2]) - now }
+end
 local second = math.floor(now / 1000000)
 local windows = { { 'second', 1 }, { 'minute', 60 }, { 'day', 86400 } }
 local counters = {}
 for _, window in ipairs(windows) do
   local limit = tonumber(redis.call('HGET', account, 'rate_' .. window[1]) or '')
   if limit then
-    if ARGV[10] == 'entry' then
+    if entry then
       limit = limit - tonumber(redis.call('HGET', account, 'reserve_' .. window[1]) or '0')
     end
     local index = math.floor(second / window[2])
@@ -36,6 +53,7 @@ for _, counter in ipairs(counters) do
   redis.call('EXPIRE', counter[1], counter[2] + 1)
 end
 
+if entry and is_open then redis.call('HSET', health, 'probe_at', string.format('%d', now + tonumber(ARGV[14]))) end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
