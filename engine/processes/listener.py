@@ -27,7 +27,7 @@ from models.durable import DurableState
 
 #: Seconds between two looks at which symbols have runs, and at overdue doubts.
 LOOK_EVERY = 0.25
-#: Seconds between two looks at what the operator says of the calendar.
+#: Seconds between two looks at what the operator says of the calendar, and at the account's details.
 RELEARN_EVERY = 5.0
 #: Seconds between two lines that say how the feed is.
 TELL_EVERY = 30.0
@@ -37,12 +37,14 @@ def main(name: str = "listener") -> None:
     """Listen until told to stop. Two may serve the same symbols: a breach is latched by whichever sees it first."""
     shared = bootstrap.parts(name)
     sessions, stop = bootstrap.database(shared.settings), Stop()
-    account = _feed_account(DurableState(sessions), stop)
-    if account is not None:
-        days = bootstrap.calendar(shared.settings, sessions)
-        relearn = partial(bootstrap.relearn, days, sessions)
-        bootstrap.settle()
-        asyncio.run(_Run(name, shared, bootstrap.listener(shared, days), relearn, account, stop).run())
+    durable = DurableState(sessions)
+    account = _feed_account(durable, stop)
+    days = bootstrap.calendar(shared.settings, sessions)
+    relearn = partial(bootstrap.relearn, days, sessions)
+    listener = bootstrap.listener(shared, days)
+    bootstrap.settle()
+    while account is not None:
+        account = asyncio.run(_Run(name, shared, listener, relearn, durable.accounts, account, stop).run())
 
 
 def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
@@ -56,7 +58,7 @@ def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
 
 
 class _Run:
-    """One feed, one listener, one event loop."""
+    """One feed, one listener, one event loop: as long as the account's details stay what they are."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class _Run:
         shared: Parts,
         listener: Listener,
         relearn: Callable[[], None],
+        accounts: Callable[[], Sequence[AccountState]],
         account: AccountState,
         stop: Stop,
     ) -> None:
@@ -71,6 +74,7 @@ class _Run:
         self._shared = shared
         self._listener = listener
         self._relearn = relearn
+        self._accounts = accounts
         self._account = account
         self._stop = stop
         self._feed: Feed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
@@ -78,15 +82,19 @@ class _Run:
         self._tokens: dict[str, int] = {}
         self._subscribed: set[str] = set()
         self._connected = False
+        #: The account with other details: a feed opened with an old token cannot come back once it is cut.
+        self._next: AccountState | None = None
+        #: What is waited for.
+        self._missing = ""
         #: Packets and text frames that could not be read.
         self._malformed = 0
 
-    async def run(self) -> None:
-        """Read and look after, until the stop."""
+    async def run(self) -> AccountState | None:
+        """Read and look after, until the stop, or until a login: returns the account to go on with."""
         reading, relearning = asyncio.create_task(self._read()), asyncio.create_task(self._follow())
         try:
             next_told = time.monotonic() + TELL_EVERY
-            while not self._stop and not reading.done():
+            while not self._stop and not reading.done() and self._next is None:
                 await self._look()
                 if time.monotonic() >= next_told:
                     next_told += TELL_EVERY
@@ -97,29 +105,41 @@ class _Run:
             reading.cancel()
             relearning.cancel()
             await asyncio.gather(reading, relearning, return_exceptions=True)
+        return self._next
 
     async def _look(self) -> None:
         try:
             try:
                 await self._subscribe()
+                self._missing = ""
             except (BrokerUnreachable, TokenInvalid) as error:
                 # New symbols wait; those that are subscribed are watched all the same.
-                self._shared.log("waits", reason=str(error))
+                self._wait_for(error)
             if self._connected:
                 show_life(self._shared, self._name)
             self._listener.on_pause()
         except ClockNotAnnounced:
             return
         except StoreClosed as error:
+            self._wait_for(error)
+
+    def _wait_for(self, error: Exception) -> None:
+        """Say what is missing, once: it may be missing all night."""
+        if str(error) != self._missing:
             self._shared.log("waits", reason=str(error))
+        self._missing = str(error)
 
     async def _follow(self) -> None:
-        """Sessions an operator changes are the ones ticks are judged by; without PostgreSQL, those known."""
+        """Sessions and a token an operator changes are the ones that count; without PostgreSQL, those known."""
         while True:
             await asyncio.sleep(RELEARN_EVERY)
             with suppress(OperationalError, ClockNotAnnounced):
                 await asyncio.to_thread(self._relearn)
                 self._listener.follow()
+            with suppress(OperationalError):
+                accounts = await asyncio.to_thread(self._accounts)
+                if accounts and accounts[0].version != self._account.version:
+                    self._next = accounts[0]
 
     async def _subscribe(self) -> None:
         fresh = await asyncio.to_thread(self._shared.store.symbols) - self._subscribed

@@ -159,7 +159,7 @@ def watching(desk: Desk) -> listener._Run:
     parts, now = desk.parts, datetime.now(UTC)
     session = Session(now.date(), now - timedelta(hours=2), now + timedelta(hours=2))
     judging = Listener(parts.store, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log)
-    watch = listener._Run("listener", parts, judging, lambda: None, account_at(desk.paper), Stop())
+    watch = listener._Run("listener", parts, judging, lambda: None, list, account_at(desk.paper), Stop())
     watch._symbol_of = {TOKEN: SYMBOL}
     return watch
 
