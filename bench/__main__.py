@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import budgets, growth, herd, peers, throughput, tick
+from bench import budgets, growth, herd, peers, throughput, tick_to_order
 
 BENCHES: dict[str, Callable[[], Any]] = {
-    "tick_to_order": tick.run,
+    "tick_to_order": tick_to_order.run,
     "herd": herd.run,
     "growth": growth.run,
     "budgets": budgets.run,

@@ -44,6 +44,7 @@ class Feed:
     ) -> None:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
+        self._loop.close()
 
     @property
     def listeners(self) -> int:

@@ -34,11 +34,6 @@ Figures = dict[str, Any]
 Say = Callable[[str], None]
 
 
-def run(say: Say = print) -> Figures:
-    """What `latest.json` holds under "tick_to_order"."""
-    return {"idle": idle(say)}
-
-
 def idle(say: Say, breaches: int = BREACHES) -> Figures:
     """One breach at a time on an idle machine."""
     with bare(breaches, 1, say) as least:
@@ -95,8 +90,10 @@ class Least:
 
     def ms(self) -> list[float]:
         """Tick to order, of every run; each must have been sold once."""
-        at = dict(line.split() for line in self.held.read_text().splitlines())
         wait(lambda: len(self.desk.sent("sell")) == len(self.runs), 60, "the floor did not sell everything")
+        # Written after the last of a frame has been sent on its way.
+        wait(lambda: len(self.held.read_text().splitlines()) == len(self.runs), 10, "the floor noted too little")
+        at = dict(line.split() for line in self.held.read_text().splitlines())
         found = []
         for row in self.desk.sent("sell"):
             ours = parse_client_order_id(self.desk.parts.settings.deployment, row["tag"])

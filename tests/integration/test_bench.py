@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import budgets, figures, growth, killed, peers, throughput
+from bench import budgets, burst, figures, growth, killed, peers, throughput, tick
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
 from broker_connector.paper.process import paper_broker
@@ -49,6 +49,22 @@ def test_throughput_counts_every_order_and_every_nothing() -> None:
     found = throughput.run(quietly, orders=4, nothings=30)
     assert all(value > 0 for value in found.values())
     assert found["ratio"] == pytest.approx(found["ten_steps_per_s"] / found["noop_per_s"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_a_breach_is_timed_beside_its_floor_and_by_its_stages() -> None:
+    found = tick.idle(quietly, 3)
+    assert all(0 < found[f"{whose}p50_ms"] <= found[f"{whose}p99_ms"] for whose in ("", "floor_"))
+    assert {"wake_ms", "claim_ms", "intend_ms", "send_ms"} <= set(found["stages"])
+
+
+@pytest.mark.slow
+def test_no_burst_is_sent_before_its_broker_can_have_taken_it_in() -> None:
+    found = burst.burst(quietly, 6, connections=3)
+    waits = burst.BROKER_TAKES * 1000
+    assert waits <= found["p50_ms"] <= found["all_sent_ms"]
+    # Three connections, six orders: each waits for the broker twice.
+    assert waits <= found["floor_p50_ms"] <= 2 * waits <= found["floor_ms"]
 
 
 #: Little enough for a test.
