@@ -6,6 +6,8 @@ from redis.retry import Retry
 
 #: How long one command may take before its connection is given up, seconds.
 SOCKET_TIMEOUT = 5.0
+#: One a thread, and far beyond the threads of any worker: the client's own 100 would refuse the 101st its script.
+MAX_CONNECTIONS = 4096
 
 
 def connect(url: str, *, text: bool = True) -> "Redis":
@@ -20,5 +22,6 @@ def connect(url: str, *, text: bool = True) -> "Redis":
         socket_connect_timeout=1.0,
         socket_keepalive=True,
         health_check_interval=5,
+        max_connections=MAX_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
     )
