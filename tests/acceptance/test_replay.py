@@ -26,7 +26,7 @@ from tests.replays import (
 )
 
 BUY, SELL = "09:35:00", "09:45:00"
-FIRST, LAST = "09:30:00", "09:55:00"
+FIRST, LAST = "09:34:00", "09:46:00"
 SPEED = 60.0
 SCHEDULED = Ending("sold", moment(SELL))
 
@@ -88,7 +88,7 @@ def test_a_small_day_ends_as_its_ticks_say_and_as_the_broker_says(
 ) -> None:
     ticks, strategies, endings = small_day
     path = tmp_path / "report.json"
-    report = replay(ticks, strategies, scratch, path, speed=SPEED, market=1500)
+    report = replay(ticks, strategies, scratch, path, speed=SPEED, market=720)
     assert (report.market_date.isoformat(), report.speed) == (ticks.name, SPEED)
     assert_endings(report, endings)
     assert_one_buy_and_one_sell(report)
