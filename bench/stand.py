@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ class Stand:
         """Start a process and wait for `ready` in what it writes; raises TimeoutError with its log."""
         log = self.directory / f"{name}.log"
         own = {"REDIS_URL": self.url, "ENGINE_SECRET_KEY": SECRET_KEY, "PYTHONPATH": str(ROOT), "ENGINE_PROCESS": name}
-        child = Child([_script(argv[0]), *argv[1:]], log, env=os.environ | own | environment)
+        child = Child(argv, log, env=procfile.with_tools_on_path(os.environ | own | environment))
         child.start()
         self._children.append(child)
         wait(lambda: ready in log.read_text(), READY_WITHIN, f"{name} is not ready, see {log}")
@@ -83,9 +82,3 @@ def wait(until: Callable[[], bool], seconds: float, otherwise: str, *, every: fl
 def sleep_until(at: datetime) -> None:
     """Sleep until the wall says `at`."""
     time.sleep(max(0.0, (at - datetime.now(UTC)).total_seconds()))
-
-
-def _script(name: str) -> str:
-    """A console script of this environment by its path."""
-    found = Path(sys.executable).parent / name
-    return str(found) if found.exists() else name

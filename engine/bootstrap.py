@@ -32,11 +32,13 @@ from engine.ports import Broker, Log
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
 from engine.runtime import keys
+from engine.runtime.atwork import AtWork
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
+from engine.warming import Warmer
 from models.database import Sessions, open_database, sessions_of
 from models.durable import DurableState
 from models.lock import AdvisoryLock
@@ -284,6 +286,11 @@ class Worker:
         real, redis = self.parts.real, self.parts.redis
         witnesses = {"the broker": partial(of_broker, real), "Redis": partial(of_redis, real, redis)}
         ClockWatch(real, witnesses, self.parts.store, self.parts.log).start()
+
+    def keep_warm(self) -> None:
+        """Keep a connection to the broker of each account at work, now and from now on."""
+        at_work = AtWork(self.parts.redis, self.parts.clock.now)
+        Warmer(at_work.accounts, self.parts.brokers, self.parts.log).start()
 
     def announce(self, name: str) -> None:
         """Leave a sign that the worker called `name` is ready."""

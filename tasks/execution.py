@@ -109,6 +109,7 @@ def _ready(sender: Any, **_: object) -> None:
     # Composed before the first order comes, not by it.
     worker = bootstrap.worker()
     worker.watch_clock()
+    worker.keep_warm()
     bootstrap.settle()
     worker.announce(sender.hostname.split("@")[0])
 

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,9 +27,9 @@ READY_WITHIN, STOP_WITHIN = 30.0, 15.0
 
 
 def command_of(name: str) -> tuple[str, ...]:
-    """The command of a process of the Procfile, each script by its path in this environment."""
+    """The command of a process of the Procfile."""
     (found,) = [process for process in procfile.read(ROOT / "Procfile") if process.name == name]
-    return (str(Path(sys.executable).parent / found.argv[0]), *found.argv[1:])
+    return found.argv
 
 
 class ProcessContainer(CeleryTestContainer):  # type: ignore[misc]
@@ -41,7 +40,7 @@ class ProcessContainer(CeleryTestContainer):  # type: ignore[misc]
     ) -> None:
         # Not the base class's: that wants a Docker container.
         self._name, self._argv, self._log, self._ready = name, tuple(argv), log, ready
-        self._environment = os.environ | environment
+        self._environment = procfile.with_tools_on_path(os.environ | environment)
         self._process: subprocess.Popen[bytes] | None = None
         #: Where in the log the newest start begins, bytes.
         self._from = 0

@@ -6,6 +6,7 @@ CLOCK_BOOTTIME and CLOCK_MONOTONIC run on, as they do on a host whose clock is s
 
 import datetime as dt
 import runpy
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -38,4 +39,4 @@ def shift(path: Path) -> None:
 if __name__ == "__main__":
     shift(Path(sys.argv[1]))
     sys.argv = sys.argv[2:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    runpy.run_path(shutil.which(sys.argv[0]) or sys.argv[0], run_name="__main__")

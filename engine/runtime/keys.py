@@ -5,6 +5,7 @@ DUE = "due"
 LEDGER = "ledger"
 SYMBOLS = "symbols"
 MARKET_CLOCK = "market:clock"
+ACCOUNTS = "accounts"
 
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = ("runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*", DUE)

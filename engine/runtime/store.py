@@ -298,6 +298,7 @@ class RedisStore:
             with self._redis.pipeline(transaction=True) as both:
                 both.delete(name)
                 both.hset(name, mapping=details)
+                both.sadd(keys.ACCOUNTS, account.id)
                 both.execute()
 
         self._ask(replace)

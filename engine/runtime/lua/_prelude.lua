@@ -12,6 +12,7 @@
 --   price:{symbol}               hash    price (units), time (us)
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token
+--   accounts                     set     every account there is details of
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   symbols                      set     symbols with a run
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
