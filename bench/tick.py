@@ -90,7 +90,8 @@ class Least:
 
     def ms(self) -> list[float]:
         """Tick to order, of every run; each must have been sold once."""
-        wait(lambda: len(self.desk.sent("sell")) == len(self.runs), 60, "the floor did not sell everything")
+        # Asked seldom: the broker answers this, too.
+        wait(lambda: len(self.desk.sent("sell")) == len(self.runs), 60, "the floor did not sell everything", every=1)
         # Written after the last of a frame has been sent on its way.
         wait(lambda: len(self.held.read_text().splitlines()) == len(self.runs), 10, "the floor noted too little")
         at = dict(line.split() for line in self.held.read_text().splitlines())

@@ -1,7 +1,7 @@
 """The whole engine on a paper broker, with a ticker of the bench's own: strategies that hold, and what they came to."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -57,12 +57,15 @@ class Trading:
         self.tokens = {listing.key: listing.token for listing in listings(names)}
         self._added = 0
 
-    def hold(self, stops: Sequence[tuple[str, int]], say: Callable[[str], None], *, far: bool = False) -> list[RunId]:
-        """A bought position for each (symbol, stop in units), tenants taking turns; the runs, in order.
+    def hold(self, stops: Sequence[tuple[str, int]], say: Callable[[str], None]) -> list[RunId]:
+        """A bought position for each (symbol, stop in units), tenants taking turns; the runs, in order."""
+        runs, _ = self.add(stops, timedelta(seconds=8 + len(stops) / 400))
+        say(f"{len(runs)} positions are bought")
+        self._wait_held(runs)
+        return runs
 
-        `far`: armed only; they buy in hours, so that their stop is never looked at.
-        """
-        lead = timedelta(hours=1) if far else timedelta(seconds=8 + len(stops) / 400)
+    def add(self, stops: Sequence[tuple[str, int]], lead: timedelta) -> tuple[list[RunId], datetime]:
+        """A strategy for each (symbol, stop in units), tenants taking turns; the runs, and when all buy: in `lead`."""
         buys = (datetime.now(IST) + lead).replace(microsecond=0)
         sells = buys + timedelta(minutes=45)
         if sells.date() != buys.date() or buys.date() != datetime.now(IST).date():
@@ -82,11 +85,7 @@ class Trading:
             for number, (symbol, stop) in enumerate(stops)
         ]
         self._added += len(drafts)
-        runs = [RunId(each.id, buys.date()) for each in Strategies(self.stack.sessions).add(drafts)]
-        if not far:
-            say(f"{len(runs)} positions are bought")
-            self._wait_held(runs)
-        return runs
+        return [RunId(each.id, buys.date()) for each in Strategies(self.stack.sessions).add(drafts)], buys
 
     def _wait_held(self, runs: Sequence[RunId]) -> None:
         left = set(runs)
@@ -106,26 +105,24 @@ class Trading:
     def exits(self, runs: Sequence[RunId], within: float) -> dict[RunId, Exit]:
         """What became of `runs`, once each has been sold and recorded."""
         wanted = {str(run): run for run in runs}
+        # Not by asking the broker, which has other things to do just then.
+        wait(lambda: not self._live(runs), within, "not every breach was sold", every=0.5)
+        wait(lambda: len(self._stages(wanted)) == len(wanted), within, "not every sale was recorded", every=0.5)
+        seen, sold, stages = self._seen(wanted), self._sales(), self._stages(wanted)
+        return {run: Exit(seen[name], sold[run], stages[name]) for name, run in wanted.items()}
 
-        def seen() -> dict[str, datetime]:
-            rows = select(RecordRow.run, RecordRow.body).where(RecordRow.kind == "latched")
-            with self.stack.sessions() as session:
-                return {
-                    run: codec.from_us(body["latch"]["seen_at"]) for run, body in session.execute(rows) if run in wanted
-                }
+    def _live(self, runs: Sequence[RunId]) -> int:
+        found: Any = self.stack.redis.exists(*(keys.runtime(str(run)) for run in runs))
+        return int(found)
 
-        wait(lambda: self.sold() >= set(runs), within, "not every breach was sold", every=0.5)
-        wait(lambda: len(seen()) == len(wanted), within, "not every breach was recorded", every=0.5)
-        at = seen()
-        sold = self._sales()
-        stages = self._stages(wanted)
-        return {run: Exit(at[name], sold[run], stages.get(name, {})) for name, run in wanted.items()}
-
-    def sold(self) -> set[RunId]:
-        """Runs whose sale stands at the broker; two sales of one are an error."""
-        return set(self._sales())
+    def _seen(self, wanted: Collection[str]) -> dict[str, datetime]:
+        rows = select(RecordRow.run, RecordRow.body).where(RecordRow.kind == "latched")
+        with self.stack.sessions() as session:
+            found = {run: body["latch"] for run, body in session.execute(rows) if run in wanted}
+        return {run: codec.from_us(latch["seen_at"]) for run, latch in found.items()}
 
     def _sales(self) -> dict[RunId, datetime]:
+        """When each run's sale stood at the broker; two sales of one are an error."""
         found: dict[RunId, datetime] = {}
         for row in self.stack.paper.ledger():
             ours = parse_client_order_id(self.stack.settings.deployment, row["tag"])
@@ -135,7 +132,7 @@ class Trading:
             found[ours[0]] = datetime.fromisoformat(row["received_at"])
         return found
 
-    def _stages(self, wanted: Any) -> dict[str, dict[str, float]]:
+    def _stages(self, wanted: Collection[str]) -> dict[str, dict[str, float]]:
         rows = select(RecordRow.run, RecordRow.body).where(RecordRow.kind.like("exit_%"))
         found: dict[str, dict[str, float]] = {}
         with self.stack.sessions() as session:
@@ -165,9 +162,7 @@ def trading(
             stack.paper.add_account(account_id=FEED_TENANT, limits={}, **first.credentials.values)
             traders = [f"tenant{number}" for number in range(tenants)]
             for trader in traders:
-                account = paper_account(
-                    trader, stack.paper.base_url, {"second": 100_000, "minute": 1_000_000, "day": 9_000_000}
-                )
+                account = paper_account(trader, stack.paper.base_url, UNLIMITED)
                 accounts.add(account)
                 stack.paper.add_account(account_id=trader, limits={}, **account.credentials.values)
             stack.wait_ready()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import budgets, burst, figures, growth, killed, peers, throughput, tick
+from bench import behind, budgets, burst, figures, growth, killed, opening, peers, throughput, tick
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
 from broker_connector.paper.process import paper_broker
@@ -65,6 +65,34 @@ def test_no_burst_is_sent_before_its_broker_can_have_taken_it_in() -> None:
     assert waits <= found["p50_ms"] <= found["all_sent_ms"]
     # Three connections, six orders: each waits for the broker twice.
     assert waits <= found["floor_p50_ms"] <= 2 * waits <= found["floor_ms"]
+
+
+@pytest.mark.slow
+def test_an_opening_market_breaches_every_stop_of_its_script_once() -> None:
+    size = opening.Size(instruments=20, armed=60, ticks_per_frame=9, seconds=2)
+    found = opening.opening(quietly, size)
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["ticks_per_s"] > 0
+    assert found["ledger_at_end"] <= found["ledger_longest"]
+
+
+def test_a_script_breaches_each_strategy_by_the_tick_meant_for_it() -> None:
+    script = opening.Script(opening.Size(instruments=20, armed=60, ticks_per_frame=9, seconds=2))
+    armed = dict(enumerate(script.breached))
+    fired = []
+    for frame in script.frames(range(20)):
+        for instrument, price in frame:
+            hit = [each for each, (of, stop) in armed.items() if of == instrument and stop >= price]
+            fired += [armed.pop(each) for each in hit]
+            assert len(hit) <= 1
+    assert fired == script.breached
+
+
+@pytest.mark.slow
+def test_breaches_are_timed_while_trades_wait() -> None:
+    found = behind.behind(quietly, waiting=200, breaches=5)
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["still_waiting"] > 0
 
 
 #: Little enough for a test.
