@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,24 @@ class Trading:
             with self.stack.redis.pipeline(transaction=False) as pipe:
                 ordered = sorted(left, key=str)
                 for run in ordered:
-                    pipe.hmget(keys.runtime(str(run)), "position", "net_at")
-                for run, (position, net_at) in zip(ordered, pipe.execute(), strict=True):
-                    if position == Position.BOUGHT and net_at:
+                    pipe.hget(keys.runtime(str(run)), "position")
+                for run, position in zip(ordered, pipe.execute(), strict=True):
+                    if position == Position.BOUGHT:
                         left.discard(run)
             return not left
 
         wait(all_hold, 60 + len(runs) / 20, "not every position was bought", every=0.3)
+        self._wait_covered(datetime.now(UTC))
+
+    def _wait_covered(self, since: datetime) -> None:
+        """Until the engine has asked every broker what is held: else the first exit would."""
+        redis: Any = self.stack.redis
+        held = [keys.held(account.id) for account in Accounts(self.stack.sessions).list()]
+
+        def is_known() -> bool:
+            return all(int(redis.hget(key, "at") or 0) > codec.to_us(since) for key in held)
+
+        wait(is_known, 30, "not every account was asked what it holds", every=0.3)
 
     def exits(self, runs: Sequence[RunId], within: float) -> dict[RunId, Exit]:
         """What became of `runs`, once each has been sold and recorded."""

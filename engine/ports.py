@@ -251,7 +251,7 @@ class Store(Protocol):
         """Record the outcome of an event that ended without a transition, unless it has one."""
 
     def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
-        """Write what an account holds, as its broker told when asked at real time `at`, into each of its runs."""
+        """Keep what an account holds, as its broker told when asked at real time `at`; its runs see it when loaded."""
 
     def alert(self, tenant: str, alert: Alert) -> None:
         """Record something a human should know that concerns no single run."""

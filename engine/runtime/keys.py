@@ -8,7 +8,10 @@ MARKET_CLOCK = "market:clock"
 ACCOUNTS = "accounts"
 
 #: Patterns of the keys that live runs are made of.
-OF_RUNS = ("runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*", DUE)
+OF_RUNS = (
+    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*",
+    "account:*:held", DUE,
+)  # fmt: skip
 
 
 def strategy(strategy_id: int) -> str:
@@ -54,6 +57,11 @@ def health(account_id: int) -> str:
 def account_runs(account_id: int) -> str:
     """The live runs of an account."""
     return f"account:{account_id}:runs"
+
+
+def held(account_id: int) -> str:
+    """What an account was last seen to hold."""
+    return f"account:{account_id}:held"
 
 
 def process(name: str) -> str:

@@ -253,7 +253,7 @@ class RedisStore:
         held: list[str | int] = []
         for each in positions:
             held += (f"{each.symbol} {each.product}", each.quantity)
-        self._call("cover", [keys.account_runs(account_id)], [codec.to_us(at), *held])
+        self._call("cover", [keys.held(account_id)], [codec.to_us(at), *held])
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._call("tell", [], [_json({"kind": "alert", "alerts": [alert_object(alert)]}), tenant])

@@ -51,7 +51,7 @@ FRESH_US = 43_200_000_000
 #: What a server finds on its disk when it starts again.
 _ON_DISK = (
     "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
-    "ledger", "ended_events", "_orphans",
+    "held", "ledger", "ended_events", "_orphans",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
 
@@ -76,6 +76,8 @@ class MemoryStore:
         self.latched: defaultdict[str, set[str]] = defaultdict(set)
         self.prices: dict[str, tuple[int, int]] = {}
         self.due: dict[str, int] = {}
+        #: By account: when its broker was asked, us, and what it holds.
+        self.held: dict[int, tuple[int, dict[tuple[str, Product], int]]] = {}
         self.accounts: dict[int, AccountState] = {}
         self.limits = Limits(self.accounts)
         self.healths: defaultdict[int, Health] = defaultdict(Health)
@@ -91,7 +93,7 @@ class MemoryStore:
 
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended."""
-        for kept in (self.runtimes, self.locks, self.armed, self.latched, self.due):
+        for kept in (self.runtimes, self.locks, self.armed, self.latched, self.due, self.held):
             kept.clear()
         self.limits = Limits(self.accounts)
 
@@ -142,6 +144,7 @@ class MemoryStore:
             self.locks[run] = (token, self._us() + lease)
         if stored["epoch"] != str(self.epoch):
             stored |= {"epoch": str(self.epoch), "dirty": "0"}
+        self._see_cover(stored)
         number = int(stored["account_id"])
         known, strategy = self.accounts.get(number), self.strategies[event.run_id.strategy_id]
         troubled = self.healths[number] != Health()
@@ -309,6 +312,7 @@ class MemoryStore:
             nudges = int(stored.get("nudges", "0")) + 1
             stored["nudges"] = str(nudges)
             self.due[run] = now + min(1_000_000 * 2 ** min(nudges - 1, 10), LONGEST_NUDGE_US)
+            self._see_cover(stored)
             spec = codec.strategy_from_fields(self.strategies[int(stored["strategy_id"])])
             swept.append((codec.run_from_fields(stored, spec), nudges))
         return swept
@@ -336,13 +340,14 @@ class MemoryStore:
 
     def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
         self._check()
-        held = {(each.symbol, each.product): each.quantity for each in positions}
-        for stored in self.runtimes.values():
-            if int(stored["account_id"]) != account_id or int(stored.get("net_at", "0")) >= codec.to_us(at):
-                continue
-            product = self.strategies[int(stored["strategy_id"])]["product"]
-            quantity = held.get((stored["symbol"], Product(product)), 0)
-            stored |= {"net_quantity": str(quantity), "net_at": str(codec.to_us(at))}
+        if codec.to_us(at) > self.held.get(account_id, (0, {}))[0]:
+            self.held[account_id] = codec.to_us(at), {(each.symbol, each.product): each.quantity for each in positions}
+
+    def _see_cover(self, stored: dict[str, str]) -> None:
+        at, held = self.held.get(int(stored["account_id"]), (0, {}))
+        if at > int(stored.get("net_at", "0")):
+            product = Product(self.strategies[int(stored["strategy_id"])]["product"])
+            stored |= {"net_quantity": str(held.get((stored["symbol"], product), 0)), "net_at": str(at)}
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._check()

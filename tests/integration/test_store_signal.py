@@ -1,5 +1,6 @@
 """signal and tell: what must happen is written into the run, locked or not, before anyone is woken."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -91,16 +92,32 @@ def test_a_flood_of_evidence_shuts_out_no_request(live: LiveState, field: str, v
     assert getattr(live.run(), field) == value
 
 
-def test_what_an_account_holds_is_written_into_its_runs_and_nothing_older(live: LiveState) -> None:
+def test_a_run_is_loaded_with_what_its_account_holds_and_nothing_older(live: LiveState) -> None:
     live.arm()
     later = BUY_AT + S
+
+    def seen() -> NetSeen | None:
+        holding = live.claim()
+        live.commit(holding)
+        return holding.run.net
+
+    assert seen() is None
     live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 7), NetPosition(SYMBOL, Product.DELIVERY, 9)], later)
-    assert live.run().net == NetSeen(7, later)
+    assert seen() == NetSeen(7, later)
     live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 3)], BUY_AT)
     live.store.cover(2, [], later + S)
-    assert live.run().net == NetSeen(7, later)
+    assert seen() == NetSeen(7, later)
     live.store.cover(1, [], later + S)
-    assert live.run().net == NetSeen(0, later + S)
+    assert seen() == NetSeen(0, later + S)
+
+
+def test_a_run_keeps_what_it_was_told_after_its_account_was_looked_at(live: LiveState) -> None:
+    live.arm()
+    holding = live.claim()
+    asked = replace(holding.run, net=NetSeen(5, BUY_AT + S))
+    live.commit(holding, asked)
+    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 7)], BUY_AT)
+    assert live.claim().run.net == NetSeen(5, BUY_AT + S)
 
 
 def test_an_account_no_longer_tells_runs_that_ended(live: LiveState) -> None:

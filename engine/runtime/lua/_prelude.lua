@@ -11,7 +11,8 @@
 --   latched:{symbol}             set     runs whose stop was breached
 --   price:{symbol}               hash    price (units), time (us)
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
---                                        :runs set, :health hash: breaker, broker's pauses, refused token
+--                                        :runs set, :health hash: breaker, broker's pauses, refused token,
+--                                        :held hash: "symbol product" -> units, and when the broker was asked, us
 --   accounts                     set     every account there is details of
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   symbols                      set     symbols with a run
@@ -66,6 +67,17 @@ local function latch(run, symbol, price, time, event_id, seen_at)
     'latch_seen_at', seen_at)
   record(run, cjson.encode({ kind = 'latched', event_type = 'STOPLOSS', outcome = 'latched',
     latch = { price = price, time = time, event = event_id, seen_at = seen_at } }))
+end
+
+-- Give a run what its account was seen to hold, where that is newer than what the run knows.
+local function see_cover(runtime)
+  local fields = redis.call('HMGET', runtime, 'account_id', 'symbol', 'strategy_id', 'net_at')
+  local held = 'account:' .. fields[1] .. ':held'
+  local at = redis.call('HGET', held, 'at')
+  if at and tonumber(at) > tonumber(fields[4] or '0') then
+    local product = redis.call('HGET', 'strategy:' .. fields[3], 'product')
+    redis.call('HSET', runtime, 'net_quantity', redis.call('HGET', held, fields[2] .. ' ' .. product) or '0', 'net_at', at)
+  end
 end
 
 -- In-flight slots of an account: its share of the threads, so that its dead broker cannot hold them all. One lives as

@@ -14,6 +14,7 @@ local function loaded()
     -- Last held under another epoch: this server may have lost its last second, and orders with it.
     redis.call('HSET', KEYS[3], 'epoch', epoch_n, 'dirty', '0')
   end
+  see_cover(KEYS[3])
   local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')
   local account = redis.call('HGET', KEYS[3], 'account_id')
   return { 'held', redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', 'strategy:' .. strategy_id),

@@ -1,17 +1,9 @@
--- cover: write what an account holds into each of its runs, for the exits to be measured by.
--- KEYS  1 engine:epoch  2 account:{id}:runs
+-- cover: keep what an account holds, for the exits of its runs to be measured by; each run sees it when it is loaded.
+-- KEYS  1 engine:epoch  2 account:{id}:held
 -- ARGV  1 epoch  2 when the broker was asked, us  then for each holding: "symbol product", units
--- Reply how many runs were written; a symbol that is not named is not held
-local held = {}
-for i = 3, #ARGV, 2 do held[ARGV[i]] = ARGV[i + 1] end
-local written = 0
-for _, run in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  local runtime = 'runtime:' .. run
-  local fields = redis.call('HMGET', runtime, 'symbol', 'strategy_id', 'net_at')
-  if fields[1] and tonumber(fields[3] or '0') < tonumber(ARGV[2]) then
-    local product = redis.call('HGET', 'strategy:' .. fields[2], 'product')
-    redis.call('HSET', runtime, 'net_quantity', held[fields[1] .. ' ' .. product] or '0', 'net_at', ARGV[2])
-    written = written + 1
-  end
-end
-return written
+-- A symbol that is not named is not held; an older word than the one kept is dropped
+if tonumber(redis.call('HGET', KEYS[2], 'at') or '0') >= tonumber(ARGV[2]) then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], 'at', ARGV[2])
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
+return 1
