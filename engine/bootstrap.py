@@ -143,10 +143,10 @@ def calendar(current: Settings, sessions: Sessions) -> Calendar:
     )
 
 
-def relearn(days: Calendar, sessions: Sessions) -> None:
-    """Read the operator's word on the calendar again."""
+def relearn(days: Calendar, sessions: Sessions) -> bool:
+    """Read the operator's word on the calendar again; whether it is another."""
     table = CalendarTable(sessions)
-    days.learn(table.overrides(), table.confirmed_years())
+    return days.learn(table.overrides(), table.confirmed_years())
 
 
 def pipeline(shared: Parts) -> Pipeline:

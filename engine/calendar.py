@@ -137,12 +137,16 @@ class Calendar:
         """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
         self._square_off = square_off
         self._no_auction = frozenset(no_auction)
+        self._overrides: dict[tuple[str, date], Override] = {}
+        self._operators_years: frozenset[tuple[str, int]] = frozenset()
         self.learn(overrides, confirmed)
 
-    def learn(self, overrides: Iterable[Override], confirmed: Iterable[tuple[str, int]]) -> None:
-        """Take the operator's word as it now is, in the place of what it was."""
+    def learn(self, overrides: Iterable[Override], confirmed: Iterable[tuple[str, int]]) -> bool:
+        """Take the operator's word as it now is, in the place of what it was; whether it is another."""
+        before = self._overrides, self._operators_years
         self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
         self._operators_years = frozenset(confirmed)
+        return before != (self._overrides, self._operators_years)
 
     def today(self, exchange: str, now: datetime) -> date:
         """The date at `exchange` when it is `now` (aware)."""

@@ -3,7 +3,7 @@
 One recoverer at a time. It creates state and never executes: the claim admits one runner for what it creates.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Protocol
@@ -37,8 +37,8 @@ class Durable(Protocol):
     def create_runs(self, runs: Sequence[Run]) -> None:
         """Store those that are absent, in one transaction."""
 
-    def open_runs(self) -> Sequence[Run]:
-        """Runs that still need the engine, with their orders."""
+    def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
+        """Runs that still need the engine, with their orders: all, of these strategies, of dates before that one."""
 
     def drain(self, epoch: int) -> None:
         """Store what the ledger's stream still holds, as the drainer of `epoch`."""
@@ -95,6 +95,8 @@ class Recoverer:
         self._log = log
         self._accounts: dict[int, AccountState] = {}
         self._armed: set[RunId] = set()
+        #: Whether every open run is: then there is no other until one is created.
+        self._all_armed = False
         #: The date a run that is left holding was last given a session of.
         self._prolonged: dict[RunId, date] = {}
         #: By broker and exchange.
@@ -123,6 +125,7 @@ class Recoverer:
         # What was written to the Redis that is gone has to be written again.
         self._accounts.clear()
         self._armed.clear()
+        self._all_armed = False
         self._prolonged.clear()
         self._log("epoch_opened", epoch=n, runs=len(runs))
 
@@ -151,19 +154,29 @@ class Recoverer:
         read its account stays down alone, for an attempt we do not know of would be sent again.
         """
         self.refresh_accounts()
-        created = self._create_runs()
-        books = Books(self._brokers, self._accounts, self._log)
-        count = 0
-        for run in self._durable.open_runs():
-            if run.id not in self._armed:
-                known = run if run.id in created else self._with_book(run, books)
-                if known is None:
-                    continue
-                count += self._arm(known)
-                self._armed.add(run.id)
+        day = self._calendar.today("NSE", self._clock.now().market)
+        created = self._create_runs(day)
+        count = 0 if self._all_armed and not created else self._arm_open(created)
+        for run in self._durable.open_runs(before=day):
             self._prolong(run)
         if count:
             self._log("armed", runs=count)
+        return count
+
+    def _arm_open(self, created: frozenset[RunId]) -> int:
+        """Arm every open run that is not yet; returns how many are from now on."""
+        books = Books(self._brokers, self._accounts, self._log)
+        count = 0
+        self._all_armed = True
+        for run in self._durable.open_runs():
+            if run.id in self._armed:
+                continue
+            known = run if run.id in created else self._with_book(run, books)
+            if known is None:
+                self._all_armed = False
+                continue
+            count += self._arm(known)
+            self._armed.add(run.id)
         return count
 
     def _prolong(self, run: Run) -> None:
@@ -180,12 +193,12 @@ class Recoverer:
             self._prolonged[run.id] = today
             self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
 
-    def _create_runs(self) -> frozenset[RunId]:
-        """Rows for today's strategies that have none; nothing can have been sent for these."""
+    def _create_runs(self, day: date) -> frozenset[RunId]:
+        """Rows for the strategies of `day` that have none; nothing can have been sent for these."""
         self._unlisted.clear()
-        day = self._calendar.today("NSE", self._clock.now().market)
         due = self._durable.unarmed(day)
-        earlier = {run.id.strategy_id: run for run in self._durable.open_runs()} if due else {}
+        of = {strategy.id for strategy in due}
+        earlier = {run.id.strategy_id: run for run in self._durable.open_runs(of=of)} if due else {}
         possible = (self._new_run(strategy, day, earlier.get(strategy.id)) for strategy in due)
         runs = [run for run in possible if run is not None]
         self._durable.create_runs(runs)

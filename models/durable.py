@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 
 from sqlalchemy import Text, cast, select
@@ -65,8 +65,8 @@ class DurableState:
     def reschedule(self, run: Run) -> None:
         self._runs.reschedule(run)
 
-    def open_runs(self) -> Sequence[Run]:
-        return self._runs.open()
+    def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
+        return self._runs.open(of=of, before=before)
 
 
 def _account(row: AccountRow, tenant: str, secrets: str, rates: Mapping[str, int]) -> AccountState:

@@ -1,5 +1,6 @@
 """Values of the domain for tests: one strategy of one account, and whatever a test changes of it."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -114,3 +115,12 @@ def event(kind: EventType, name: str = "e1", run_id: RunId | None = None) -> Eve
 
 def latch(price: int = STOP, time: datetime = BUY_AT) -> Latch:
     return Latch(price, time, "sl:1")
+
+
+def chosen_of(runs: Iterable[Run], of: Collection[int] | None, before: date | None) -> list[Run]:
+    """Those `open_runs` of a durable state is asked for."""
+    return [
+        each
+        for each in runs
+        if (of is None or each.id.strategy_id in of) and (before is None or each.id.trading_date < before)
+    ]

@@ -65,7 +65,7 @@ class _Run:
         name: str,
         shared: Parts,
         listener: Listener,
-        relearn: Callable[[], None],
+        relearn: Callable[[], object],
         accounts: Callable[[], Sequence[AccountState]],
         account: AccountState,
         stop: Stop,

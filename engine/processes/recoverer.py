@@ -9,6 +9,8 @@ from models import schema
 
 #: Seconds between two looks for strategies without a run, and at what the operator says of the calendar.
 EVERY, RELEARN_EVERY = 0.5, 5.0
+#: Seconds between two looks at all open runs where the calendar says nothing new: one of them may have been down then.
+RESCHEDULE_EVERY = 30.0
 
 
 def main() -> None:
@@ -20,10 +22,10 @@ def main() -> None:
     days, lock = bootstrap.calendar(shared.settings, sessions), bootstrap.recoverer_lock(shared.settings)
     recoverer = bootstrap.recoverer(shared, sessions, days)
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
-    relearned = 0.0
+    relearned = rescheduled = 0.0
 
     def step() -> float:
-        nonlocal relearned
+        nonlocal relearned, rescheduled
         if not lock.hold():
             return EVERY
         if not shared.epoch.is_open():
@@ -31,14 +33,15 @@ def main() -> None:
         recoverer.refresh_accounts()
         if not shared.clock.is_announced():
             return ASK_EVERY
-        is_time = time.monotonic() >= relearned + RELEARN_EVERY
-        if is_time:
-            bootstrap.relearn(days, sessions)
+        if time.monotonic() >= relearned + RELEARN_EVERY:
+            if bootstrap.relearn(days, sessions):
+                rescheduled = 0.0
+            relearned = time.monotonic()
         recoverer.arm()
-        if is_time:
+        if time.monotonic() >= rescheduled + RESCHEDULE_EVERY:
             # After arming: what it looks at is in the live state by then.
             rescheduler.look()
-            relearned = time.monotonic()
+            rescheduled = time.monotonic()
         return EVERY
 
     repeat(shared, "recoverer", step, stop)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -95,10 +95,14 @@ class SimulatedDurable:
         del epoch
         self.take(len(self._live.ledger))
 
-    def open_runs(self) -> Sequence[Run]:
+    def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
         return [
             run
             for run in self._runs.values()
-            if run.status is RunStatus.ACTIVE
-            or (run.status is RunStatus.FAILED and (run.watched or not run.is_terminal))
+            if (
+                run.status is RunStatus.ACTIVE
+                or (run.status is RunStatus.FAILED and (run.watched or not run.is_terminal))
+            )
+            and (of is None or run.id.strategy_id in of)
+            and (before is None or run.id.trading_date < before)
         ]

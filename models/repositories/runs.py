@@ -1,7 +1,7 @@
 """The runs: created when armed, read back whole for recovery and reports. The drain changes them, and a user's stop."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
@@ -54,11 +54,19 @@ class Runs:
         found = self._read(RunRow.id == str(run))
         return found[0] if found else None
 
-    def open(self) -> Sequence[Run]:
-        """Those that still need the engine: active, or failed while something is held or may still fill."""
+    def open(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
+        """Those that still need the engine: active, or failed while something is held or may still fill.
+
+        All of them, or only of the strategies `of`, or of trading dates before `before`.
+        """
         may_fill = exists().where(OrderRow.run == RunRow.id, OrderRow.status.not_in(TERMINAL))
         holds = or_(RunRow.position == Position.BOUGHT, may_fill)
-        return self._read(or_(RunRow.status == RunStatus.ACTIVE, and_(RunRow.status == RunStatus.FAILED, holds)))
+        wanted = or_(RunRow.status == RunStatus.ACTIVE, and_(RunRow.status == RunStatus.FAILED, holds))
+        if of is not None:
+            wanted = and_(wanted, RunRow.strategy_id.in_(of))
+        if before is not None:
+            wanted = and_(wanted, RunRow.trading_date < before)
+        return self._read(wanted)
 
     def of_date(self, trading_date: date) -> Sequence[Run]:
         """Those of one trading date, whatever became of them."""

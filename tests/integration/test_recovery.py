@@ -1,6 +1,6 @@
 """The recoverer on the real live state: opened once, rebuilt when lost, and no account waits for another."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
@@ -16,7 +16,20 @@ from engine.domain.strategy import Strategy
 from engine.ports import AccountState
 from engine.recovery import Recoverer
 from engine.runtime import keys
-from tests.builders import BUY_AT, DAY, DEPLOYMENT, QUANTITY, SELL_AT, STOP, SYMBOL, entry, exit_, run, strategy
+from tests.builders import (
+    BUY_AT,
+    DAY,
+    DEPLOYMENT,
+    QUANTITY,
+    SELL_AT,
+    STOP,
+    SYMBOL,
+    chosen_of,
+    entry,
+    exit_,
+    run,
+    strategy,
+)
 from tests.fakes import DEAD_TOKEN, Answer, FakeBroker
 from tests.livestate import ACCOUNT, RUN, open_live_state
 from tests.world import World
@@ -60,8 +73,8 @@ class MemoryDurable:
     def drain(self, epoch: int) -> None:
         """Rows are written by the tests themselves."""
 
-    def open_runs(self) -> Sequence[Run]:
-        return [each for each in self.rows.values() if not each.is_terminal]
+    def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
+        return chosen_of([each for each in self.rows.values() if not each.is_terminal], of, before)
 
 
 class Recovery:

@@ -43,7 +43,7 @@ class Rows:
     def create_runs(self, runs: Sequence[Run]) -> None:
         self.runs += [run.id for run in runs]
 
-    def open_runs(self) -> Sequence[Run]:
+    def open_runs(self, **_: object) -> Sequence[Run]:
         return []
 
 

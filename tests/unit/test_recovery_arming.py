@@ -1,6 +1,6 @@
 """Arming: which strategies get a run, and on which date."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from engine.domain.schedule import Times
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Armed
 from engine.recovery import Recoverer
-from tests.builders import entry, run
+from tests.builders import chosen_of, entry, run
 
 TODAY = date(2026, 1, 5)
 MORNING, EVENING = datetime(2026, 1, 5, 4, tzinfo=UTC), datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -45,8 +45,8 @@ class Database:
     def create_runs(self, runs: Sequence[Run]) -> None:
         self.created.extend(runs)
 
-    def open_runs(self) -> Sequence[Run]:
-        return self.open
+    def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
+        return chosen_of(self.open, of, before)
 
 
 class Broker:
