@@ -1,7 +1,7 @@
 """The drain on a real PostgreSQL: every record once, in order of its sequence, whatever is repeated or broken."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -98,9 +98,11 @@ def _state(status: str = "active", position: str = "none", reason: str | None = 
     return {"status": status, "position": position, "exit_reason": reason, "failure": ""}
 
 
-def _apply(sessions: Sessions, *entries: Record | DeadLetter, behind: str = "1-1", epoch: int = 1) -> None:
+def _apply(
+    sessions: Sessions, *entries: Record | DeadLetter, behind: str = "1-1", epoch: int = 1
+) -> Sequence[Record | DeadLetter]:
     with sessions() as session:
-        drain.apply(session, entries, Cursor(epoch, behind))
+        return drain.apply(session, entries, Cursor(epoch, behind))
 
 
 def _cursor(sessions: Sessions) -> Cursor:
@@ -299,6 +301,17 @@ def test_what_postgresql_refuses_becomes_a_dead_letter_and_the_rest_is_stored(se
     before = _contents(sessions)
     _apply(sessions, refused)
     assert _contents(sessions) == before
+
+
+def test_who_stores_is_told_what_is_new_and_what_became_of_it(sessions: Sessions, run: Run) -> None:
+    with sessions.begin() as session:
+        session.execute(text("ALTER TABLE records ADD CHECK (kind <> 'a word of tomorrow')"))
+    letter, record = parse("1-7", b"{not json", NOW), _record(run.id, 1)
+    assert list(_apply(sessions, letter, letter, record, record)) == [letter, record]
+    refused, later = _record(run.id, 2, kind="a word of tomorrow"), _record(run.id, 3)
+    new = _apply(sessions, letter, record, refused, later)
+    assert [entry.source if isinstance(entry, DeadLetter) else entry.seq for entry in new] == ["drain", 3]
+    assert list(_apply(sessions, letter, record, refused, later)) == []
 
 
 def test_a_dead_letter_of_the_stream_is_stored_once_and_cut(sessions: Sessions) -> None:
