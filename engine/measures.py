@@ -42,7 +42,8 @@ class Cause(StrEnum):
 
 #: An order's stages as its record names them, in their order, and as the histograms do.
 STAGES: Mapping[str, str] = {
-    "wake_ms": "wake",
+    "publish_ms": "publish",
+    "queue_ms": "queue",
     "claim_ms": "claim",
     "intend_ms": "intend",
     "send_ms": "send",
@@ -85,8 +86,9 @@ ORDER_STAGE = Measure(
     "engine_order_stage_seconds",
     Kind.HISTOGRAM,
     "seconds",
-    "Each stage of an attempt: wake (frame held to task begun, breaches only), claim (and the decision), intend, "
-    "send (granted to the request's first byte), broker (first byte to the end of the call).",
+    "Each stage of an attempt. Breaches only: publish (frame held to the call of the script that latches and sends "
+    "the wake-up) and queue (that call to the task begun); then claim (and the decision), intend, send (granted to the "
+    "request's first byte), broker (first byte to the end of the call).",
     {"cause": tuple(Cause), "stage": tuple(STAGES.values())},
 )
 ATTEMPTS = Measure(

@@ -76,7 +76,9 @@ def test_what_a_drainer_stored_is_scraped_from_it(desk: Desk, redis_url: str, da
     assert _of(found, "engine_tick_to_order_seconds_count") == 1
     assert _of(found, "engine_tick_to_order_seconds_sum") == pytest.approx(from_tick / 1000)
     assert _of(found, "engine_timer_lateness_seconds_count", side="buy") == 1
-    assert _of(found, "engine_order_stage_seconds_count", cause="breach", stage="wake") == 1
+    stages = ("publish", "queue", "claim", "intend", "send")
+    parts = [_of(found, "engine_order_stage_seconds_sum", cause="breach", stage=stage) or 0 for stage in stages]
+    assert sum(parts) == pytest.approx(from_tick / 1000, abs=1e-5)
     for leg in ("entry", "exit"):
         assert _of(found, "engine_attempts_total", leg=leg) == 1
         assert _of(found, "engine_orders_total", leg=leg, outcome="accepted") == 1

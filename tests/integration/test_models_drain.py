@@ -406,7 +406,11 @@ def test_a_breach_and_a_users_stop_outlive_the_live_state(sessions: Sessions, ru
     _apply(sessions, _record(run.id, 3, state=_state("active", "bought")))
     (known,) = Runs(sessions).open()
     seen_at = datetime(2026, 1, 5, 4, 0, 0, 500_000, tzinfo=UTC)
-    assert known.latch == Latch(9400, datetime(2026, 1, 5, 4, 0, 0, 1, tzinfo=UTC), "sl:x:7", seen_at)
+    breach = Latch(9400, datetime(2026, 1, 5, 4, 0, 0, 1, tzinfo=UTC), "sl:x:7", seen_at)
+    assert known.latch == breach
+    latched_at = seen_at + timedelta(milliseconds=2)
+    _apply(sessions, _record(run.id, 4, latch=LATCH | {"latched_at": "1767585600502000"}))
+    assert _stored(sessions, run).latch == replace(breach, latched_at=latched_at)
     assert known.stop_requested is StopMode.LEAVE
 
 

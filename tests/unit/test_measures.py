@@ -19,7 +19,7 @@ from models.records import DeadLetter, Record, parse
 
 NOW = datetime(2026, 1, 5, 4, 10, tzinfo=UTC)
 SENT = {"intend_ms": 0.8, "send_ms": 0.2, "broker_ms": 12.345}
-BREACHED = SENT | {"wake_ms": 1.2, "claim_ms": 0.9, "tick_to_order_ms": 3.1}
+BREACHED = SENT | {"wake_ms": 1.2, "publish_ms": 0.2, "queue_ms": 1.0, "claim_ms": 0.9, "tick_to_order_ms": 3.1}
 TIMED = SENT | {"claim_ms": 0.9, "timer_lateness_ms": 1.7}
 
 
@@ -71,7 +71,7 @@ def test_names_end_in_their_unit_and_buckets_hold_the_budgets() -> None:
 @pytest.mark.parametrize(
     ("stages", "cause", "named"),
     [
-        (BREACHED, Cause.BREACH, ["wake", "claim", "intend", "send", "broker"]),
+        (BREACHED, Cause.BREACH, ["publish", "queue", "claim", "intend", "send", "broker"]),
         (TIMED, Cause.TIMER, ["claim", "intend", "send", "broker"]),
         (SENT, Cause.OTHER, ["intend", "send", "broker"]),
         ({}, Cause.OTHER, []),
@@ -99,9 +99,9 @@ def test_an_order_is_timed_by_its_stages_its_cause_and_its_side() -> None:
     exporter = _exporter()
     exporter.observe([_record("exit_accepted", stages=BREACHED), _record("entry_accepted", "buy", TIMED)])
     name = "engine_order_stage_seconds"
-    assert _value(exporter, f"{name}_sum", cause="breach", stage="wake") == pytest.approx(0.0012)
+    assert _value(exporter, f"{name}_sum", cause="breach", stage="queue") == pytest.approx(0.001)
     assert _value(exporter, f"{name}_sum", cause="timer", stage="broker") == pytest.approx(0.012345)
-    assert _value(exporter, f"{name}_count", cause="timer", stage="wake") == 0
+    assert _value(exporter, f"{name}_count", cause="timer", stage="queue") == 0
     assert _value(exporter, "engine_timer_lateness_seconds_sum", side="buy") == pytest.approx(0.0017)
     assert _value(exporter, "engine_timer_lateness_seconds_count", side="sell") == 0
 
