@@ -1,4 +1,4 @@
-"""Prometheus: the table of `engine.measures` as metrics, and `/metrics` over HTTP. Says nothing of what is measured."""
+"""Prometheus: the table of `engine.measures` as metrics, and `/metrics` over HTTP. What is measured is said there."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, product
@@ -26,21 +26,16 @@ class Exporter:
         # When each series was begun: twice as many series, and nobody asks.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._counters = {each: self._counter(each) for each in TABLE if each.kind is Kind.COUNTER}
-        self._histograms = {each: self._histogram(each) for each in TABLE if each.kind is Kind.HISTOGRAM}
+        #: How each series of the table is added to. All of them are there from the start, at 0: a rate sees the first
+        #: increment only of one it knows.
+        self._add = {series: add for each in TABLE for series, add in self._series(each)}
         self.registry.register(_Gauges(look))
 
     def observe(self, entries: Iterable[Record | DeadLetter]) -> None:
         """Count and time what these entries tell; each is given once."""
         for entry in entries:
             for measure, labels, value in samples(entry):
-                known = measure.bounded(labels)
-                if measure.kind is Kind.COUNTER:
-                    counter = self._counters[measure]
-                    (counter.labels(**known) if known else counter).inc(value)
-                else:
-                    histogram = self._histograms[measure]
-                    (histogram.labels(**known) if known else histogram).observe(value)
+                self._add[measure, measure.bounded(labels)](value)
 
     def serve(self, host: str, port: int, log: Log) -> None:
         """Serve `/metrics` from threads of its own; an address that cannot be had is logged and stops nothing else."""
@@ -51,15 +46,17 @@ class Exporter:
         else:
             log("metrics_served", host=host, port=port)
 
-    def _counter(self, measure: Measure) -> Counter:
-        made = Counter(measure.name, measure.says, [*measure.labels], registry=self.registry)
-        _begin(measure, made)
-        return made
-
-    def _histogram(self, measure: Measure) -> Histogram:
-        made = Histogram(measure.name, measure.says, [*measure.labels], registry=self.registry, buckets=BUCKETS)
-        _begin(measure, made)
-        return made
+    def _series(self, measure: Measure) -> Iterator[tuple[tuple[Measure, tuple[str, ...]], Callable[[float], None]]]:
+        """Every series of a counter or histogram, and how it is added to."""
+        names = [*measure.labels]
+        for_all = product(*measure.labels.values())
+        match measure.kind:
+            case Kind.COUNTER:
+                counter = Counter(measure.name, measure.says, names, registry=self.registry)
+                yield from (((measure, of), (counter.labels(*of) if of else counter).inc) for of in for_all)
+            case Kind.HISTOGRAM:
+                histogram = Histogram(measure.name, measure.says, names, registry=self.registry, buckets=BUCKETS)
+                yield from (((measure, of), (histogram.labels(*of) if of else histogram).observe) for of in for_all)
 
 
 class _Gauges(Collector):
@@ -98,10 +95,3 @@ def lengths(redis: "Redis", lists: Mapping[str, Sequence[str]]) -> Mapping[Measu
 
 def _family(measure: Measure) -> GaugeMetricFamily:
     return GaugeMetricFamily(measure.name, measure.says, labels=[*measure.labels])
-
-
-def _begin(measure: Measure, made: Counter | Histogram) -> None:
-    """Have every series of the table from the start, at 0: a rate sees the first increment only of one it knows."""
-    if measure.labels:
-        for values in product(*measure.labels.values()):
-            made.labels(*values)

@@ -3,11 +3,10 @@
 `docs/metrics.md` is written from the table, see `page`. Knows neither an exporter nor how records are read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from engine.domain.broker import Outcome
@@ -64,9 +63,10 @@ class Measure:
     says: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def bounded(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """`labels` with `OTHER` for a value that is none of the table's."""
-        return {label: value if value in self.labels[label] else OTHER for label, value in labels.items()}
+    def bounded(self, values: Sequence[str]) -> tuple[str, ...]:
+        """A value for each label, with `OTHER` for one that is none of the table's."""
+        known = zip(values, self.labels.values(), strict=True)
+        return tuple(value if value in among else OTHER for value, among in known)
 
 
 TICK_TO_ORDER = Measure(
@@ -151,15 +151,16 @@ class Sample(NamedTuple):
     """What a record adds: one to a counter, or an observation in the measure's unit to a histogram."""
 
     measure: Measure
-    labels: Mapping[str, str] = MappingProxyType({})
+    #: A value for each of the measure's labels.
+    labels: tuple[str, ...] = ()
     value: float = 1.0
 
 
 #: What a record's kind alone counts.
 _COUNTED: Mapping[str, Sample] = {
     "denied": Sample(DENIED),
-    **{f"{leg}_intended": Sample(ATTEMPTS, {"leg": leg}) for leg in Leg},
-    **{f"{leg}_{end}": Sample(ORDERS, {"leg": leg, "outcome": end}) for leg in Leg for end in Outcome},
+    **{f"{leg}_intended": Sample(ATTEMPTS, (leg,)) for leg in Leg},
+    **{f"{leg}_{end}": Sample(ORDERS, (leg, end)) for leg in Leg for end in Outcome},
 }
 
 
@@ -192,13 +193,13 @@ def durations(stages: Mapping[str, float]) -> Durations:
 def samples(entry: Record | DeadLetter) -> Iterator[Sample]:
     """Everything one entry of the stream adds."""
     if isinstance(entry, DeadLetter):
-        yield Sample(DEAD_LETTERS, {"source": entry.source})
+        yield Sample(DEAD_LETTERS, (entry.source,))
         return
     yield Sample(RECORDS)
     if entry.kind in _COUNTED:
         yield _COUNTED[entry.kind]
     for alert in entry.alerts:
-        yield Sample(ALERTS, {"severity": alert.severity})
+        yield Sample(ALERTS, (alert.severity,))
     for order in entry.orders:
         yield from _timed(order)
 
@@ -208,9 +209,9 @@ def _timed(order: OrderState) -> Iterator[Sample]:
     if took.tick_to_order is not None:
         yield Sample(TICK_TO_ORDER, value=took.tick_to_order / 1000)
     if took.timer_lateness is not None:
-        yield Sample(TIMER_LATENESS, {"side": order.side}, took.timer_lateness / 1000)
+        yield Sample(TIMER_LATENESS, (order.side,), took.timer_lateness / 1000)
     for stage, spent in took.stages.items():
-        yield Sample(ORDER_STAGE, {"cause": took.cause, "stage": stage}, spent / 1000)
+        yield Sample(ORDER_STAGE, (took.cause, stage), spent / 1000)
 
 
 def page() -> str:
@@ -242,6 +243,21 @@ def _tail() -> Iterator[str]:
     yield "Counters begin at 0 with the drainer. What a recoverer stores itself, before it opens a new epoch, and a"
     yield "batch whose commit was not answered are in the history alone. All times are real, in a replay too:"
     yield "`latency_ms` of its report are the same durations of the same records."
+    yield ""
+    yield "| to see | ask |"
+    yield "|---|---|"
+    yield from (f"| {what} | `{query}` |" for what, query in _queries())
+
+
+def _queries() -> Iterator[tuple[str, str]]:
+    """What is worth a graph or an alarm, in PromQL."""
+    late = f"sum by (le) (rate({TICK_TO_ORDER.name}_bucket[5m]))"
+    yield "99 in 100 exits left within, seconds", f"histogram_quantile(0.99, {late})"
+    spent, began = (f'rate({ORDER_STAGE.name}_{part}{{cause="breach"}}[5m])' for part in ("sum", "count"))
+    yield "where a breach's time goes, seconds a stage", f"{spent} / {began}"
+    yield "entries or exits in doubt", f'increase({ORDERS.name}{{outcome="timeout"}}[5m]) > 0'
+    yield "a human is needed", f'increase({ALERTS.name}{{severity="critical"}}[5m]) > 0'
+    yield "a queue without its workers", f"min_over_time({QUEUE_LENGTH.name}[1m]) > 0"
 
 
 def main() -> None:
