@@ -61,7 +61,7 @@ def _listener(plan: Mapping[str, Any]) -> None:
             ticks: list[Any] = []
             for token, price, seconds, _close in decode_prices(frame):
                 ticks += (symbols[str(token)], price, seconds * 1_000_000)
-            arguments = (plan["epoch"], at, f"f{number}", "", *ticks)
+            arguments = (plan["epoch"], at, f"f{number}", "", at, *ticks)
             latched = scripts.call("on_tick", ("engine:epoch", "due", ""), arguments)
             for run in latched[0::3]:
                 line.send_command("LPUSH", QUEUE, run)

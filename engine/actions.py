@@ -257,6 +257,9 @@ def _stages(turn: Turn, submit: Submit, granted: datetime, sent: datetime, answe
         stages["timer_lateness_ms"] = now.late(run.sell_at)
     elif submit.exit_reason is ExitReason.STOP_LOSS and run.latch and run.latch.seen_at:
         stages["wake_ms"] = turn.began - run.latch.seen_at
+        if run.latch.latched_at:
+            stages["publish_ms"] = run.latch.latched_at - run.latch.seen_at
+            stages["queue_ms"] = turn.began - run.latch.latched_at
         stages["tick_to_order_ms"] = sent - run.latch.seen_at
     return {name: _ms(span) for name, span in stages.items()}
 

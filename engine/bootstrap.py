@@ -18,12 +18,13 @@ from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import BatchPublisher, CeleryPublisher, wake_up
+from engine.dispatch import BatchPublisher, CeleryPublisher, lists_of, wake_up
 from engine.domain.action import Policy
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.strategy import Session, UnconfirmedYear
-from engine.ledger import Carrier, Drainer, LedgerCarrier, stored_up_to
+from engine.exporter import Exporter, lengths
+from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
 from engine.orderstream import OrderStream
@@ -185,10 +186,20 @@ def sweeper(shared: Parts) -> Sweeper:
     return Sweeper(shared.store, shared.publisher, shared.clock, shared.policy)
 
 
-def drainer(shared: Parts, sessions: Sessions, epoch: int) -> Drainer:
+def drainer(shared: Parts, sessions: Sessions, epoch: int, observe: Observe = unobserved) -> Drainer:
     """The drainer, working under `epoch`."""
     carrier: Carrier = LedgerCarrier(shared.redis, sessions, epoch)
-    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions))
+    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions), observe)
+
+
+def metrics(shared: Parts) -> Observe:
+    """What measures the records it is told, and serves /metrics from now on; nothing where no port is set."""
+    host, port = shared.settings.metrics_host, shared.settings.metrics_port
+    if not port:
+        return unobserved
+    exporter = Exporter(partial(lengths, shared.redis, lists_of(app)))
+    exporter.serve(host, port, shared.log)
+    return exporter.observe
 
 
 def recoverer_lock(current: Settings) -> AdvisoryLock:

@@ -54,6 +54,13 @@ def wake_up(app: Celery, kind: EventType) -> WakeUp:
     return WakeUp(queue, json.dumps(message))
 
 
+def lists_of(app: Celery) -> dict[str, list[str]]:
+    """Queue -> its lists in Redis: one a priority, as kombu names them."""
+    options = app.conf.broker_transport_options
+    marks = [f"{options['sep']}{step}" if step else "" for step in options["priority_steps"]]
+    return {queue.name: [f"{queue.name}{mark}" for mark in marks] for queue in app.conf.task_queues}
+
+
 @dataclass(frozen=True, slots=True)
 class Timed:
     """An event and the real instant it is to be served at."""

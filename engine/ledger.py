@@ -4,7 +4,7 @@ The cursor is kept in the same transaction as the rows; the stream is trimmed be
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -21,14 +21,23 @@ BATCH = 500
 BLOCK_MS = 200
 
 
+#: Told what was stored, once.
+Observe = Callable[[Sequence[drain.Entry]], None]
+
+
+def unobserved(entries: Sequence[drain.Entry]) -> None:
+    """Nobody measures."""
+    del entries
+
+
 class Carrier(Protocol):
     """The three steps of carrying a batch."""
 
     def read(self, behind: str) -> Sequence[tuple[str, dict[str, str]]]:
         """The next records behind that stream id, waiting a moment for the first."""
 
-    def apply(self, entries: Sequence[drain.Entry], behind: str) -> None:
-        """Store `entries` and that everything up to `behind` is stored. Raises models.drain.Fenced."""
+    def apply(self, entries: Sequence[drain.Entry], behind: str) -> Sequence[drain.Entry]:
+        """Store `entries` and that everything up to `behind` is; returns the new ones. Raises models.drain.Fenced."""
 
     def trim(self, behind: str) -> None:
         """Forget the records before `behind`."""
@@ -45,9 +54,9 @@ class LedgerCarrier:
     def read(self, behind: str) -> Sequence[tuple[str, dict[str, str]]]:
         return _entries_of(self._redis.xread({keys.LEDGER: behind}, count=BATCH, block=BLOCK_MS))
 
-    def apply(self, entries: Sequence[drain.Entry], behind: str) -> None:
+    def apply(self, entries: Sequence[drain.Entry], behind: str) -> Sequence[drain.Entry]:
         with self._sessions() as session:
-            drain.apply(session, entries, drain.Cursor(self._epoch, behind))
+            return drain.apply(session, entries, drain.Cursor(self._epoch, behind))
 
     def trim(self, behind: str) -> None:
         self._redis.xtrim(keys.LEDGER, minid=behind)
@@ -56,10 +65,11 @@ class LedgerCarrier:
 class Drainer:
     """Carries the ledger's stream into PostgreSQL. Exactly one works at a time; an older epoch's is fenced out."""
 
-    def __init__(self, carrier: Carrier, behind: str) -> None:
-        """`behind`: the stream id everything up to which is stored."""
+    def __init__(self, carrier: Carrier, behind: str, observe: Observe = unobserved) -> None:
+        """`behind`: the stream id everything up to which is stored. `observe` is told what was stored anew."""
         self._carrier = carrier
         self._behind = behind
+        self._observe = observe
 
     def drain(self) -> int:
         """Carry one batch; returns its size. Raises models.drain.Fenced where a recoverer has taken over."""
@@ -69,8 +79,9 @@ class Drainer:
         now = datetime.now(UTC)
         parsed = [parse(stream_id, _record_text(stream_id, fields), now) for stream_id, fields in entries]
         behind = entries[-1][0]
-        self._carrier.apply(parsed, behind)
+        stored = self._carrier.apply(parsed, behind)
         self._behind = behind
+        self._observe(stored)
         self._carrier.trim(behind)
         return len(entries)
 

@@ -19,6 +19,7 @@ from engine.domain.broker import Instrument
 from engine.domain.orders import Order
 from engine.domain.run import Run
 from engine.domain.strategy import UnconfirmedYear
+from engine.measures import durations
 from engine.reports import (
     BrokerOrderReport,
     Distribution,
@@ -147,7 +148,7 @@ class Replay:
     def report(self, *, complete: bool) -> ReplayReport:
         """What became of every strategy, and of every order at the broker."""
         runs = {run.strategy.name + "\0" + run.strategy.tenant: run for run in self._runs.of_date(self._day.date)}
-        stages = [stage for run in runs.values() for stage in self._runs.stages(run.id).values()]
+        took = [durations(stages) for run in runs.values() for stages in self._runs.stages(run.id).values()]
         book = self._stack.paper.ledger()
         fields = set(BrokerOrderReport.model_fields)
         return ReplayReport(
@@ -165,8 +166,8 @@ class Replay:
                 for row in book
             ],
             latency_ms=LatencyReport(
-                tick_to_order=distribution(stages, "tick_to_order_ms"),
-                timer_lateness=distribution(stages, "timer_lateness_ms"),
+                tick_to_order=distribution(each.tick_to_order for each in took),
+                timer_lateness=distribution(each.timer_lateness for each in took),
             ),
         )
 
@@ -213,9 +214,9 @@ def order_report(order: Order) -> OrderReport:
     )
 
 
-def distribution(stages: Iterable[Mapping[str, float]], name: str) -> Distribution:
-    """Median and 99th percentile of one stage, over the orders that have it; nearest rank."""
-    values = sorted(stage[name] for stage in stages if name in stage)
+def distribution(measured: Iterable[float | None]) -> Distribution:
+    """Median and 99th percentile over the orders that have it; nearest rank."""
+    values = sorted(value for value in measured if value is not None)
     if not values:
         return Distribution(p50=None, p99=None, n=0)
 

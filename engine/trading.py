@@ -68,13 +68,18 @@ class TradingStack:
         database_url: str | None = None,
         without: Iterable[str] = ("flower",),
         kill_points: Path | None = None,
+        metrics_port: int = 0,
         say: Say = lambda _line: None,
     ) -> None:
-        """`kill_points`: where every process looks whether it is to be struck, for fault trials only."""
+        """`kill_points`: where every process looks whether it is to be struck, for fault trials only.
+
+        `metrics_port`: where the drainer serves its metrics, unless the environment names another port; 0 for nowhere.
+        """
         self._directory = directory
         self._market = market
         self._secret_key = secret_key
         self._kill_points = kill_points
+        self._metrics_port = metrics_port
         #: Redis and PostgreSQL; those of our own can be killed.
         self.servers = Servers(directory, redis_url=redis_url, database_url=database_url)
         self._without = frozenset(without) | ({"paper"} if market.paper_options is None else frozenset())
@@ -203,6 +208,7 @@ class TradingStack:
         chosen = self.settings
         struck = {} if self._kill_points is None else {"ENGINE_KILL_POINTS": str(self._kill_points)}
         return {
+            "ENGINE_METRICS_PORT": str(self._metrics_port),
             **os.environ,
             **struck,
             "REDIS_URL": chosen.redis_url,

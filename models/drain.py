@@ -51,21 +51,23 @@ def cursor(session: Session) -> Cursor:
         return Cursor(row.epoch, row.stream_id) if row else START
 
 
-def apply(session: Session, entries: Sequence[Entry], behind: Cursor) -> None:
+def apply(session: Session, entries: Sequence[Entry], behind: Cursor) -> Sequence[Entry]:
     """Store `entries` and move the cursor to `behind`, in one transaction that is committed on return.
 
-    Entries stored before are left alone. Raises Fenced where the engine's epoch is later than `behind.epoch`.
+    Entries stored before are left alone. Returns the others as they were stored: what PostgreSQL refused as the dead
+    letter it became. Raises Fenced where the engine's epoch is later than `behind.epoch`.
     """
     with session.begin():
         _check_fence(session, behind.epoch)
         try:
             with session.begin_nested():
-                _store(session, entries)
+                new = _store(session, entries)
         except (DataError, IntegrityError):
-            _store_singly(session, entries)
+            new = _store_singly(session, entries)
         place = {"epoch": behind.epoch, "stream_id": behind.stream_id}
         moved = insert(DrainCursorRow).values(id=1, **place)
         session.execute(moved.on_conflict_do_update(index_elements=["id"], set_=place))
+    return new
 
 
 def _check_fence(session: Session, epoch: int) -> None:
@@ -77,15 +79,17 @@ def _check_fence(session: Session, epoch: int) -> None:
         raise Fenced(epoch, newest)
 
 
-def _store_singly(session: Session, entries: Sequence[Entry]) -> None:
+def _store_singly(session: Session, entries: Sequence[Entry]) -> list[Entry]:
     """Each entry by itself, so that one PostgreSQL refuses becomes a dead letter and does not stop the others."""
+    new: list[Entry] = []
     for entry in entries:
         try:
             with session.begin_nested():
-                _store(session, [entry])
+                new += _store(session, [entry])
         except (DataError, IntegrityError) as error:
             if isinstance(entry, Record):
-                _store(session, [_refused(entry, str(error.orig))])
+                new += _store(session, [_refused(entry, str(error.orig))])
+    return new
 
 
 def _refused(record: Record, reason: str) -> DeadLetter:
@@ -94,8 +98,10 @@ def _refused(record: Record, reason: str) -> DeadLetter:
     return DeadLetter(f"{run}:{epoch}:{seq}", record.real_time, "drain", reason, payload)
 
 
-def _store(session: Session, entries: Sequence[Entry]) -> None:
-    _store_dead_letters(session, [entry for entry in entries if isinstance(entry, DeadLetter)])
+def _store(session: Session, entries: Sequence[Entry]) -> list[Entry]:
+    """Store `entries`; returns those that were not stored before."""
+    letters = {entry.key: entry for entry in entries if isinstance(entry, DeadLetter)}
+    refused = [letters[key] for key in _store_dead_letters(session, letters.values())]
     records = {entry.key: entry for entry in entries if isinstance(entry, Record)}
     new = [records[key] for key in _store_records(session, records.values())]
     _store_alerts(session, new)
@@ -105,9 +111,11 @@ def _store(session: Session, entries: Sequence[Entry]) -> None:
     _move_runs(session, in_order)
     _keep_requests(session, in_order)
     _end_strategies(session, {record.run for record in in_order if record.state})
+    return [*refused, *new]
 
 
-def _store_dead_letters(session: Session, letters: Iterable[DeadLetter]) -> None:
+def _store_dead_letters(session: Session, letters: Iterable[DeadLetter]) -> Sequence[str]:
+    """Store `letters`; answers the keys of those that were not stored before."""
     rows = [
         {
             "key": each.key,
@@ -118,8 +126,10 @@ def _store_dead_letters(session: Session, letters: Iterable[DeadLetter]) -> None
         }
         for each in letters
     ]
-    if rows:
-        session.execute(insert(DeadLetterRow).on_conflict_do_nothing(index_elements=["key"]), rows)
+    if not rows:
+        return []
+    statement = insert(DeadLetterRow).on_conflict_do_nothing(index_elements=["key"])
+    return session.scalars(statement.returning(DeadLetterRow.key), rows).all()
 
 
 def _store_records(session: Session, records: Iterable[Record]) -> list[tuple[str, int, int]]:

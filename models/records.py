@@ -38,6 +38,10 @@ def _list_if_empty(value: Any) -> Any:
     return [] if value == {} else value
 
 
+def _from_us(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
+
+
 def _to_utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
@@ -89,18 +93,21 @@ class OrderState(_Wire):
 
 
 class LatchState(_Wire):
-    """A breach: price in integer units; exchange time and real time in epoch microseconds, as scripts write them."""
+    """A breach: price in integer units; exchange time and real times in epoch microseconds, as scripts write them."""
 
     price: Serial
     time: Serial
     event: Key
     seen_at: Serial
+    latched_at: Serial | None = None
 
     @property
     def latch(self) -> Latch:
         """The domain's value."""
-        at, seen_at = (datetime.fromtimestamp(us / 1e6, UTC) for us in (self.time, self.seen_at))
-        return Latch(self.price, at, self.event, seen_at)
+        at, seen_at = _from_us(self.time), _from_us(self.seen_at)
+        return Latch(
+            self.price, at, self.event, seen_at, None if self.latched_at is None else _from_us(self.latched_at)
+        )
 
 
 class AlertState(_Wire):

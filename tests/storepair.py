@@ -311,10 +311,11 @@ def _plain(answer: object) -> object:
 
 
 def _timeless(what: Run) -> Run:
-    latch = what.latch
-    if latch is None or not latch.event_id.startswith(_FIRST_FILL):
+    """A run without the moments each store took from its own clock."""
+    if what.latch is None:
         return what
-    return replace(what, latch=replace(latch, seen_at=None))
+    seen_at = None if what.latch.event_id.startswith(_FIRST_FILL) else what.latch.seen_at
+    return replace(what, latch=replace(what.latch, seen_at=seen_at, latched_at=None))
 
 
 def memory_state(memory: MemoryStore, now: int) -> dict[str, Any]:
@@ -378,14 +379,15 @@ def live_state(live: LiveState) -> dict[str, Any]:
 
 
 def _settled(fields: dict[str, str]) -> dict[str, str]:
-    """A run's fields but for the moment a first fill latched it."""
-    timed = fields.get("latch_event", "").startswith(_FIRST_FILL)
-    return {name: value for name, value in fields.items() if not (timed and name == "latch_seen_at")}
+    """A run's fields but for when it was latched, and for when a first fill was seen to do so."""
+    timed = {"latch_at", *(["latch_seen_at"] if fields.get("latch_event", "").startswith(_FIRST_FILL) else ())}
+    return {name: value for name, value in fields.items() if name not in timed}
 
 
 def _body(text: str) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(text)
-    latch = body.get("latch", {})
-    if latch.get("event", "").startswith(_FIRST_FILL):
-        del latch["seen_at"]
+    if latch := body.get("latch"):
+        del latch["latched_at"]
+        if latch["event"].startswith(_FIRST_FILL):
+            del latch["seen_at"]
     return body

@@ -33,6 +33,8 @@ SEED = 7
 PAPER = Market(f"--market synthetic --always-open --seed {SEED} --step 5", calendar=CalendarKind.ALWAYS_OPEN)
 #: The exchange's hours and no paper broker.
 LIVE = Market(None)
+#: Where the drainer serves its metrics, if the environment names no other port.
+METRICS_PORT = 9464
 #: Real seconds between two looks at the processes.
 LOOK_EVERY = 1.0
 #: The example strategy: its symbol, its stop as part of the opening price, how far ahead it buys, how long it holds.
@@ -68,6 +70,7 @@ def _serve(state: StateDir, market: Market) -> None:
             redis_url=redis_url,
             database_url=database_url,
             without=(),
+            metrics_port=METRICS_PORT,
             say=say,
         ) as stack:
             if market is PAPER:

@@ -115,6 +115,8 @@ class Latch:
     event_id: str
     #: Real time the listener held the tick's frame; the start of tick-to-order.
     seen_at: datetime | None = None
+    #: Real time it was handed over to be latched, its worker woken in the same step.
+    latched_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ def main() -> None:
     """Drain until told to stop."""
     shared = bootstrap.parts("drainer")
     sessions, stop = bootstrap.database(shared.settings), Stop()
+    observe = bootstrap.metrics(shared)
     current: dict[str, Drainer] = {}
 
     def step() -> float:
         epoch = shared.epoch.current()
         if epoch not in current:
             current.clear()
-            current[epoch] = bootstrap.drainer(shared, sessions, int(epoch.split(":")[0]))
+            current[epoch] = bootstrap.drainer(shared, sessions, int(epoch.split(":")[0]), observe)
         try:
             current[epoch].drain()
         except Fenced as error:

@@ -206,6 +206,7 @@ def _latch_fields(run: Run) -> Fields:
         "latch_time": str(to_us(run.latch.exchange_time)),
         "latch_event": run.latch.event_id,
         "latch_seen_at": _optional_us(run.latch.seen_at),
+        "latch_at": _optional_us(run.latch.latched_at),
     }
 
 
@@ -234,6 +235,8 @@ def _alone(name: str, text: Callable[[Any], str]) -> _Part:
     return _Part((name,), (name,), lambda run: {name: text(read(run))})
 
 
+_LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
+
 #: What a run's hash is made of but for its orders.
 _PARTS: tuple[_Part, ...] = (
     _Part(("run", "strategy_id"), ("id",), _identity),
@@ -245,7 +248,7 @@ _PARTS: tuple[_Part, ...] = (
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
     *(_alone(name, _optional_us) for name in ("retry_at", "book_asked_at", "book_read_at")),
-    _Part(("latch_price", "latch_time", "latch_event", "latch_seen_at"), ("latch",), _latch_fields, is_scripts=True),
+    _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
     _Part(("net_quantity", "net_at"), ("net",), _net_fields),
     _Part(("position",), ("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
     _Part(("last_buy_order", "last_sell_order"), ("orders",), _last_orders),
@@ -301,6 +304,7 @@ def _latch(stored: Mapping[str, str]) -> Latch | None:
         exchange_time=from_us(stored["latch_time"]),
         event_id=stored["latch_event"],
         seen_at=_optional_time(stored.get("latch_seen_at")),
+        latched_at=_optional_time(stored.get("latch_at")),
     )
 
 

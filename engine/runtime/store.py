@@ -207,7 +207,7 @@ class RedisStore:
         return int(stored) if stored else None
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text]
+        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
             if tick.exchange_time is not None:
                 flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))

@@ -16,7 +16,8 @@ from engine.simulation.store import MemoryStore
 
 def _latch(body: dict[str, Any]) -> Latch:
     told = body["latch"]
-    return Latch(int(told["price"]), codec.from_us(told["time"]), told["event"], codec.from_us(told["seen_at"]))
+    at, seen_at, latched_at = (codec.from_us(told[name]) for name in ("time", "seen_at", "latched_at"))
+    return Latch(int(told["price"]), at, told["event"], seen_at, latched_at)
 
 
 #: Records of what was asked of a run from outside, and what they make of it.

@@ -53,7 +53,7 @@ _ON_DISK = (
     "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
     "held", "ledger", "ended_events", "_orphans",
 )  # fmt: skip
-_LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at")
+_LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 
 
 class MemoryStore:
@@ -294,8 +294,9 @@ class MemoryStore:
         stored = self.runtimes[run]
         self.armed[stored["symbol"]].pop(run, None)
         self.latched[stored["symbol"]].add(run)
-        stored |= dict(zip(_LATCH_FIELDS, map(str, (price, at, event_id, seen_us)), strict=True))
-        latch = {"price": str(price), "time": str(at), "event": event_id, "seen_at": str(seen_us)}
+        told = [*map(str, (price, at, event_id, seen_us, self._us()))]
+        stored |= dict(zip(_LATCH_FIELDS, told, strict=True))
+        latch = dict(zip(("price", "time", "event", "seen_at", "latched_at"), told, strict=True))
         body = {"kind": "latched", "event_type": "STOPLOSS", "outcome": "latched", "latch": latch}
         self._record(run, json.dumps(body))
 

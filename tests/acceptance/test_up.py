@@ -12,9 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from engine.calendar import ZONES
 from engine.stack.state import Running, StateDir
+from engine.trading import free_port
 from tests.commands import engine
 from tests.processes import all_gone, eventually, family, hearing_ctrl_c
 
@@ -28,9 +30,11 @@ class Up:
     """A running `engine up` and commands given beside it."""
 
     def __init__(self, state: Path, log: Path) -> None:
+        #: Of its own: several may run on one machine.
+        self.metrics_port = free_port()
         self._environment = {
             name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")
-        } | {"ENGINE_STATE_DIR": str(state)}
+        } | {"ENGINE_STATE_DIR": str(state), "ENGINE_METRICS_PORT": str(self.metrics_port)}
         self._state, self._log = state, log
         with log.open("w") as output:
             self.process = subprocess.Popen(
@@ -95,6 +99,9 @@ def test_it_trades_survives_a_kill_and_leaves_nothing(up: Up) -> None:
     assert eventually(lambda: position(up, "traded") == "sold", within=60)
     (run,) = up.call("strategy", "show", "traded")[0]["runs"]
     assert [(order["side"], order["filled_quantity"]) for order in run["orders"]] == [("buy", 10), ("sell", 10)]
+    metrics = requests.get(f"http://127.0.0.1:{up.metrics_port}/metrics", timeout=10).text
+    for side in ("buy", "sell"):
+        assert f'engine_timer_lateness_seconds_count{{side="{side}"}} 1.0' in metrics
 
     (victim,) = [each for each in psutil.Process(up.process.pid).children(recursive=True) if "orders@" in words(each)]
     victim.kill()

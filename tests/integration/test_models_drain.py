@@ -1,7 +1,7 @@
 """The drain on a real PostgreSQL: every record once, in order of its sequence, whatever is repeated or broken."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -98,9 +98,11 @@ def _state(status: str = "active", position: str = "none", reason: str | None = 
     return {"status": status, "position": position, "exit_reason": reason, "failure": ""}
 
 
-def _apply(sessions: Sessions, *entries: Record | DeadLetter, behind: str = "1-1", epoch: int = 1) -> None:
+def _apply(
+    sessions: Sessions, *entries: Record | DeadLetter, behind: str = "1-1", epoch: int = 1
+) -> Sequence[Record | DeadLetter]:
     with sessions() as session:
-        drain.apply(session, entries, Cursor(epoch, behind))
+        return drain.apply(session, entries, Cursor(epoch, behind))
 
 
 def _cursor(sessions: Sessions) -> Cursor:
@@ -301,6 +303,17 @@ def test_what_postgresql_refuses_becomes_a_dead_letter_and_the_rest_is_stored(se
     assert _contents(sessions) == before
 
 
+def test_who_stores_is_told_what_is_new_and_what_became_of_it(sessions: Sessions, run: Run) -> None:
+    with sessions.begin() as session:
+        session.execute(text("ALTER TABLE records ADD CHECK (kind <> 'a word of tomorrow')"))
+    letter, record = parse("1-7", b"{not json", NOW), _record(run.id, 1)
+    assert list(_apply(sessions, letter, letter, record, record)) == [letter, record]
+    refused, later = _record(run.id, 2, kind="a word of tomorrow"), _record(run.id, 3)
+    new = _apply(sessions, letter, record, refused, later)
+    assert [entry.source if isinstance(entry, DeadLetter) else entry.seq for entry in new] == ["drain", 3]
+    assert list(_apply(sessions, letter, record, refused, later)) == []
+
+
 def test_a_dead_letter_of_the_stream_is_stored_once_and_cut(sessions: Sessions) -> None:
     body = {"kind": "dead_letter", "run": "", "epoch": 1, "seq": 7, "real_time": NOW.isoformat()}
     letter = parse("1-7", json.dumps(body | {"source": "queue", "reason": "no run", "payload": "x" * 9_000}), NOW)
@@ -393,7 +406,11 @@ def test_a_breach_and_a_users_stop_outlive_the_live_state(sessions: Sessions, ru
     _apply(sessions, _record(run.id, 3, state=_state("active", "bought")))
     (known,) = Runs(sessions).open()
     seen_at = datetime(2026, 1, 5, 4, 0, 0, 500_000, tzinfo=UTC)
-    assert known.latch == Latch(9400, datetime(2026, 1, 5, 4, 0, 0, 1, tzinfo=UTC), "sl:x:7", seen_at)
+    breach = Latch(9400, datetime(2026, 1, 5, 4, 0, 0, 1, tzinfo=UTC), "sl:x:7", seen_at)
+    assert known.latch == breach
+    latched_at = seen_at + timedelta(milliseconds=2)
+    _apply(sessions, _record(run.id, 4, latch=LATCH | {"latched_at": "1767585600502000"}))
+    assert _stored(sessions, run).latch == replace(breach, latched_at=latched_at)
     assert known.stop_requested is StopMode.LEAVE
 
 

@@ -45,11 +45,16 @@ def test_a_latch_holds_price_both_times_and_the_event_it_raised(stops: LiveState
     breaches = stops.store.on_tick([tick(9550, 7)], seen_at, "sl:x")
     name = str(run_id(14))
     assert breaches == [Breach(run_id(14), 9550, f"sl:x:{name}")]
-    assert stops.run(name).latch == Latch(9550, tick(1, 7).exchange_time or BUY_AT, f"sl:x:{name}", seen_at)
+    latch = stops.run(name).latch
+    assert latch is not None
+    assert latch.latched_at is not None
+    told = Latch(9550, tick(1, 7).exchange_time or BUY_AT, f"sl:x:{name}", seen_at, latch.latched_at)
+    assert latch == told
     assert stops.fields(name)["signal_seq"] == "1"
     (record,) = stops.records("latched")
     assert (record["run"], record["outcome"], record["latch"]["price"]) == (name, "latched", "9550")
     assert record["latch"]["event"] == f"sl:x:{name}"
+    assert record["latch"]["latched_at"] == str(microseconds(latch.latched_at))
 
 
 def test_a_latched_run_is_due_half_a_second_after_the_frame(stops: LiveState) -> None:

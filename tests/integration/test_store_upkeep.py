@@ -19,7 +19,7 @@ from tests.livestate import ACCOUNT, EPOCH, NOTE, RUN, LiveState, microseconds, 
 LIVED = run(
     entry(OrderStatus.FILLED, 10, filled_at=BUY_AT, updated_at=BUY_AT, reason="r"),
     exit_(OrderStatus.UNKNOWN, given_up=True),
-    latch=replace(latch(), seen_at=BUY_AT),
+    latch=replace(latch(), seen_at=BUY_AT, latched_at=BUY_AT),
     failure="why",
     retry_at=BUY_AT,
     book_asked_at=BUY_AT,

@@ -60,13 +60,13 @@ local function note_event(run, event_id, event_type, outcome)
 end
 
 -- A breach seen: kept in the run, and recorded, so that no loss takes it away.
-local function latch(run, symbol, price, time, event_id, seen_at)
+local function latch(run, symbol, price, time, event_id, seen_at, latched_at)
   redis.call('ZREM', 'symbol:' .. symbol .. ':strategies', run)
   redis.call('SADD', 'latched:' .. symbol, run)
   redis.call('HSET', 'runtime:' .. run, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
-    'latch_seen_at', seen_at)
+    'latch_seen_at', seen_at, 'latch_at', latched_at)
   record(run, cjson.encode({ kind = 'latched', event_type = 'STOPLOSS', outcome = 'latched',
-    latch = { price = price, time = time, event = event_id, seen_at = seen_at } }))
+    latch = { price = price, time = time, event = event_id, seen_at = seen_at, latched_at = latched_at } }))
 end
 
 -- Give a run what its account was seen to hold, where that is newer than what the run knows.

@@ -62,13 +62,14 @@ if ARGV[11] ~= '' then
   local breached = fresh and tonumber(price[1]) <= stop_units
   local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
   if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then
-    redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at')
+    redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at', 'latch_at')
     redis.call('SREM', latched, run)
     redis.call('ZADD', armed, stop_units, run)
     record(run, cjson.encode({ kind = 'latch_dropped', latch_dropped = true }))
     changed = true
   elseif breached and not latch_time then
-    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, string.format('%d', now_us()))
+    local now = string.format('%d', now_us())
+    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
     changed = true
   end
 end

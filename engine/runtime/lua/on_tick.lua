@@ -2,11 +2,12 @@
 -- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
 --       4 message for the queue, with {event} and {run} where the event's id and its run go
+--       5 real time of this call, us
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
 -- Reply a flat list: run, price, event id for each run latched by this call
 local seen_at, prefix = ARGV[2], ARGV[3]
 local latched = {}
-for i = 5, #ARGV, 3 do
+for i = 6, #ARGV, 3 do
   local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key = 'price:' .. symbol
   local known = redis.call('HGET', key, 'time')
@@ -18,7 +19,7 @@ for i = 5, #ARGV, 3 do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
       redis.call('ZREM', armed, run)
       if redis.call('EXISTS', runtime) == 1 then
-        latch(run, symbol, price, time, event_id, seen_at)
+        latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
         if KEYS[3] ~= '' then
