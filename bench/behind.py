@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from bench.figures import Figures, told
+from bench.figures import told
 from bench.stand import sleep_until, wait
-from bench.tick import SYMBOL, Say, play, stops
+from bench.tick import SYMBOL, Figures, Say, play, stages_of, stops
 from bench.trading import trading
 
 #: Trades that wait, and breaches one at a time meanwhile.
@@ -29,4 +29,5 @@ def behind(say: Say, waiting: int = WAITING, breaches: int = BREACHES) -> Figure
         if left < 1:
             raise TimeoutError("no trade was left waiting: the breaches were behind nothing")
         found = engine.exits(runs, within=60)
-    return told([each.ms for each in found.values()]) | {"still_waiting": left}
+    exits = [*found.values()]
+    return told([each.ms for each in exits]) | {"still_waiting": left, "stages": stages_of(exits)}

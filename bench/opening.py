@@ -11,9 +11,9 @@ from typing import Any
 
 import celeryconfig
 from bench.feed import frame_of
-from bench.figures import Figures, told
+from bench.figures import told
 from bench.stand import wait
-from bench.tick import Say
+from bench.tick import Figures, Say, stages_of
 from bench.trading import OPENS_AT, Trading, trading
 from engine.runtime import keys
 
@@ -58,7 +58,9 @@ def opening(say: Say, size: Size | None = None) -> Figures:
             took = _play(engine, script, tokens)
         found = engine.exits(runs, within=60)
     ticks = chosen.seconds * chosen.frames_per_s * chosen.ticks_per_frame
-    return told([each.ms for each in found.values()]) | {"ticks_per_s": round(ticks / took)} | watch.told(took)
+    exits = [*found.values()]
+    figures = told([each.ms for each in exits]) | {"ticks_per_s": round(ticks / took)} | watch.told(took)
+    return figures | {"stages": stages_of(exits)}
 
 
 class Script:

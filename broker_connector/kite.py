@@ -6,7 +6,7 @@ Orders are posted once; only reads are retried. Knows nothing of runs or strateg
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -38,7 +38,9 @@ QUOTE_BATCH = 500
 
 #: Orders a calendar second, minute and day for one account.
 KITE_RATES: Mapping[str, int] = {"second": 10, "minute": 400, "day": 5000}
-KITE_PROFILE = BrokerProfile(name="kite", idempotent=False, grace=10.0, tag_length=20, rates=KITE_RATES)
+KITE_PROFILE = BrokerProfile(
+    name="kite", idempotent=False, grace=10.0, tag_length=20, rates=KITE_RATES, token_dies=time(6, tzinfo=words.IST)
+)
 
 
 class KiteConnector:

@@ -20,8 +20,8 @@ class Credentials:
     access_token: str = field(repr=False)
 
 
-#: The paper broker stands for Kite, late orders included.
-PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper")
+#: The paper broker stands for Kite, late orders included; its tokens live as long as it.
+PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper", token_dies=None)
 
 
 @dataclass(frozen=True, slots=True)

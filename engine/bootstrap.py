@@ -2,7 +2,6 @@
 
 import gc
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -20,6 +19,7 @@ from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
 from engine.dispatch import BatchPublisher, CeleryPublisher, lists_of, wake_up
 from engine.domain.action import Policy
+from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.strategy import Session, UnconfirmedYear
@@ -212,14 +212,14 @@ def rescheduler(shared: Parts, sessions: Sessions, days: Calendar) -> Reschedule
     return Rescheduler(DurableState(sessions), shared.store, shared.timers, days, shared.clock, shared.log)
 
 
-def _rates_of(broker: str) -> Mapping[str, int]:
-    """What a broker lets one account send; nothing is known of one that is not in the table."""
-    return BROKERS[broker].profile.rates if broker in BROKERS else {}
+def _profile_of(broker: str) -> BrokerProfile | None:
+    """What a broker promises; nothing is known of one that is not in the table."""
+    return BROKERS[broker].profile if broker in BROKERS else None
 
 
 def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
-    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _rates_of)
+    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
     epoch: EpochKeeper = shared.epoch
     return Recoverer(
         tapped(shared.gate, "durable", durable),

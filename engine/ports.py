@@ -256,6 +256,9 @@ class Store(Protocol):
     def alert(self, tenant: str, alert: Alert) -> None:
         """Record something a human should know that concerns no single run."""
 
+    def alert_once(self, tenant: str, alert: Alert, name: str) -> bool:
+        """As `alert`, unless that was done under this name within two days; whether it was recorded."""
+
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         """Record a message nothing could be done with."""
 

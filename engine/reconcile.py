@@ -7,7 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from engine.accounts import AccountWatch
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.health import Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
 from engine.orderstream import OrderStream
@@ -24,6 +26,8 @@ class _Known:
     orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
     unread_since: datetime | None = None
     told: bool = False
+    #: Whether its token was refused at the last reading.
+    refused: bool = False
 
 
 class Reconciler:
@@ -32,6 +36,7 @@ class Reconciler:
     def __init__(self, store: Store, updates: OrderStream, clock: Clock, log: Log) -> None:
         self._store = store
         self._updates = updates
+        self._watch = AccountWatch(store, log)
         self._clock = clock
         self._log = log
         self._known: defaultdict[int, _Known] = defaultdict(_Known)
@@ -42,9 +47,13 @@ class Reconciler:
         try:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
+            known.refused = isinstance(error, TokenInvalid)
             self._unread(account, known, str(error))
             return
-        known.unread_since, known.told = None, False
+        if known.refused:
+            # A broker that took the token for a dead one was mistaken: what it refused to place can be asked again.
+            self._watch.hear(account.id, account.version, Heard.TOKEN_LIVES)
+        known.unread_since, known.told, known.refused = None, False, False
         self._store.cover(account.id, positions, asked_at)
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:

@@ -104,7 +104,7 @@ class Recoverer:
         #: Accounts whose broker did not answer in this pass.
         self._unlisted: set[int] = set()
         #: Years and strategies somebody was told of: they wait for an operator, another session, or an earlier run.
-        self._told: set[object] = set()
+        self._told: set[tuple[object, ...]] = set()
 
     def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
         """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
@@ -128,6 +128,11 @@ class Recoverer:
         self._all_armed = False
         self._prolonged.clear()
         self._log("epoch_opened", epoch=n, runs=len(runs))
+
+    @property
+    def accounts(self) -> Collection[AccountState]:
+        """Every account, as workers were last told of it."""
+        return self._accounts.values()
 
     def refresh_accounts(self) -> None:
         """Write accounts that are new or changed where workers read them."""
@@ -267,10 +272,10 @@ class Recoverer:
                 waits = Alert(
                     "warning", "waits", f"{strategy.name}: its times are outside the session of {day}; it waits"
                 )
-                self._tell((strategy.id, day), strategy.tenant, waits)
+                self._tell(("waits", strategy.id, day), strategy.tenant, waits)
                 return None
         for alert in moved_alert(strategy, Times(buy_at, sell_at, times.closes_at), times):
-            self._tell((strategy.id, day), strategy.tenant, alert)
+            self._tell((alert.code, strategy.id, day), strategy.tenant, alert)
         return times
 
     def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
@@ -278,15 +283,17 @@ class Recoverer:
         try:
             return self._calendar.session(symbol, day)
         except UnconfirmedYear as error:
-            self._tell((error.exchange, error.year), "", Alert("critical", "year_unconfirmed", str(error)))
+            unconfirmed = Alert("critical", "year_unconfirmed", str(error))
+            self._tell((unconfirmed.code, error.exchange, error.year), "", unconfirmed)
             return error
 
-    def _tell(self, what: object, tenant: str, alert: Alert) -> None:
-        """Record `alert`, once in this process for each `what`."""
-        if what not in self._told:
+    def _tell(self, what: tuple[object, ...], tenant: str, alert: Alert) -> None:
+        """Record `alert`, once for each `what`."""
+        if what in self._told:
+            return
+        if self._store.alert_once(tenant, alert, ":".join(map(str, what))):
             self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
-            self._store.alert(tenant, alert)
-            self._told.add(what)
+        self._told.add(what)
 
     def _listed(self, account_id: int, exchange: str) -> Mapping[str, Instrument] | None:
         """What an account can trade, None while that cannot be read; every account of one broker lists the same."""

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 
 from sqlalchemy import Text, cast, select
 
+from engine.domain.broker import BrokerProfile
 from engine.domain.budget import limits_of
 from engine.domain.run import Run
 from engine.domain.strategy import Strategy
@@ -25,11 +26,14 @@ class DurableState:
         self,
         sessions: Sessions,
         drain: Callable[[int], None] = lambda _epoch: None,
-        rates_of: Callable[[str], Mapping[str, int]] = lambda _broker: {},
+        profile_of: Callable[[str], BrokerProfile | None] = lambda _broker: None,
     ) -> None:
-        """`drain`: store what the ledger still holds, as the drainer of that epoch. `rates_of`: rates of a broker."""
+        """`drain`: store what the ledger still holds, as the drainer of that epoch.
+
+        `profile_of`: what a broker promises; without it an account has its own rates alone, and its token no end.
+        """
         self._sessions = sessions
-        self._rates_of = rates_of
+        self._profile_of = profile_of
         self._drain = drain
         self._epochs = Epoch(sessions)
         self._strategies = Strategies(sessions)
@@ -48,7 +52,7 @@ class DurableState:
         statement = select(AccountRow, TenantRow.name, sealed).join(TenantRow).order_by(AccountRow.id)
         with self._sessions() as session:
             return [
-                _account(row, tenant, secrets, row.rates or self._rates_of(row.broker))
+                _account(row, tenant, secrets, self._profile_of(row.broker))
                 for row, tenant, secrets in session.execute(statement)
             ]
 
@@ -69,7 +73,7 @@ class DurableState:
         return self._runs.open(of=of, before=before)
 
 
-def _account(row: AccountRow, tenant: str, secrets: str, rates: Mapping[str, int]) -> AccountState:
+def _account(row: AccountRow, tenant: str, secrets: str, profile: BrokerProfile | None) -> AccountState:
     # Of what the row says alone: whoever reads it, and whatever else they know, names the same details alike.
     details = json.dumps([row.base_url, row.ws_url, secrets, row.rates, row.broker], sort_keys=True)
     return AccountState(
@@ -81,5 +85,6 @@ def _account(row: AccountRow, tenant: str, secrets: str, rates: Mapping[str, int
         ws_url=row.ws_url,
         secrets=secrets,
         version=hashlib.sha256(details.encode()).hexdigest()[:12],
-        limits=limits_of(rates),
+        limits=limits_of(row.rates or (profile.rates if profile else {})),
+        token_ends=profile.token_ends(row.token_issued_at) if profile else None,
     )

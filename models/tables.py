@@ -50,6 +50,8 @@ class AccountRow(Base):
     credentials: Mapped[Credentials] = mapped_column(Encrypted)
     rates: Mapped[dict[str, Any]]
     state: Mapped[AccountState] = mapped_column(enum_column(AccountState, "state"))
+    #: When it was last given an access token, real time.
+    token_issued_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

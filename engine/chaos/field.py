@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import requests
@@ -111,7 +112,7 @@ class Field:
         values = dict(account.credentials.values)
         values["access_token"] += "+"
         self.paper.add_account(account_id=tenant, **values)
-        Accounts(self.stack.sessions).renew(account.id, Credentials(values))
+        Accounts(self.stack.sessions).renew(account.id, Credentials(values), datetime.now(UTC))
 
     def _account(self, tenant: str) -> Account:
         account = Accounts(self.stack.sessions).named(tenant, "paper")

@@ -21,6 +21,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "note",
         "cover",
         "alert",
+        "alert_once",
         "dead_letter",
         "heard",
         "account",

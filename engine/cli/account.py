@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from broker_connector.registry import BROKERS, Credentials, Entry, connect
@@ -19,9 +20,9 @@ from models import secrets
 from models.repositories.accounts import Account, AccountExists, Accounts
 from models.tables import AccountState
 
-SHOWN = ("tenant", "name", "broker", "state", "base_url", "rates")
+SHOWN = ("tenant", "name", "broker", "state", "token_ends", "base_url", "rates")
 #: `line`: how its broker answers; empty where the live state cannot be asked.
-LISTED = (*SHOWN[:4], "line", *SHOWN[4:])
+LISTED = (*SHOWN[:5], "line", *SHOWN[5:])
 #: What an account may log in with: whether it must be there.
 SECRETS: Mapping[str, bool] = {"api_key": True, "api_secret": False, "access_token": False}
 #: The file that stands for standard input.
@@ -39,7 +40,9 @@ def add(tenant: str, name: str, broker: str, urls: tuple[str, str], source: Path
             raise EnvironmentProblem(f"{option}: {broker} needs one that begins with {' or '.join(kinds)}://")
     told = _secrets(_read(source), str(source))
     state = AccountState.READY if told["access_token"] else AccountState.TOKEN_DEAD
-    account = Account(tenant, name, broker, base_url, ws_url, secrets.Credentials(told), state=state)
+    issued_at = datetime.now(UTC) if told["access_token"] else None
+    credentials = secrets.Credentials(told)
+    account = Account(tenant, name, broker, base_url, ws_url, credentials, state=state, token_issued_at=issued_at)
     try:
         Accounts(engine.sessions).add(account)
     except AccountExists as error:
@@ -96,7 +99,7 @@ def login(tenant: str, name: str, source: Path, *, is_access_token: bool, as_jso
         raise EnvironmentProblem(
             f"{tenant}/{name}: {account.broker} did not take it, nothing was changed: {error}"
         ) from None
-    accounts.renew(account.id, secrets.Credentials(values))
+    accounts.renew(account.id, secrets.Credentials(values), datetime.now(UTC))
     return _tell([each for each in [accounts.get(account.id)] if each], as_json=as_json)
 
 
@@ -150,4 +153,7 @@ def _tell(accounts: list[Account], *, as_json: bool) -> int:
 def _row(account: Account, as_json: bool) -> Row:
     """What may be shown of an account: never its credentials."""
     rates = dict(account.rates) if as_json else ", ".join(f"{most} a {name}" for name, most in account.rates.items())
-    return {name: getattr(account, name) for name in SHOWN} | {"rates": rates}
+    entry = BROKERS.get(account.broker)
+    ends = entry.profile.token_ends(account.token_issued_at) if entry else None
+    told = {"rates": rates, "token_ends": ends.isoformat() if ends else None}
+    return {name: getattr(account, name) for name in SHOWN if name not in told} | told

@@ -5,7 +5,7 @@ Knows nothing of HTTP or of any broker's own words; connectors translate into th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -166,6 +166,15 @@ class BrokerProfile:
     answer_timeout: float = 3.0
     #: Orders a calendar second, minute and day for one account; absent windows are unlimited.
     rates: Mapping[str, int] = field(default_factory=dict)
+    #: The wall time, with its zone, at which every access token dies; None where they do not by themselves.
+    token_dies: time | None = None
+
+    def token_ends(self, issued_at: datetime | None) -> datetime | None:
+        """When an access token issued then dies; None where it does not, or nobody knows."""
+        if self.token_dies is None or issued_at is None:
+            return None
+        today = datetime.combine(issued_at.astimezone(self.token_dies.tzinfo).date(), self.token_dies)
+        return today if today > issued_at else today + timedelta(days=1)
 
     @property
     def settles_after(self) -> timedelta:

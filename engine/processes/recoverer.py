@@ -5,6 +5,7 @@ import time
 from engine import bootstrap
 from engine.clock import ASK_EVERY
 from engine.processes.loop import Stop, repeat
+from engine.tokens import TokenWatch
 from models import schema
 
 #: Seconds between two looks for strategies without a run, and at what the operator says of the calendar.
@@ -22,6 +23,7 @@ def main() -> None:
     days, lock = bootstrap.calendar(shared.settings, sessions), bootstrap.recoverer_lock(shared.settings)
     recoverer = bootstrap.recoverer(shared, sessions, days)
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
+    tokens = TokenWatch(shared.store, shared.log)
     relearned = rescheduled = 0.0
 
     def step() -> float:
@@ -36,6 +38,7 @@ def main() -> None:
         if time.monotonic() >= relearned + RELEARN_EVERY:
             if bootstrap.relearn(days, sessions):
                 rescheduled = 0.0
+            tokens.look(recoverer.accounts, shared.real.now())
             relearned = time.monotonic()
         recoverer.arm()
         if time.monotonic() >= rescheduled + RESCHEDULE_EVERY:

@@ -55,6 +55,8 @@ LONGEST_NUDGE_US = 30_000_000
 SWEEP_SLACK_US = 500_000
 #: How long a tombstone outlives its run, ms: past the longest session and the drain behind it.
 TOMBSTONE_MS = 20 * 3600 * 1000
+#: How long it is remembered that something was told, ms.
+TOLD_MS = 2 * 24 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
 REPEATS = 2
 
@@ -256,11 +258,21 @@ class RedisStore:
         self._call("cover", [keys.held(account_id)], [codec.to_us(at), *held])
 
     def alert(self, tenant: str, alert: Alert) -> None:
-        self._call("tell", [], [_json({"kind": "alert", "alerts": [alert_object(alert)]}), tenant])
+        self._tell({"kind": "alert", "alerts": [alert_object(alert)]}, tenant)
+
+    def alert_once(self, tenant: str, alert: Alert, name: str) -> bool:
+        return self._tell({"kind": "alert", "alerts": [alert_object(alert)]}, tenant, name)
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         body = {"kind": "dead_letter", "source": source, "reason": reason[:500], "payload": payload[:2000]}
-        self._call("tell", [], [_json(body), ""])
+        self._tell(body, "")
+
+    def _tell(self, body: Mapping[str, Any], tenant: str, once: str = "") -> bool:
+        return bool(self._call("tell", [], [_json(body), tenant, once, TOLD_MS]))
+
+    def trades(self, account_id: int) -> bool:
+        """Whether an account has live runs."""
+        return bool(self._ask(partial(self._redis.exists, keys.account_runs(account_id))))
 
     def account(self, account_id: int) -> AccountState | None:
         stored = self._ask(partial(self._redis.hgetall, keys.account(account_id)))

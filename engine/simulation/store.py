@@ -51,7 +51,7 @@ FRESH_US = 43_200_000_000
 #: What a server finds on its disk when it starts again.
 _ON_DISK = (
     "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
-    "held", "ledger", "ended_events", "_orphans",
+    "held", "told", "ledger", "ended_events", "_orphans",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 
@@ -81,6 +81,7 @@ class MemoryStore:
         self.accounts: dict[int, AccountState] = {}
         self.limits = Limits(self.accounts)
         self.healths: defaultdict[int, Health] = defaultdict(Health)
+        self.told: set[str] = set()
         self.ledger: list[dict[str, Any]] = []
         self.ended_events: defaultdict[str, set[str]] = defaultdict(set)
         self._orphans = 0
@@ -354,6 +355,14 @@ class MemoryStore:
         self._check()
         del tenant
         self._record("", json.dumps({"kind": "alert", "alerts": [alert_object(alert)]}))
+
+    def alert_once(self, tenant: str, alert: Alert, name: str) -> bool:
+        self._check()
+        if name in self.told:
+            return False
+        self.told.add(name)
+        self.alert(tenant, alert)
+        return True
 
     def dead_letter(self, source: str, reason: str, payload: str) -> None:
         self._check()

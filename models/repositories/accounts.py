@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -24,6 +25,8 @@ class Account:
     credentials: Credentials = field(repr=False)
     rates: Mapping[str, int] = field(default_factory=dict)
     state: AccountState = AccountState.READY
+    #: When it was last given an access token, real time; None where nobody knows.
+    token_issued_at: datetime | None = None
     #: 0 until it is stored.
     id: int = 0
 
@@ -71,6 +74,7 @@ class Accounts:
             credentials=account.credentials,
             rates=dict(account.rates),
             state=account.state,
+            token_issued_at=account.token_issued_at,
         )
         try:
             with self._sessions.begin() as session:
@@ -105,11 +109,11 @@ class Accounts:
         with self._sessions.begin() as session:
             session.execute(statement.values(base_url=base_url, ws_url=ws_url))
 
-    def renew(self, account_id: int, credentials: Credentials) -> None:
-        """Give the account new credentials, after a login; it is ready then unless an operator disabled it."""
+    def renew(self, account_id: int, credentials: Credentials, at: datetime) -> None:
+        """Give the account new credentials, after a login at `at`; it is ready then unless an operator disabled it."""
         with self._sessions.begin() as session:
             row = session.get_one(AccountRow, account_id)
-            row.credentials = credentials
+            row.credentials, row.token_issued_at = credentials, at
             if row.state is AccountState.TOKEN_DEAD:
                 row.state = AccountState.READY
 
@@ -132,5 +136,6 @@ def _to_account(row: AccountRow, tenant: str) -> Account:
         credentials=row.credentials,
         rates=row.rates,
         state=row.state,
+        token_issued_at=row.token_issued_at,
         id=row.id,
     )

@@ -1,7 +1,7 @@
 """A listener's process over a login: the feed comes back with the new token, and a stop that falls then is seen."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -75,7 +75,7 @@ def test_after_a_login_a_feed_that_was_cut_comes_back_and_sees_the_stop_fall(
     paper.add_account(**OPENED, access_token=NEXT_DAY["access_token"])
     paper.disconnect()
     assert eventually(lambda: "feed_down" in listener.logs())
-    Accounts(sessions).renew(ACCOUNT, Credentials(NEXT_DAY))
+    Accounts(sessions).renew(ACCOUNT, Credentials(NEXT_DAY), datetime.now(UTC))
     tell_workers(desk, sessions)
     assert eventually(lambda: listener.logs().count('"subscribed"') == 2, within=20), listener.logs()
     paper.price(run.strategy.symbol, STOP)

@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, StatementError
 
+from broker_connector.kite import KITE_PROFILE
 from engine.calendar import Calendar, Override, OverrideKind
 from engine.domain.orders import Leg, OrderType, Product
 from engine.domain.recurrence import Recurrence
@@ -121,7 +122,7 @@ def test_a_login_makes_an_account_ready_unless_it_is_disabled(sessions: Sessions
         (AccountState.DISABLED, AccountState.DISABLED),
     ):
         accounts.set_state(account_id, before)
-        accounts.renew(account_id, Credentials({"access_token": before}))
+        accounts.renew(account_id, Credentials({"access_token": before}), datetime(2026, 1, 5, 3, tzinfo=UTC))
         renewed = accounts.get(account_id)
         assert renewed is not None
         assert (renewed.state, renewed.credentials.values["access_token"]) == (after, before)
@@ -386,7 +387,18 @@ def test_the_operators_calendar_reaches_the_calendar(sessions: Sessions) -> None
 def test_an_account_without_rates_has_its_brokers_and_details_of_one_name_for_every_reader(sessions: Sessions) -> None:
     Accounts(sessions).add(ACCOUNT)
     Accounts(sessions).add(replace(ACCOUNT, name="second", rates={}))
-    own, theirs = DurableState(sessions, rates_of=lambda _broker: {"minute": 400}).accounts()
+    promised = replace(KITE_PROFILE, rates={"minute": 400})
+    own, theirs = DurableState(sessions, profile_of=lambda _broker: promised).accounts()
     assert dict(own.limits) == {"rate_second": 10, "reserve_second": 2}
     assert dict(theirs.limits) == {"rate_minute": 400, "reserve_minute": 80}
     assert [each.version for each in DurableState(sessions).accounts()] == [own.version, theirs.version]
+
+
+def test_a_login_gives_an_account_a_token_that_ends_when_its_broker_says(sessions: Sessions) -> None:
+    accounts, durable = Accounts(sessions), DurableState(sessions, profile_of=lambda _broker: KITE_PROFILE)
+    account_id = accounts.add(ACCOUNT)
+    assert [each.token_ends for each in durable.accounts()] == [None]
+    accounts.renew(account_id, Credentials({"access_token": "new"}), datetime(2026, 1, 5, 3, tzinfo=UTC))
+    (account,) = durable.accounts()
+    assert account.token_ends == datetime(2026, 1, 6, 0, 30, tzinfo=UTC)
+    assert [each.token_ends for each in DurableState(sessions).accounts()] == [None]

@@ -1,12 +1,13 @@
 """intend: only the worker it answers "granted" may send an attempt, and an account never sends more than it may."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from engine import lifecycle
 from engine.domain.events import EventType
+from engine.domain.health import DeniedBy
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import Run
 from engine.ports import Denied, Holding, LockLost, Note, Slot
@@ -162,6 +163,16 @@ def test_a_reserve_is_kept_for_exits(live: LiveState) -> None:
         assert _intend(live, live.claim(), Leg.EXIT, f"i{number}") is None
         live.lease_runs_out()
     assert isinstance(_intend(live, live.claim(), Leg.EXIT), Denied)
+
+
+@pytest.mark.parametrize(("ends_in", "denied"), [(-1, Denied(DeniedBy.TOKEN, timedelta(0))), (60, None)])
+def test_a_token_past_its_end_buys_nothing_and_sells(live: LiveState, ends_in: int, denied: Denied | None) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=ends_in)
+    live.store.write_account(replace(ACCOUNT, token_ends=ends))
+    live.arm()
+    assert _intend(live, live.claim()) == denied
+    live.arm(run(BOUGHT, spec=strategy(id=8)))
+    assert _intend(live, live.claim(run_id=run_id(8)), Leg.EXIT) is None
 
 
 def test_a_denial_changes_nothing_and_another_account_is_not_denied(live: LiveState) -> None:

@@ -77,6 +77,7 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
         "store.dead_letter",
         "store.prolong",
         "store.alert",
+        "store.alert_once",
         "store.heard",
     }
     assert everything - reached == uncalled | unprovoked

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.domain.broker import BookEntry, NetPosition
+from engine.domain.health import Change, Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
 from engine.reconcile import UNREADABLE_FOR, Reconciler
@@ -22,6 +23,7 @@ class Told:
     updates: list[BookEntry] = field(default_factory=list)
     covers: list[tuple[int, list[NetPosition], datetime]] = field(default_factory=list)
     alerts: list[tuple[str, str]] = field(default_factory=list)
+    lives: list[Heard] = field(default_factory=list)
 
     def on_update(self, item: BookEntry, account: int) -> bool:
         assert account == ACCOUNT.id
@@ -33,6 +35,11 @@ class Told:
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self.alerts.append((tenant, alert.code))
+
+    def heard(self, account_id: int, version: str, heard: Heard, *_: object) -> list[Change]:
+        assert (account_id, version) == (ACCOUNT.id, ACCOUNT.version)
+        self.lives.append(heard)
+        return []
 
 
 @pytest.fixture
@@ -67,6 +74,21 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     reconcile()
     assert [item.evidence.filled_quantity for item in told.updates] == [0, 10]
     assert [positions[0].quantity for _, positions, _ in told.covers] == [0, 0, 10]
+
+
+def test_a_token_that_is_taken_again_is_heard_of_once(told: Told, broker: FakeBroker, reconcile: Any) -> None:
+    reconcile()
+    broker.unreachable = True
+    reconcile()
+    broker.unreachable = False
+    reconcile()
+    assert told.lives == []
+    broker.token_dead = True
+    reconcile()
+    broker.token_dead = False
+    reconcile()
+    reconcile()
+    assert told.lives == [Heard.TOKEN_LIVES]
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "token_dead"])

@@ -131,11 +131,17 @@ def _recoverer(
     database: Database, now: datetime, told: list[Alert] | None = None, overrides: Iterable[Override] = ()
 ) -> Recoverer:
     """A recoverer at market time `now`, whose alerts are added to `told`."""
+
+    def alert_once(_tenant: str, alert: Alert, _name: str) -> bool:
+        if told is not None:
+            told.append(alert)
+        return True
+
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
         prolong=lambda *_: None,
-        alert=lambda _tenant, alert: (told if told is not None else []).append(alert),
+        alert_once=alert_once,
     )
     durable: Any = database
     timers: Any = SimpleNamespace(schedule=lambda _run, _now: None)
@@ -161,7 +167,7 @@ def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
-        alert=lambda _tenant, _alert: None,
+        alert_once=lambda _tenant, _alert, _name: True,
         prolong=lambda run_id, closes_at, _due: prolonged.append((run_id, closes_at)),
     )
     left = run(entry(OrderStatus.FILLED if held else OrderStatus.REJECTED, held))

@@ -14,6 +14,7 @@
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> units, and when the broker was asked, us
 --   accounts                     set     every account there is details of
+--   told:{name}                  string  what is told once was
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   symbols                      set     symbols with a run
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
