@@ -25,6 +25,10 @@ class Connector(Broker, Protocol):
         """The money of each segment the account may trade in."""
 
 
+class Forged(Exception):
+    """Raised where what was posted as a broker's is not proven to be the broker's."""
+
+
 class Feed(Protocol):
     """One account's ticks and order updates. Used from one event loop; `events()` is iterated once."""
 

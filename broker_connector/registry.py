@@ -6,10 +6,11 @@ Knows no broker's words; a new broker is a new row.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from broker_connector import kite_postback
 from broker_connector.base import Connector, Feed
 from broker_connector.feed import KiteFeed
 from broker_connector.kite import KITE_PROFILE, KiteConnector
-from engine.domain.broker import BrokerProfile
+from engine.domain.broker import BookEntry, BrokerProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Entry:
     #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
     #: BrokerUnreachable.
     login: Callable[[str, str, str, str], str]
+    #: The order a body posted by the broker tells of, proven by the API secret; raises ValueError naming the field,
+    #: Forged.
+    postback: Callable[[bytes, str], BookEntry]
     #: Where it answers, and its ticker; "" where each account says so itself.
     base_url: str = ""
     ws_url: str = ""
@@ -50,6 +54,7 @@ def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -
         lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
         lambda url, who: KiteFeed(url, who.api_key, who.access_token),
         KiteConnector.login,
+        kite_postback.read,
         base_url,
         ws_url,
     )

@@ -30,6 +30,7 @@ from engine.logs import configure
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import Broker, Log
+from engine.postbacks import Postbacks
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
 from engine.runtime import keys
@@ -179,6 +180,11 @@ def orderstream(shared: Parts) -> OrderStream:
     """The order stream, for every account."""
     stream = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
     return tapped(shared.gate, "orderstream", stream)
+
+
+def postbacks(shared: Parts) -> Postbacks:
+    """What brokers post, for every account."""
+    return Postbacks(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
 
 
 def sweeper(shared: Parts) -> Sweeper:

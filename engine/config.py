@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     #: Where the drainer serves /metrics, see docs/metrics.md; port 0 for nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    #: Where the HTTP interface listens; behind a proxy that speaks TLS.
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8790, ge=1, le=65535)
     #: What this process is called in the Procfile; whoever starts it from there says so.
     process: str = ""
     #: Where `engine chaos` leaves its orders to strike a process, see `engine.chaos.tap`; never set elsewhere.

@@ -3,10 +3,12 @@
 from engine.domain.action import Policy
 from engine.domain.decision import next_action
 from engine.domain.events import Event, EventType
+from engine.domain.moment import Moment
+from engine.domain.run import Run
 from engine.ports import Clock, Publisher, Store
 
-#: Runs taken in one sweep.
-AT_MOST = 1000
+#: Runs taken in one sweep, and in one step of it: Redis serves nobody else meanwhile.
+AT_MOST, AT_ONCE = 1000, 50
 
 
 class Sweeper:
@@ -20,11 +22,18 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Nudge every run that is due; returns how many. Raises StoreClosed."""
-        swept = self._store.sweep(AT_MOST)
-        now = self._clock.now()
-        for run, nudges in swept:
-            urgent = next_action(run, now, self._policy)
-            kind = urgent[0] if urgent else EventType.ORDER_UPDATE
-            stamp = now.real.strftime("%H%M%S%f")
-            self._publisher.publish(Event(f"sweep:{run.id}:{nudges}:{stamp}", kind, run.id))
-        return len(swept)
+        nudged = 0
+        while nudged < AT_MOST:
+            swept = self._store.sweep(AT_ONCE)
+            now = self._clock.now()
+            for run, nudges in swept:
+                self._nudge(run, nudges, now)
+            nudged += len(swept)
+            if len(swept) < AT_ONCE:
+                break
+        return nudged
+
+    def _nudge(self, run: Run, nudges: int, now: Moment) -> None:
+        urgent = next_action(run, now, self._policy)
+        kind = urgent[0] if urgent else EventType.ORDER_UPDATE
+        self._publisher.publish(Event(f"sweep:{run.id}:{nudges}:{now.real:%H%M%S%f}", kind, run.id))

@@ -38,6 +38,7 @@ class ProcessName(StrEnum):
     LISTENER_2 = "listener-2"
     ORDERSTREAM = "orderstream"
     SWEEPER = "sweeper"
+    API = "api"
 
 
 class MarketName(StrEnum):
@@ -88,7 +89,7 @@ class ChoiceName(StrEnum):
 
 @app.command()
 def process(name: ProcessName) -> None:
-    """Run one process of the Procfile in the foreground."""
+    """Run one process in the foreground: one of the Procfile, or the HTTP interface brokers post to."""
     kind, _, number = name.value.partition("-")
     main = import_module(f"engine.processes.{kind}").main
     main(name.value) if number else main()
