@@ -8,6 +8,7 @@ from celery import Celery, Task
 from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shutdown
 
 from engine import bootstrap
+from engine.domain.events import MalformedEvent, parse_event
 from engine.ports import StoreClosed
 from tasks import intake, lane
 from tasks.app import app
@@ -20,7 +21,16 @@ def in_lane(task: "Task[..., Any]", app: Celery, consumer: Any) -> Callable[...,
     """How a worker serves messages of `task`: by this process's clock."""
     real = bootstrap.worker().parts.real
     intake.now = real.now
-    return lane.strategy(task, app, consumer, real)
+    return lane.strategy(task, app, consumer, real, look_asked_for)
+
+
+def look_asked_for(event: object) -> tuple[str, str] | None:
+    """A wake-up says which run to look at, and why: two alike ask for one look. None of what is no event."""
+    try:
+        known = parse_event(event)
+    except MalformedEvent:
+        return None
+    return known.type.value, str(known.run_id)
 
 
 _task = partial(app.task, Strategy="tasks.execution:in_lane")

@@ -9,7 +9,8 @@ the same messages. Knows nothing of the engine.
 
 import heapq
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from datetime import datetime
 from typing import Any, Protocol
@@ -31,8 +32,9 @@ class Clock(Protocol):
         """Aware UTC."""
 
 
-#: Priority (0 is the most urgent), order of arrival, and what to run: a tuple, for thousands are compared at once.
-Job = tuple[int, int, Callable[[], object]]
+#: Priority (0 is the most urgent), order of arrival, what to run, and what it does: a tuple, for thousands are compared
+#: at once.
+Job = tuple[int, int, Callable[[], object], Hashable]
 
 
 class Lane:
@@ -44,6 +46,8 @@ class Lane:
         self._limit = limit
         self._held: list[tuple[datetime, Job]] = []
         self._ready: list[Job] = []
+        #: What those that are ready do.
+        self._waiting: Counter[Hashable] = Counter()
         #: Threads the pool was asked for, and those of them that run a job right now.
         self._taken = 0
         self._busy = 0
@@ -56,18 +60,29 @@ class Lane:
             submit(together.wait)
         threading.Thread(target=self._release, name="lane", daemon=True).start()
 
-    def add(self, run: Callable[[], object], priority: int, at: datetime | None = None) -> None:
-        """Run `run` as soon as a thread is free, or else at `at`, never before it."""
+    def add(self, run: Callable[[], object], priority: int, at: datetime | None = None, does: Hashable = None) -> bool:
+        """Run `run` as soon as a thread is free, or else at `at`, never before it.
+
+        False: it would do what another that waits for a thread `does`, and is left out.
+        """
         with self._changed:
+            if at is None and does is not None and self._waiting[does]:
+                return False
             self._numbers += 1
-            job = priority, self._numbers, run
+            job = priority, self._numbers, run, does
             if at is None:
-                heapq.heappush(self._ready, job)
+                self._make_ready(job)
                 self._occupy()
-                return
+                return True
             heapq.heappush(self._held, (at, job))
             if self._held[0][1] is job:
                 self._changed.notify()
+            return True
+
+    def _make_ready(self, job: Job) -> None:
+        heapq.heappush(self._ready, job)
+        if (does := job[-1]) is not None:
+            self._waiting[does] += 1
 
     def close(self) -> None:
         """Start nothing more; what is not started comes back by whoever repeats lost messages."""
@@ -75,6 +90,7 @@ class Lane:
             self._is_closed = True
             self._held.clear()
             self._ready.clear()
+            self._waiting.clear()
             self._changed.notify()
 
     def _release(self) -> None:
@@ -83,7 +99,7 @@ class Lane:
             while not self._is_closed:
                 now = self._clock.now()
                 while self._held and self._held[0][0] <= now:
-                    heapq.heappush(self._ready, heapq.heappop(self._held)[1])
+                    self._make_ready(heapq.heappop(self._held)[1])
                 self._occupy()
                 self._changed.wait((self._held[0][0] - now).total_seconds() if self._held else None)
 
@@ -105,8 +121,13 @@ class Lane:
                 if not self._ready:
                     self._taken -= 1
                     return
-                *_, run = heapq.heappop(self._ready)
+                *_, run, does = heapq.heappop(self._ready)
                 self._busy += 1
+                # From here on another is news again: what came after this one began, it may not have seen.
+                if does is not None:
+                    self._waiting[does] -= 1
+                    if not self._waiting[does]:
+                        del self._waiting[does]
             try:
                 run()
             except Exception:
@@ -120,8 +141,13 @@ class Lane:
 _lanes: WeakKeyDictionary[TaskPool, Lane] = WeakKeyDictionary()
 
 
-def strategy(task: "Task[..., Any]", app: Celery, consumer: Any, clock: Clock) -> Callable[..., None]:
-    """How messages of `task` are served: through the lane of the worker's threads; Celery's way on any other pool."""
+def strategy(
+    task: "Task[..., Any]", app: Celery, consumer: Any, clock: Clock, what: Callable[..., Hashable]
+) -> Callable[..., None]:
+    """How messages of `task` are served: through the lane of the worker's threads; Celery's way on any other pool.
+
+    `what`: what the task does with these arguments; of two alike that wait for a thread one is served. None: each is.
+    """
     pool = consumer.pool
     # A worker that takes from no queue needs no lane.
     if not isinstance(pool, TaskPool) or not app.amqp.queues.consume_from:
@@ -140,7 +166,9 @@ def strategy(task: "Task[..., Any]", app: Celery, consumer: Any, clock: Clock) -
             message.ack_log_error(logger, errors)
             body(*args)
 
-        lane.add(run, message.properties.get("priority") or 0, datetime.fromisoformat(eta) if eta else None)
+        at = datetime.fromisoformat(eta) if eta else None
+        if not lane.add(run, message.properties.get("priority") or 0, at, what(*args)):
+            message.ack_log_error(logger, errors)
 
     return on_message
 

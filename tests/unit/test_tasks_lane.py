@@ -76,6 +76,35 @@ def test_what_is_urgent_overtakes_what_waits_and_equals_keep_their_order(single:
     assert runs.names == ["exit-1", "exit-2", "retry", "entry-1", "entry-2"]
 
 
+def test_of_two_alike_that_wait_one_runs_and_what_comes_once_it_has_begun_is_news(
+    single: Lane, clock: RealTime
+) -> None:
+    runs, gate, begun = Runs(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        begun.set()
+        gate.wait(5)
+
+    single.add(first, priority=0, does="a")
+    assert begun.wait(5)
+    took = [
+        single.add(lambda name=name: runs.of(name, clock), priority=0, does=does)  # type: ignore[misc]
+        for name, does in (("a again", "a"), ("a once more", "a"), ("b", "b"), ("any", None), ("any", None))
+    ]
+    assert took == [True, False, True, True, True]
+    gate.set()
+    assert eventually(lambda: runs.names == ["a again", "b", "any", "any"])
+    assert single.add(lambda: runs.of("a at last", clock), priority=0, does="a")
+    assert eventually(lambda: runs.names[-1] == "a at last")
+
+
+def test_what_waits_for_its_instant_leaves_out_nothing(single: Lane, clock: RealTime) -> None:
+    runs = Runs()
+    single.add(lambda: runs.of("later", clock), priority=0, at=clock.now() + SOON, does="a")
+    assert single.add(lambda: runs.of("now", clock), priority=0, does="a")
+    assert eventually(lambda: runs.names == ["now", "later"])
+
+
 def test_of_one_instant_exits_start_before_entries(single: Lane, clock: RealTime) -> None:
     runs, at = Runs(), clock.now() + SOON
     for name, priority in (("entry", 6), ("exit", 0)):
