@@ -4,10 +4,10 @@ Every believed tick is evaluated, none conflated. Knows no wire format and no co
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
-from engine.domain.feed import Refusal, SymbolGuard
+from engine.domain.feed import Asked, Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.ticks import Tick
 from engine.ports import Clock, Log, Store, StoreClosed
@@ -29,14 +29,25 @@ class Listener:
         self._missed: dict[str, list[Tick]] = {}
         self._frames = 0
         self.evaluated = 0
+        #: Symbols whose price took a step too far; whoever can asks the broker, see `on_asked`.
+        self.doubted: set[str] = set()
 
     def on_frame(self, ticks: Iterable[Tick], seen_at: datetime) -> int:
         """Evaluate one frame's ticks; returns how many runs it latched."""
         now = self._clock.now()
         believed: list[Tick] = []
         for tick in ticks:
-            believed += self._guard(tick.symbol, now).judge(tick, now)
+            guard = self._guard(tick.symbol, now)
+            believed += guard.judge(tick, now)
+            if guard.doubts:
+                self.doubted.add(tick.symbol)
         return self._evaluate(believed, seen_at)
+
+    def on_asked(self, told: Mapping[str, Asked]) -> int:
+        """Evaluate what the broker's word confirms, by symbol; returns how many runs it latched."""
+        known = ((self._guards[symbol], word) for symbol, word in told.items() if symbol in self._guards)
+        confirmed = [tick for guard, word in known for tick in guard.asked(word)]
+        return self._evaluate(confirmed, self._clock.now().real) if confirmed else 0
 
     def on_pause(self) -> int:
         """Between frames: doubts nobody confirmed in time, and what was missed while the store was away."""

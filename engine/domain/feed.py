@@ -42,6 +42,16 @@ class FeedPolicy:
     ahead: timedelta = timedelta(seconds=2)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the broker answered of a symbol when asked: integer price units, exchange time; no band where both are 0."""
+
+    price: int
+    lower_band: int
+    upper_band: int
+    at: datetime
+
+
 @dataclass(slots=True)
 class SymbolGuard:
     """The judgement of one symbol's ticks. Mutable: it remembers the last good price and one doubt."""
@@ -51,6 +61,8 @@ class SymbolGuard:
     last_price: int = 0
     last_time: datetime | None = None
     close: int = 0
+    #: The day's price band, units, once the broker told it.
+    band: tuple[int, int] | None = None
     doubts: list[Tick] = field(default_factory=list)
     doubt_seen_at: datetime | None = None
     refused: Counter[Refusal] = field(default_factory=Counter)
@@ -69,6 +81,24 @@ class SymbolGuard:
             self.refused[Refusal.SPIKE] += len(self.doubts)
             return self._accept([tick])
         return self._doubt(tick, now.real)
+
+    def asked(self, told: Asked) -> list[Tick]:
+        """The doubtful ticks to evaluate now that the broker was asked: those its price is near to.
+
+        A later price near the last good one proves them wrong; any other leaves them to the next tick.
+        """
+        if told.upper_band > 0:
+            self.band = told.lower_band, told.upper_band
+        if not self.doubts:
+            return []
+        doubt = self.doubts[-1]
+        assert doubt.exchange_time is not None
+        if self._is_near(told.price, doubt.price):
+            return self._accept(self.doubts)
+        if told.at > doubt.exchange_time and self._is_near(told.price, self.last_price):
+            self.refused[Refusal.SPIKE] += len(self.doubts)
+            self._accept([])
+        return []
 
     def overdue(self, real_now: datetime) -> list[Tick]:
         """Doubtful ticks nothing confirmed in time: to evaluate where they lie inside the day's band."""
@@ -95,9 +125,14 @@ class SymbolGuard:
         assert tick.exchange_time is not None
         if self.last_time is None or tick.exchange_time - self.last_time > self.policy.gap:
             return self._in_band(tick.price)
-        return abs(tick.price - self.last_price) <= self.policy.max_step * self.last_price
+        return self._is_near(tick.price, self.last_price)
+
+    def _is_near(self, price: int, known: int) -> bool:
+        return abs(price - known) <= self.policy.max_step * known
 
     def _in_band(self, price: int) -> bool:
+        if self.band is not None:
+            return self.band[0] <= price <= self.band[1]
         return self.close == 0 or abs(price - self.close) <= self.policy.band * self.close
 
     def _confirms(self, tick: Tick) -> bool:
@@ -105,10 +140,10 @@ class SymbolGuard:
         assert tick.exchange_time is not None
         assert doubt.exchange_time is not None
         later = tick.exchange_time > doubt.exchange_time
-        return later and abs(tick.price - doubt.price) <= self.policy.max_step * doubt.price
+        return later and self._is_near(tick.price, doubt.price)
 
     def _doubt(self, tick: Tick, real_now: datetime) -> list[Tick]:
-        if self.doubts and abs(tick.price - self.doubts[-1].price) > self.policy.max_step * self.doubts[-1].price:
+        if self.doubts and not self._is_near(tick.price, self.doubts[-1].price):
             self.refused[Refusal.SPIKE] += len(self.doubts)
             self.doubts, self.doubt_seen_at = [], None
         self.doubts.append(tick)

@@ -17,9 +17,10 @@ from engine import bootstrap
 from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
-from engine.domain.broker import BrokerUnreachable, TokenInvalid
+from engine.domain.broker import BrokerUnreachable, Instrument, Quote, TokenInvalid
+from engine.domain.feed import Asked
 from engine.domain.routing import Alert
-from engine.domain.ticks import Tick
+from engine.domain.ticks import Tick, to_units
 from engine.listener import Listener
 from engine.ports import AccountState, StoreClosed
 from engine.processes.loop import PATIENCE, Stop, show_life
@@ -29,6 +30,8 @@ from models.durable import DurableState
 LOOK_EVERY = 0.25
 #: Seconds between two looks at what the operator says of the calendar, and at the account's details.
 RELEARN_EVERY = 5.0
+#: Seconds between two quotes, each of every symbol in doubt: as many as a broker answers.
+ASK_EVERY = 1.0
 #: Seconds between two lines that say how the feed is.
 TELL_EVERY = 30.0
 
@@ -79,13 +82,17 @@ class _Run:
         self._stop = stop
         self._feed: Feed = open_feed(account.broker, account.ws_url, credentials_of(account, shared.decrypt))
         self._symbol_of: dict[int, str] = {}
-        self._tokens: dict[str, int] = {}
+        #: As the exchange lists them, by symbol.
+        self._listed: dict[str, Instrument] = {}
         self._subscribed: set[str] = set()
         self._connected = False
         #: The account with other details: a feed opened with an old token cannot come back once it is cut.
         self._next: AccountState | None = None
         #: What is waited for.
         self._missing = ""
+        #: When quotes were asked for last, and the asking.
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
         #: Packets and text frames that could not be read.
         self._malformed = 0
 
@@ -118,6 +125,8 @@ class _Run:
             if self._connected:
                 show_life(self._shared, self._name)
             self._listener.on_pause()
+            if self._listener.doubted:
+                self._ask()
         except ClockNotAnnounced:
             return
         except StoreClosed as error:
@@ -146,10 +155,10 @@ class _Run:
         if not fresh:
             return
         exchanges = {symbol.split(":")[0] for symbol in fresh}
-        if any(symbol not in self._tokens for symbol in fresh):
+        if any(symbol not in self._listed for symbol in fresh):
             for exchange in exchanges:
                 await asyncio.to_thread(self._list, exchange)
-        tokens = [self._tokens[symbol] for symbol in fresh if symbol in self._tokens]
+        tokens = [self._listed[symbol].token for symbol in fresh if symbol in self._listed]
         left_out = await self._feed.subscribe(tokens)
         self._shared.log("subscribed", symbols=len(tokens) - len(left_out))
         if left_out:
@@ -168,7 +177,7 @@ class _Run:
     def _list(self, exchange: str) -> None:
         broker = self._shared.brokers.of(self._account.id, self._account.version)
         for instrument in broker.instruments(exchange):
-            self._tokens[instrument.symbol] = instrument.token
+            self._listed[instrument.symbol] = instrument
             self._symbol_of[instrument.token] = instrument.symbol
 
     async def _read(self) -> None:
@@ -202,6 +211,34 @@ class _Run:
                 self._listener.on_frame(ticks, held_at)
             except ClockNotAnnounced:
                 return
+            if self._listener.doubted:
+                self._ask()
+
+    def _ask(self) -> None:
+        """Ask the broker for the prices in doubt, unless it was asked just now: the frames go on meanwhile."""
+        is_asking = self._asking is not None and not self._asking.done()
+        if not is_asking and time.monotonic() >= self._asked_at + ASK_EVERY:
+            symbols = [*self._listener.doubted]
+            self._listener.doubted.clear()
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._hear_quotes(symbols))
+
+    async def _hear_quotes(self, symbols: Sequence[str]) -> None:
+        try:
+            broker = self._shared.brokers.of(self._account.id, self._account.version)
+            quotes = await asyncio.to_thread(broker.quote, symbols)
+        except (BrokerUnreachable, TokenInvalid, StoreClosed) as error:
+            # The next tick decides, or the day's band.
+            self._shared.log("not_quoted", symbols=symbols, reason=str(error))
+            return
+        told = {each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed}
+        latched = self._listener.on_asked(told)
+        self._shared.log("quoted", symbols=[*told], latched=latched)
+
+    def _in_units(self, quote: Quote) -> Asked:
+        scale = self._listed[quote.symbol].scale
+        last, lower, upper = (to_units(each, scale) for each in (quote.last_price, quote.lower_band, quote.upper_band))
+        return Asked(last, lower, upper, quote.at)
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
+from engine.domain.feed import Asked, FeedPolicy, Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.ticks import Tick
 from tests.builders import CLOSES, OPENS, SESSION, at, tick
@@ -136,6 +136,52 @@ def test_a_spike_nobody_confirms_outside_the_band_never_fires(desk: Desk) -> Non
     desk.feed(tick(OUTSIDE, 1))
     assert desk.overdue(1) == []
     assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
+    assert desk.guard.last_price == GOOD
+
+
+def asked(price: int, second: float = 1, band: tuple[int, int] = (8_000, 12_000)) -> Asked:
+    """What the broker answers at a second of the session."""
+    stamp = tick(price, second).exchange_time
+    assert stamp is not None
+    return Asked(price, *band, stamp)
+
+
+def test_a_quote_confirms_a_spike_at_once_and_outside_the_band_too(desk: Desk) -> None:
+    for price in (SPIKE, OUTSIDE):
+        guard = replace(desk.guard, doubts=[], refused=Counter())
+        assert guard.judge(tick(price, 1), LATE) == []
+        assert guard.asked(asked(price + 10)) == [tick(price, 1)]
+        assert (guard.last_price, guard.refused.total()) == (price, 0)
+        assert guard.overdue(LATE.real + timedelta(seconds=5)) == []
+
+
+def test_a_later_quote_disproves_a_spike_and_one_of_the_same_second_leaves_it(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1))
+    assert desk.guard.asked(asked(GOOD, 1)) == []
+    assert desk.guard.doubts == [tick(SPIKE, 1)]
+    assert desk.guard.asked(asked(GOOD, 2)) == []
+    assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+    assert desk.overdue(5) == []
+    assert desk.guard.last_price == GOOD
+
+
+def test_a_quote_that_is_near_neither_leaves_it_to_the_next_tick(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1))
+    assert desk.guard.asked(asked(9_490, 2)) == []
+    assert desk.feed(tick(SPIKE, 3)) == [tick(SPIKE, 1), tick(SPIKE, 3)]
+
+
+def test_the_band_of_a_quote_is_the_one_that_counts(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1))
+    assert desk.guard.asked(asked(9_490, 1, band=(9_500, 10_500))) == []
+    assert desk.overdue(1) == []
+    desk.feed(tick(OUTSIDE, 2))
+    assert desk.guard.asked(asked(9_490, 2, band=(0, 0))) == []
+    assert desk.guard.band == (9_500, 10_500)
+
+
+def test_a_quote_nobody_needs_changes_no_price(desk: Desk) -> None:
+    assert desk.guard.asked(asked(SPIKE, 2)) == []
     assert desk.guard.last_price == GOOD
 
 

@@ -1,7 +1,8 @@
-"""A listener's process over a login: the feed comes back with the new token, and a stop that falls then is seen."""
+"""A listener's process: after a login its feed comes back with the new token, and a doubtful price is asked."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from models.durable import DurableState
 from models.repositories.accounts import Account, Accounts
 from models.secrets import Credentials, Encrypted
 from tests.celery_nodes import ProcessContainer, command_of
-from tests.desk import ACCOUNT, CREDENTIALS, PAPER, SECRET_KEY, STOP, Desk, environment, open_desk
+from tests.desk import ACCOUNT, CREDENTIALS, PAPER, SECRET_KEY, STOP, SYMBOL, Desk, environment, open_desk
 from tests.processes import eventually
 
 #: The account `paper_broker` opens; opened again it has another token, and the old one is refused.
@@ -81,3 +82,14 @@ def test_after_a_login_a_feed_that_was_cut_comes_back_and_sees_the_stop_fall(
     paper.price(run.strategy.symbol, STOP)
     assert eventually(lambda: desk.live(run).latch is not None), listener.logs()
     assert listener.logs().count("feed_up") == 2
+
+
+@pytest.mark.slow
+def test_a_fall_beyond_the_days_band_fires_once_the_broker_confirms_it(listener: ProcessContainer, desk: Desk) -> None:
+    run, now = desk.run(), desk.parts.clock.now().real
+    assert desk.parts.store.arm(run, now + timedelta(hours=1), buying=True) is Armed.CREATED
+    assert eventually(lambda: "subscribed" in listener.logs())
+    # One tick and no other: without the broker's word nothing would ever confirm it.
+    desk.paper.price(SYMBOL, str(Decimal(STOP) / 2))
+    assert eventually(lambda: desk.live(run).latch is not None), listener.logs()
+    assert '"quoted"' in listener.logs()
