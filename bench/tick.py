@@ -111,7 +111,7 @@ def bare(breaches: int, threads: int, say: Say) -> Iterator[Least]:
         (listing,) = listings([SYMBOL.split(":")[1]])
         say(f"floor: {breaches} positions are bought")
         # The model is never breached.
-        model, *runs = _bought(desk, [STEP, *stops(breaches)])
+        model, *runs = bought(desk, [STEP, *stops(breaches)])
         paths = at.directory / "plan.json", at.directory / "held"
         paths[0].write_text(json.dumps(_plan(at, feed, desk, model, runs, paths[1], listing.token)))
         at.start("listener", floor.arguments("listener", paths[0]), ready=floor.READY)
@@ -120,7 +120,7 @@ def bare(breaches: int, threads: int, say: Say) -> Iterator[Least]:
         yield Least(feed, listing.token, runs, desk, paths[1])
 
 
-def _bought(desk: Desk, at: Sequence[int]) -> list[Run]:
+def bought(desk: Desk, at: Sequence[int]) -> list[Run]:
     """Runs that hold, with these stops."""
     pipeline, store, clock = bootstrap.pipeline(desk.parts), desk.parts.store, desk.parts.clock
     runs = [replace(desk.run(buy_in=0, quantity=1), stop_units=stop) for stop in at]

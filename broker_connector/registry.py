@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from broker_connector import kite_postback
-from broker_connector.base import Connector, Feed
+from broker_connector.base import Connector, Feed, Forged
 from broker_connector.feed import KiteFeed
 from broker_connector.kite import KITE_PROFILE, KiteConnector
 from engine.domain.broker import BookEntry, BrokerProfile
@@ -25,6 +25,11 @@ class Credentials:
 PAPER_PROFILE: BrokerProfile = replace(KITE_PROFILE, name="paper", token_dies=None)
 
 
+def _posts_nothing(_body: bytes, _api_secret: str) -> BookEntry:
+    """A broker that posts nothing: whatever comes in its name is not its own."""
+    raise Forged
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A broker: what it promises, and how to reach an account at it."""
@@ -36,12 +41,12 @@ class Entry:
     #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
     #: BrokerUnreachable.
     login: Callable[[str, str, str, str], str]
-    #: The order a body posted by the broker tells of, proven by the API secret; raises ValueError naming the field,
-    #: Forged.
-    postback: Callable[[bytes, str], BookEntry]
     #: Where it answers, and its ticker; "" where each account says so itself.
     base_url: str = ""
     ws_url: str = ""
+    #: The order a body posted by the broker tells of, proven by the API secret; raises ValueError naming the field,
+    #: Forged.
+    postback: Callable[[bytes, str], BookEntry] = _posts_nothing
 
 
 class UnknownBroker(KeyError):
@@ -54,9 +59,9 @@ def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -
         lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
         lambda url, who: KiteFeed(url, who.api_key, who.access_token),
         KiteConnector.login,
-        kite_postback.read,
         base_url,
         ws_url,
+        kite_postback.read,
     )
 
 

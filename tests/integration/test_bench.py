@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import behind, budgets, burst, figures, growth, killed, opening, peers, throughput, tick
+from bench import behind, budgets, burst, figures, growth, killed, opening, peers, profile, throughput, tick
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
 from broker_connector.paper.process import paper_broker
@@ -93,6 +93,13 @@ def test_breaches_are_timed_while_trades_wait() -> None:
     found = behind.behind(quietly, waiting=200, breaches=5)
     assert 0 < found["p50_ms"] <= found["p99_ms"]
     assert found["still_waiting"] > 0
+
+
+@pytest.mark.slow
+def test_the_profile_tells_what_an_exit_spends_by_place_and_by_function() -> None:
+    told = profile.run(quietly, exits=5, warm=1)
+    assert "engine/pipeline.py process" in told
+    assert "redis/connection.py" in told
 
 
 #: Little enough for a test.
