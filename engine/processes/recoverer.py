@@ -38,7 +38,7 @@ def main() -> None:
         if time.monotonic() >= relearned + RELEARN_EVERY:
             if bootstrap.relearn(days, sessions):
                 rescheduled = 0.0
-            tokens.look(recoverer.accounts, shared.real.now())
+            tokens.look(recoverer.accounts, shared.clock.now())
             relearned = time.monotonic()
         recoverer.arm()
         if time.monotonic() >= rescheduled + RESCHEDULE_EVERY:

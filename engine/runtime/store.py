@@ -270,9 +270,17 @@ class RedisStore:
     def _tell(self, body: Mapping[str, Any], tenant: str, once: str = "") -> bool:
         return bool(self._call("tell", [], [_json(body), tenant, once, TOLD_MS]))
 
-    def trades(self, account_id: int) -> bool:
-        """Whether an account has live runs."""
-        return bool(self._ask(partial(self._redis.exists, keys.account_runs(account_id))))
+    def first_trade(self, account_id: int) -> datetime | None:
+        """When the first of an account's live runs buys or bought, market time; None where it has none."""
+
+        def ask() -> list[str | None]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for run in self._redis.smembers(keys.account_runs(account_id)):
+                    pipe.hget(keys.runtime(str(run)), "buy_at")
+                return list(pipe.execute())
+
+        times: list[str | None] = self._ask(ask)
+        return min((codec.from_us(each) for each in times if each is not None), default=None)
 
     def account(self, account_id: int) -> AccountState | None:
         stored = self._ask(partial(self._redis.hgetall, keys.account(account_id)))

@@ -1,16 +1,17 @@
 """The end of a login on a real server: told once by whoever looks, entries refused from then on, exits not."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from engine.tokens import TokenWatch
+from tests.builders import BUY_AT, S, at
 from tests.fakes import RecordingLog
 from tests.livestate import ACCOUNT, LiveState
 
-ENDS = datetime(2026, 1, 6, 0, 30, tzinfo=UTC)
-SOON, AFTER = ENDS - timedelta(minutes=10), ENDS + timedelta(seconds=5)
+ENDS = BUY_AT - timedelta(hours=3)
+SOON, AFTER, MISSED = (at(each) for each in (ENDS - 600 * S, ENDS + S, BUY_AT - 1800 * S))
 DYING = replace(ACCOUNT, token_ends=ENDS)
 
 
@@ -20,18 +21,18 @@ def codes(live: LiveState) -> list[str]:
 
 def test_its_end_is_told_once_ahead_and_once_when_it_has_come_whoever_looks(live: LiveState) -> None:
     live.arm()
-    for now in (SOON, SOON, AFTER, AFTER):
+    for now in (SOON, SOON, AFTER, AFTER, MISSED, MISSED):
         # A process that has just started knows nothing of the one before.
         TokenWatch(live.store, RecordingLog()).look([DYING], now)
-    assert codes(live) == ["token_ends", "token_ended"]
+    assert codes(live) == ["token_ends", "token_ended", "token_missing"]
 
 
 def test_the_next_login_has_an_end_of_its_own_to_be_told(live: LiveState) -> None:
     live.arm()
     watch = TokenWatch(live.store, RecordingLog())
-    watch.look([DYING], AFTER)
-    watch.look([replace(DYING, token_ends=ENDS + timedelta(days=1))], AFTER + timedelta(days=1))
-    assert codes(live) == ["token_ended", "token_ended"]
+    watch.look([DYING], MISSED)
+    watch.look([replace(DYING, token_ends=ENDS + timedelta(days=1))], at(MISSED.real, days=1))
+    assert codes(live) == ["token_missing", "token_missing"]
 
 
 @pytest.mark.parametrize("ends", [None, ENDS])

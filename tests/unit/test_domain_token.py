@@ -42,16 +42,25 @@ def test_a_token_nobody_knows_the_age_of_has_no_end_and_the_paper_brokers_has_no
     assert BROKERS["paper"].profile.token_ends(ENDS) is None
 
 
+#: In the evening, and while the account holds.
+LATER, NOW = timedelta(hours=9), timedelta(0)
+
+
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("now", "needed_in", "told"),
     [
-        (ENDS - AHEAD - S, None),
-        (ENDS - AHEAD, ("warning", "token_ends")),
-        (ENDS - S, ("warning", "token_ends")),
-        (ENDS, ("critical", "token_ended")),
+        (ENDS - AHEAD - S, NOW, None),
+        (ENDS - AHEAD, LATER, ("warning", "token_ends")),
+        (ENDS - S, NOW, ("warning", "token_ends")),
+        (ENDS, LATER, ("warning", "token_ended")),
+        (ENDS, AHEAD + S, ("warning", "token_ended")),
+        (ENDS, AHEAD, ("critical", "token_missing")),
+        (ENDS + AHEAD, -LATER, ("critical", "token_missing")),
     ],
 )
-def test_somebody_is_told_ahead_and_at_its_end(now: datetime, told: tuple[str, str] | None) -> None:
-    alert = word_on(ENDS, now, "acme", "main")
+def test_somebody_is_told_ahead_at_its_end_and_before_it_is_missed(
+    now: datetime, needed_in: timedelta, told: tuple[str, str] | None
+) -> None:
+    alert = word_on(ENDS, needed_in, now, "acme", "main")
     assert (None if alert is None else (alert.severity, alert.code)) == told
     assert alert is None or "`engine account login acme main`" in alert.message
