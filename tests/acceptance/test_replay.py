@@ -83,6 +83,7 @@ def small_day(tmp_path: Path) -> tuple[Path, Path, dict[str, Ending]]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_a_small_day_ends_as_its_ticks_say_and_as_the_broker_says(
     small_day: tuple[Path, Path, dict[str, Ending]], scratch: Path, tmp_path: Path
 ) -> None:

@@ -172,8 +172,8 @@ def test_each_worker_serves_its_own_queue_from_buy_to_the_end(celery_setup: Cele
 
 @workers(ORDERS, options=("-c", "1"), started=False)
 def test_exits_leave_a_waiting_queue_before_retries_and_entries(celery_setup: CeleryTestSetup, desk: Desk) -> None:
-    run = desk.arm(buy_in=60)
-    events = [publish(desk, run, kind) for kind in (EventType.BUY, EventType.RETRY, EventType.SELL) for _ in range(2)]
+    runs = [desk.arm(buy_in=60) for _ in range(2)]
+    events = [publish(desk, run, kind) for kind in (EventType.BUY, EventType.RETRY, EventType.SELL) for run in runs]
     node = worker(celery_setup, ORDERS)
     node.container.start()
     assert eventually(lambda: len(node.lines("event_served")) == len(events), within=30)
