@@ -14,6 +14,9 @@ from tests.replays import command, environment, row, seconds, strategy, write_da
 SOON, AFTER_START = 30.0, 90.0
 GOOD = strategy("one", "INFY", "970.00", "09:35:00", "09:50:00")
 
+#: Each starts the command as a process of its own.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ticks(tmp_path: Path) -> Path:
@@ -91,7 +94,6 @@ def test_a_symbol_the_day_does_not_have_is_refused_before_anything_is_traded(
     assert "NOSUCH" in lines[-1]
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_writes_no_report(ticks: Path, scratch: Path, tmp_path: Path) -> None:
     report, said = tmp_path / "report.json", tmp_path / "said"
     strategies = write_strategies(tmp_path, [GOOD])
