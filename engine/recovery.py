@@ -9,7 +9,8 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from engine import lifecycle
-from engine.domain.broker import BookEntry, BrokerUnreachable, Instrument, TokenInvalid
+from engine.books import Books
+from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
 from engine.domain.orders import Leg
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
@@ -309,32 +310,9 @@ class Recoverer:
                 self._log("account_down", account=account_id, reason=str(error))
         return self._instruments.get(place)
 
-    def _with_book(self, run: Run, books: "Books") -> Run | None:
+    def _with_book(self, run: Run, books: Books) -> Run | None:
         """`run` with every order its account's book proves to be its own; None while the book cannot be read."""
         book = books.of(run.strategy.account_id)
         if book is None:
             return None
         return replace(lifecycle.adopt(run, book, self._deployment, self._clock.now().real), dirty=True)
-
-
-class Books:
-    """The order books of one pass, each read at most once."""
-
-    def __init__(self, brokers: Brokers, accounts: Mapping[int, AccountState], log: Log) -> None:
-        self._brokers = brokers
-        self._accounts = accounts
-        self._log = log
-        self._read: dict[int, Sequence[BookEntry] | None] = {}
-
-    def of(self, account_id: int) -> Sequence[BookEntry] | None:
-        """The account's whole book; None where it cannot be read."""
-        if account_id not in self._read:
-            self._read[account_id] = self._ask(account_id)
-        return self._read[account_id]
-
-    def _ask(self, account_id: int) -> Sequence[BookEntry] | None:
-        try:
-            return self._brokers.of(account_id, self._accounts[account_id].version).orders()
-        except (BrokerUnreachable, TokenInvalid) as error:
-            self._log("account_down", account=account_id, reason=str(error))
-            return None
