@@ -172,9 +172,10 @@ def quotes_of(rows: Mapping[str, Mapping[str, Any]]) -> list[Quote]:
 def quote_of(symbol: str, row: Mapping[str, Any]) -> Quote:
     """One symbol's quote; raises Unreadable."""
     try:
-        at = instant(row.get("timestamp"))
+        # Its own time is that of the asking.
+        at = instant(row.get("last_trade_time") or row.get("timestamp"))
         if at is None:
-            raise ValueError("no timestamp")
+            raise ValueError("no last_trade_time")
         return Quote(
             symbol=symbol,
             last_price=amount(row["last_price"]),

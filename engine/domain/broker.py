@@ -142,7 +142,7 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A symbol's last price and its price band today, money a unit; `at` is exchange time."""
+    """A symbol's last price and its price band today, money a unit; `at`: when it traded last, exchange time."""
 
     symbol: str
     last_price: Decimal

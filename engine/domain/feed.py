@@ -44,7 +44,7 @@ class FeedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the broker answered of a symbol when asked: integer price units, exchange time; no band where both are 0."""
+    """A symbol's last trade as the broker tells it: integer price units, exchange time; no band where both are 0."""
 
     price: int
     lower_band: int
@@ -83,9 +83,10 @@ class SymbolGuard:
         return self._doubt(tick, now.real)
 
     def asked(self, told: Asked) -> list[Tick]:
-        """The doubtful ticks to evaluate now that the broker was asked: those its price is near to.
+        """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to.
 
-        A later price near the last good one proves them wrong; any other leaves them to the next tick.
+        One near the last good price proves them wrong. Any other leaves them to the next tick, and one of the same
+        second always: the broker may have been told what the feed was told. Its band counts from now on.
         """
         if told.upper_band > 0:
             self.band = told.lower_band, told.upper_band
@@ -93,9 +94,11 @@ class SymbolGuard:
             return []
         doubt = self.doubts[-1]
         assert doubt.exchange_time is not None
+        if told.at <= doubt.exchange_time:
+            return []
         if self._is_near(told.price, doubt.price):
             return self._accept(self.doubts)
-        if told.at > doubt.exchange_time and self._is_near(told.price, self.last_price):
+        if self._is_near(told.price, self.last_price):
             self.refused[Refusal.SPIKE] += len(self.doubts)
             self._accept([])
         return []

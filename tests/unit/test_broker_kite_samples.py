@@ -74,7 +74,7 @@ def test_the_sample_quote_is_read() -> None:
     (quote,) = words.quotes_of(sample("quote"))
     assert (quote.symbol, quote.last_price) == ("NSE:INFY", Decimal("1412.95"))
     assert (quote.lower_band, quote.upper_band) == (Decimal("1250.7"), Decimal("1528.6"))
-    assert quote.at == datetime(2021, 6, 8, 10, 15, 56, tzinfo=UTC)
+    assert quote.at == datetime(2021, 6, 8, 10, 15, 52, tzinfo=UTC)
 
 
 def test_the_sample_dump_is_read_and_tells_of_no_freeze_quantity() -> None:

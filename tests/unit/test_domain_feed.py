@@ -146,16 +146,17 @@ def asked(price: int, second: float = 1, band: tuple[int, int] = (8_000, 12_000)
     return Asked(price, *band, stamp)
 
 
-def test_a_quote_confirms_a_spike_at_once_and_outside_the_band_too(desk: Desk) -> None:
+def test_a_later_trade_confirms_a_spike_outside_the_band_too(desk: Desk) -> None:
     for price in (SPIKE, OUTSIDE):
         guard = replace(desk.guard, doubts=[], refused=Counter())
         assert guard.judge(tick(price, 1), LATE) == []
-        assert guard.asked(asked(price + 10)) == [tick(price, 1)]
+        assert guard.asked(asked(price + 10, 1)) == []
+        assert guard.asked(asked(price + 10, 2)) == [tick(price, 1)]
         assert (guard.last_price, guard.refused.total()) == (price, 0)
         assert guard.overdue(LATE.real + timedelta(seconds=5)) == []
 
 
-def test_a_later_quote_disproves_a_spike_and_one_of_the_same_second_leaves_it(desk: Desk) -> None:
+def test_a_later_trade_disproves_a_spike_and_one_of_the_same_second_leaves_it(desk: Desk) -> None:
     desk.feed(tick(SPIKE, 1))
     assert desk.guard.asked(asked(GOOD, 1)) == []
     assert desk.guard.doubts == [tick(SPIKE, 1)]
