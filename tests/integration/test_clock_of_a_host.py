@@ -43,8 +43,8 @@ class Wall:
         draft.replace(self._path)
 
     def on(self, argv: tuple[str, ...]) -> tuple[str, ...]:
-        """`argv` on a host with this wall."""
-        return (sys.executable, "-m", "tests.shifted", str(self._path), *argv)
+        """The Celery process of `argv` on a host with this wall; whatever else is said of it there is left out."""
+        return (sys.executable, "-m", "tests.shifted", str(self._path), *argv[argv.index("celery") :])
 
 
 @pytest.fixture(scope="module")
