@@ -151,6 +151,7 @@ def test_a_timer_closer_than_a_bucket_allows_is_released_at_its_instant_too(time
     assert_on_time(timed.starts(f"buy:{run.id}"), run.buy_at)
 
 
+@pytest.mark.slow
 def test_canceled_timers_do_not_fire_and_leave_nothing_behind(timed: Timed) -> None:
     canceled, kept = timed.desk.arm(buy_in=AHEAD), timed.desk.arm(buy_in=AHEAD)
     for run in (canceled, kept):
@@ -174,6 +175,7 @@ def test_a_run_that_ended_takes_its_timers_along(timed: Timed) -> None:
     assert eventually(lambda: timed.waiting() == 0)
 
 
+@pytest.mark.slow
 def test_a_timer_that_is_moved_fires_at_its_new_instant_alone(timed: Timed) -> None:
     run = timed.desk.arm(buy_in=AHEAD)
     timed.schedule(run)
