@@ -40,16 +40,20 @@ class _Orders(asyncio.Protocol):
             if len(rest) < length:
                 return
             self._received = rest[length:]
-            self._serve(head.split(b" ", 2)[1].decode(), rest[:length].decode(), came)
+            method, target, _ = head.decode().split(" ", 2)
+            self._serve(method, target, rest[:length].decode(), came)
 
-    def _serve(self, target: str, body: str, came: int) -> None:
+    def _serve(self, method: str, target: str, body: str, came: int) -> None:
         path, _, query = target.partition("?")
-        match path:
-            case "/noted":
+        match method, path:
+            case _, "/noted":
                 self._answer(_Orders.noted)
-            case "/forget":
+            case _, "/forget":
                 _Orders.noted, _Orders.delay = [], float(parse_qs(query)["delay"][0])
                 self._answer({})
+            case "GET", _:
+                # A worker keeps its connection warm by a read.
+                self._answer({"status": "success", "data": {"user_id": "sink"}})
             case _:
                 _Orders.noted.append((parse_qs(body).get("tag", [""])[0], came))
                 order = {"status": "success", "data": {"order_id": str(len(_Orders.noted))}}
