@@ -19,6 +19,8 @@ from engine.runtime import keys
 
 #: The least a price moves, units.
 STEP = 5
+#: Seconds by which the others' buying lies behind the end of the market's play and of their arming.
+LIE_LONGER = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def _arm_others(engine: Trading, names: Sequence[str], size: Size, say: Say) -> 
     others = size.armed - size.breaches
     say(f"{others} more are armed")
     stops = [(f"NSE:{names[number % len(names)]}", OPENS_AT // 2) for number in range(others)]
-    runs, _ = engine.add(stops, timedelta(hours=1))
+    runs, _ = engine.add(stops, timedelta(seconds=LIE_LONGER + size.seconds + others / 60))
     redis: Any = engine.stack.redis
     wait(lambda: redis.zcard(keys.DUE) >= others, 120, "not every strategy came to life", every=1)
     with redis.pipeline(transaction=False) as pipe:

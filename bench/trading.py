@@ -4,9 +4,10 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from sqlalchemy import select
@@ -31,6 +32,8 @@ QUANTITY = 1
 UNLIMITED = {"second": 100_000, "minute": 1_000_000, "day": 9_000_000}
 #: The account whose ticker the listener hears: the first.
 FEED_TENANT = "market"
+#: As long as a bench lasts, and what it buys is held. A strategy's times are of one date.
+LONGEST, HELD = timedelta(minutes=10), timedelta(minutes=45)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,7 @@ class Trading:
     def add(self, stops: Sequence[tuple[str, int]], lead: timedelta) -> tuple[list[RunId], datetime]:
         """A strategy for each (symbol, stop in units), tenants taking turns; the runs, and when all buy: in `lead`."""
         buys = (datetime.now(IST) + lead).replace(microsecond=0)
-        sells = buys + timedelta(minutes=45)
-        if sells.date() != buys.date() or buys.date() != datetime.now(IST).date():
-            raise TimeoutError("a bench does not run across the exchange's midnight: start it again in an hour")
+        sells = min(buys + HELD, datetime.combine(buys, time.max, IST).replace(microsecond=0))
         drafts = [
             Draft(
                 name=f"B{self._added + number}",
@@ -177,4 +178,12 @@ def trading(
                 accounts.add(account)
                 stack.paper.add_account(account_id=trader, limits={}, **account.credentials.values)
             stack.wait_ready()
+            clear_of_midnight(say)
             yield Trading(stack, feed, names, traders)
+
+
+def clear_of_midnight(say: Callable[[str], None]) -> None:
+    """Wait until a whole bench fits before midnight at the exchange."""
+    while (now := datetime.now(IST)).date() != (now + LONGEST).date():
+        say("waiting for midnight at the exchange to pass")
+        sleep(min(60.0, (datetime.combine(now + LONGEST, time.min, IST) - now).total_seconds()))
