@@ -83,7 +83,7 @@ def cycles(at: Stand, desk: Desk, count: int) -> dict[str, Figures]:
     """ms from the instant a trade is due to its commit, by the ledger's own stamps."""
     queue = app_at(at.url)
     # What the order stream says must reach the workers of this stand.
-    desk.parts = replace(desk.parts, publisher=CeleryPublisher(queue, desk.parts.log))
+    desk.parts = replace(desk.parts, publisher=CeleryPublisher(queue, desk.parts.redis, desk.parts.log))
     at.start_from_procfile("beat", ready="leads")
     for name in WORKERS:
         at.start_from_procfile(f"worker-{name}")
@@ -112,7 +112,9 @@ def _timed(desk: Desk, queue: Any, buy_at: datetime, sell_at: datetime) -> Run:
     run = replace(desk.run(), buy_at=buy_at, sell_at=sell_at)
     desk.parts.store.arm(run, run.buy_at, buying=False)
     now = datetime.now(UTC)
-    RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, desk.parts.log)).schedule(run, Moment(now, now))
+    RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, desk.parts.redis, desk.parts.log)).schedule(
+        run, Moment(now, now)
+    )
     return run
 
 

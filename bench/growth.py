@@ -176,7 +176,7 @@ def _weigh(desk: Desk, sample: int) -> dict[str, int]:
 def _weigh_timers(desk: Desk, url: str) -> int:
     """Bytes of one strategy's timers, BUY and SELL."""
     queue, before = app_at(url), _used_memory(desk)
-    timers = RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, _keep_no_log))
+    timers = RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, desk.parts.redis, _keep_no_log))
     now = datetime.now(UTC)
     for _ in range(TIMED):
         timers.schedule(desk.run(buy_in=7200), Moment(now, now))

@@ -130,7 +130,7 @@ def _last_order(desk: Desk, size: int) -> datetime:
 def _schedule(desk: Desk, runs: Iterable[Run], due: datetime) -> None:
     """Timers for `runs` at `due`, their selling far away."""
     queue = app_at(desk.parts.settings.redis_url)
-    timers = RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, desk.parts.log))
+    timers = RedBeatTimers(queue, desk.parts.redis, CeleryPublisher(queue, desk.parts.redis, desk.parts.log))
     for each in runs:
         now = datetime.now(UTC)
         # Told from the exact instant: what a run was armed with is a little off it.

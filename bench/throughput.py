@@ -18,7 +18,7 @@ from bench.figures import Figures
 from bench.herd import WORKER, open_desk_without_broker
 from bench.stand import Stand, sleep_until, stand, wait
 from broker_connector.paper.process import paper_broker
-from engine.dispatch import CeleryPublisher
+from engine.dispatch import TASK_OF, CeleryPublisher
 from engine.domain.events import EventType
 from engine.domain.run import Position, Run
 from engine.runtime import keys
@@ -91,7 +91,7 @@ def _ten_steps(at: Stand, desk: Desk, count: int) -> tuple[_Drained, _Drained]:
     """`count` BUY, then their SELL, by the workers of the Procfile."""
     queue = app_at(at.url)
     # What the order stream says must reach the workers of this stand.
-    desk.parts = replace(desk.parts, publisher=CeleryPublisher(queue, desk.parts.log))
+    desk.parts = replace(desk.parts, publisher=CeleryPublisher(queue, desk.parts.redis, desk.parts.log))
     redis: Any = desk.parts.redis
     at.start_from_procfile("worker-maintenance")
     worker = at.start_from_procfile("worker-orders")
@@ -134,9 +134,8 @@ def _fill(at: Stand, redis: Any, kind: EventType, runs: Iterable[Run]) -> Callab
     hidden = app_at(at.url)
     options = {**hidden.conf.broker_transport_options, "global_keyprefix": HIDDEN}
     hidden.conf.update(broker_transport_options=options)
-    publisher = CeleryPublisher(hidden, _keep_no_log)
     for each in runs:
-        publisher.publish(event_of(each, kind))
+        hidden.send_task(TASK_OF[kind], args=(event_of(each, kind).as_wire(),))
     hidden.close()
 
     def release() -> None:

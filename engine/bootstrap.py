@@ -1,7 +1,10 @@
 """The composition root: the only place that joins ports to adapters, one function for each kind of process."""
 
 import gc
+import os
+import socket
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -17,7 +20,7 @@ from engine.chaos.tap import Gate, tapped
 from engine.clock import MarketIsReal, MarketIsScaled, RealTime
 from engine.clockwatch import ClockWatch, of_broker, of_redis
 from engine.config import CalendarKind, MarketClock, Settings, settings
-from engine.dispatch import BatchPublisher, CeleryPublisher, lists_of, wake_up
+from engine.dispatch import BatchPublisher, CeleryPublisher, lists_of, wake_up, ways_of
 from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
@@ -35,6 +38,7 @@ from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
 from engine.runtime import keys
 from engine.runtime.atwork import AtWork
+from engine.runtime.backlog import Backlog, Teller
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
@@ -88,7 +92,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     gate = Gate.of(current.kill_points, process)
     real = RealTime()
     store = tapped(gate, "store", RedisStore(redis, epoch, real.now))
-    publisher = tapped(gate, "publisher", CeleryPublisher(app, log))
+    publisher = tapped(gate, "publisher", CeleryPublisher(app, connect(current.redis_url, repeats=1), log))
 
     def around_broker(broker: Broker) -> Broker:
         return tapped(gate, "broker", broker)
@@ -189,7 +193,8 @@ def postbacks(shared: Parts) -> Postbacks:
 
 def sweeper(shared: Parts) -> Sweeper:
     """The sweeper."""
-    return Sweeper(shared.store, shared.publisher, shared.clock, shared.policy)
+    backlog = Backlog(shared.redis, shared.real.now, ways_of(app))
+    return Sweeper(shared.store, shared.publisher, backlog, shared.clock, shared.policy)
 
 
 def drainer(shared: Parts, sessions: Sessions, epoch: int, observe: Observe = unobserved) -> Drainer:
@@ -275,7 +280,7 @@ class Remote:
 def remote(current: Settings, log: Log) -> Remote:
     """Compose what a command beside the engine needs; its queue is the one of `current`."""
     redis = connect(current.redis_url)
-    publisher = CeleryPublisher(app_at(current.redis_url), log)
+    publisher = CeleryPublisher(app_at(current.redis_url), connect(current.redis_url, repeats=1), log)
     real = RealTime()
     return Remote(RedisStore(redis, EpochGuard(redis), real.now), publisher, real)
 
@@ -308,6 +313,11 @@ class Worker:
         """Keep a connection to the broker of each account at work, now and from now on."""
         at_work = AtWork(self.parts.redis, self.parts.clock.now)
         Warmer(at_work.accounts, self.parts.brokers, self.parts.log).start()
+
+    def tell_backlog(self, queue: str, held: Callable[[], Mapping[int, int]]) -> None:
+        """Tell what this worker has taken off `queue` and not begun, by priority, from now on."""
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        Teller(self.parts.redis, self.parts.real.now, queue, name, held).start()
 
     def announce(self, name: str) -> None:
         """Leave a sign that the worker called `name` is ready."""

@@ -4,17 +4,18 @@ What to do is `engine.domain.decision`; steps 5 to 7 are `engine.actions`; stora
 """
 
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from engine import lifecycle
 from engine.actions import Actions, Stepped, Turn
-from engine.domain.action import Decision, Ignore, Policy, Wait
+from engine.domain.action import Decision, Ignore, Policy, Submit, Wait
 from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
-from engine.ports import Clock, Holding, LockLost, Log, NoSlot, Note, Publisher, Refused, Slot, Store
+from engine.ports import Clock, Glanced, Holding, LockLost, Log, NoSlot, Note, Publisher, Refused, Slot, Store
 
 #: A wake-up this much too early waits for its time under the lock; an earlier one comes back by `due`.
 EARLY_BY = timedelta(milliseconds=200)
@@ -50,29 +51,40 @@ class Pipeline:
         self._policy = policy
         self._log = log
 
-    def process(self, message: object) -> str:
-        """Serve one message off a queue; returns the event's terminal outcome. Raises StoreClosed."""
+    def process(self, message: object, reading: object = None) -> str:
+        """Serve one message off a queue; returns the event's terminal outcome. Raises StoreClosed.
+
+        `reading`: the run as the message tells it. Where that asks for an order, and is still so, `intend` locks the
+        run, and no claim is needed.
+        """
         try:
             event = parse_event(message)
         except MalformedEvent as error:
             self._store.dead_letter("queue", str(error), repr(message))
             self._log("dead_letter", reason=str(error))
             return "dead_letter"
-        began = self._clock.now().real
-        claimed = self._store.claim(event, secrets.token_hex(8), SLOT_OF[event.type])
+        began, token = self._clock.now().real, secrets.token_hex(8)
+        if reading is not None and (glanced := self._store.glance(event, token, reading)):
+            with suppress(Glanced):
+                return self._serve(glanced, event, began)
+        claimed = self._store.claim(event, token, SLOT_OF[event.type])
         if isinstance(claimed, Refused):
             self._log("event_refused", outcome=claimed.value, **event.as_wire())
             return claimed.value
+        return self._serve(claimed, event, began)
+
+    def _serve(self, holding: Holding, event: Event, began: datetime) -> str:
+        """Act on the run until nothing is asked of it. Raises Glanced, having changed nothing."""
         try:
-            return self._serve(claimed, event, began)
+            return self._act(holding, event, began)
         except LockLost as error:
             # Nothing of the lost step was applied; the run's own fields bring whoever holds it to the same end.
             self._log("lock_lost", reason=str(error), **event.as_wire())
             self._store.note(event, "lock_lost")
             return "lock_lost"
 
-    def _serve(self, claimed: Holding, event: Event, began: datetime) -> str:
-        """Act until nothing is asked of the run; the first step is the event's own and its terminal record."""
+    def _act(self, claimed: Holding, event: Event, began: datetime) -> str:
+        """One step after the other; the first is the event's own and its terminal record."""
         outcome = ""
         holding: Holding | None = claimed
         retry_at = claimed.run.retry_at
@@ -121,6 +133,8 @@ class Pipeline:
             decision: Decision = Ignore("first_fill")
         else:
             kind, decision, now = self._decide(absorbed.run, kind, now)
+        if holding.glanced_at and not isinstance(decision, Submit):
+            raise Glanced(f"run {holding.run.id}: only an order locks what was glanced at")
         stepped = self._actions.perform(Turn(holding, absorbed.run, now, number, began), decision)
         note = replace(
             stepped.note,

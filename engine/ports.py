@@ -18,7 +18,7 @@ from engine.domain.broker import (
     Quote,
     Reply,
 )
-from engine.domain.events import Event
+from engine.domain.events import Event, EventType
 from engine.domain.health import Change, DeniedBy, Heard
 from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Leg, Order
@@ -108,6 +108,8 @@ class Holding:
     account_version: str
     #: Whether anything is known against the account's line to its broker: then an answer is news.
     is_troubled: bool = False
+    #: Where it was read without its lock: what it must still be for `intend` to lock it. "" where it is held.
+    glanced_at: str = ""
 
 
 class Refused(StrEnum):
@@ -129,6 +131,10 @@ class Denied:
 
 class NoSlot(Exception):
     """Raised before a call to the broker where the account has no free slot: nothing was changed."""
+
+
+class Glanced(Exception):
+    """Raised where a run read without its lock must be claimed after all: nothing was changed."""
 
 
 class LockLost(Exception):
@@ -162,10 +168,20 @@ class Armed(StrEnum):
 
 
 class WakeUp(NamedTuple):
-    """A message ready to be laid into a queue, with {event} and {run} where an event's id and its run go."""
+    """A message ready for a queue, with {event}, {run} and {reading} where an event's id, its run and `glance`'s go."""
 
     queue: str
     text: str
+
+
+class Way(NamedTuple):
+    """Where messages of one kind wait."""
+
+    queue: str
+    #: 0 is the most urgent.
+    priority: int
+    #: The lists that are served before its own, and its own.
+    lists: Sequence[str]
 
 
 #: Nobody is woken.
@@ -179,6 +195,8 @@ class Breach:
     run_id: RunId
     price: int
     event_id: str
+    #: What its message tells of the run, for `glance`; None where the store has sent that message itself.
+    reading: object = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +222,19 @@ class Store(Protocol):
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         """Lock the event's run and load it."""
 
+    def glance(self, event: Event, token: str, reading: object) -> Holding | None:
+        """The event's run as its message tells it, not locked; None where that cannot be read. Asks nobody."""
+
     def extend(self, holding: Holding, lease: timedelta) -> None:
         """Keep the run for another `lease`, for an answer that takes its time. Raises LockLost, NoSlot."""
 
     def intend(
         self, holding: Holding, step: str, before: Run, after: Run, order: Order, due: datetime, note: Note
     ) -> Denied | None:
-        """Grant `order`, an attempt of `after`; None: granted. Raises LockLost, also if it was before, and NoSlot."""
+        """Grant `order`, an attempt of `after`; None: granted. Raises LockLost, also if it was before, and NoSlot.
+
+        A run that was only glanced at is locked by it, or Glanced is raised: it changed, or is held, or has no slot.
+        """
 
     def commit(
         self,
@@ -276,6 +300,13 @@ class Publisher(Protocol):
 
     def publish(self, event: Event, at: datetime | None = None) -> None:
         """Put the event on its queue, for a worker to start now or at real time `at`."""
+
+
+class Backlog(Protocol):
+    """What waits for workers."""
+
+    def ahead_of(self, kind: EventType) -> int:
+        """How many messages one of `kind` published now would wait for; 0 where that cannot be told."""
 
 
 class Timers(Protocol):

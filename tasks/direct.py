@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import orjson
 from celery import bootsteps
 from celery.utils.log import get_logger
 from celery.worker.components import Pool
@@ -137,11 +138,11 @@ class Direct(bootsteps.StartStopStep):
 def serve(tasks: Any, queue: str, raw: bytes) -> None:
     """Run the task a message asks for; what is no message of this engine is told of. Raises nothing."""
     try:
-        name, arguments = intake.check(raw, queue, intake.allowed)
+        asked = intake.check(raw, queue, intake.allowed, orjson.loads)
     except intake.Refused as refusal:
         intake.refuse(queue, refusal, raw)
         return
     try:
-        tasks[name].run(*arguments)
+        tasks[asked.task].run(*asked.arguments, **asked.more)
     except Exception:
         logger.exception("a task failed")

@@ -36,10 +36,10 @@ def look_asked_for(event: object) -> tuple[str, str] | None:
 _task = partial(app.task, Strategy="tasks.execution:in_lane")
 
 
-def _process(event: Wire) -> str:
+def _process(event: Wire, reading: object = None) -> str:
     worker = bootstrap.worker()
     try:
-        return worker.pipeline.process(event)
+        return worker.pipeline.process(event, reading)
     except StoreClosed as error:
         # The run's own fields bring it back once the recoverer has opened the store again.
         worker.parts.log("store_closed", reason=str(error), message=event)
@@ -59,9 +59,9 @@ def sell(event: Wire) -> str:
 
 
 @_task(name="execution.stoploss")
-def stoploss(event: Wire) -> str:
-    """STOPLOSS: the listener latched a breach."""
-    return _process(event)
+def stoploss(event: Wire, reading: object = None) -> str:
+    """STOPLOSS: the listener latched a breach; `reading` is how it found the run, where its message tells that."""
+    return _process(event, reading)
 
 
 @_task(name="execution.retry")
@@ -120,6 +120,8 @@ def _ready(sender: Any, **_: object) -> None:
     worker = bootstrap.worker()
     worker.watch_clock()
     worker.keep_warm()
+    for queue in sender.app.amqp.queues.consume_from:
+        worker.tell_backlog(queue, lane.waiting)
     bootstrap.settle()
     worker.announce(sender.hostname.split("@")[0])
 

@@ -6,11 +6,10 @@ ours.
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from celery.utils.dispatch import Signal
-from kombu.serialization import loads as decode
 from kombu.transport.virtual.base import Base64
 from kombu.utils.json import loads
 from redis import exceptions
@@ -51,6 +50,8 @@ _LEFT_ALONE: Mapping[str, Collection[object]] = {
     "replaced_task_nesting": (0,),
     "ignore_result": (None, False, True),
 }
+#: Headers of our own, by the task that knows what to do with them; Celery's own workers leave them alone.
+_TOLD_BESIDE = {"execution.stoploss": ("reading",)}
 
 
 def wall() -> datetime:
@@ -66,14 +67,28 @@ class Refused(ValueError):
     """Raised where a message is none of ours; says why."""
 
 
-def check(raw: bytes, queue: str, tasks: Collection[str]) -> tuple[str, list[Any]]:
-    """The task and the arguments of `raw`, taken off `queue`; Refused unless it is a message for one of `tasks`."""
+class Asked(NamedTuple):
+    """What a message asks for."""
+
+    task: str
+    arguments: list[Any]
+    #: What it tells beside them, by name, for a task that knows what to do with it.
+    more: dict[str, Any]
+
+
+def check(raw: bytes, queue: str, tasks: Collection[str], parse: Callable[[bytes | str], Any] = loads) -> Asked:
+    """What `raw`, taken off `queue`, asks for; Refused unless it is a message for one of `tasks`.
+
+    `parse` reads JSON for whoever serves the message; the one that is given is Celery's.
+    """
     _expect(len(raw) <= LARGEST, f"larger than {LARGEST} bytes")
-    message = _parsed(raw, loads, "not JSON")
+    message = _parsed(raw, parse, "not JSON")
     _expect(isinstance(message, dict), "not an object")
     _check_properties(message.get("properties"), queue)
     task = _check_headers(message.get("headers"), tasks)
-    return task, _check_body(message, task)
+    headers = message["headers"]
+    more = {name: headers[name] for name in _TOLD_BESIDE.get(task, ()) if headers.get(name) is not None}
+    return Asked(task, _check_body(message, task, parse), more)
 
 
 def refuse(queue: str, refusal: Refused, raw: bytes) -> None:
@@ -109,7 +124,7 @@ def _check_headers(headers: Any, tasks: Collection[str]) -> str:
     return str(task)
 
 
-def _check_body(message: Mapping[str, Any], task: str) -> list[Any]:
+def _check_body(message: Mapping[str, Any], task: str, parse: Callable[[bytes | str], Any]) -> list[Any]:
     _expect(message.get("content-type") == JSON, f"content-type: not {JSON}")
     _expect(message.get("content-encoding") == "utf-8", "content-encoding: not utf-8")
 
@@ -117,7 +132,7 @@ def _check_body(message: Mapping[str, Any], task: str) -> list[Any]:
     _expect(isinstance(body, str), "body: not text")
     is_plain = message["properties"].get("body_encoding") is None
     plain = body if is_plain else _parsed(body, Base64().decode, "body: not base64")
-    unpacked = _parsed(plain, partial(decode, content_type=JSON, content_encoding="utf-8"), "body: not JSON")
+    unpacked = _parsed(plain, parse, "body: not JSON")
     _expect(isinstance(unpacked, list) and len(unpacked) == 3, "body: not [args, kwargs, embed]")  # noqa: PLR2004
     args, kwargs, embed = unpacked
     _expect(isinstance(args, list) and kwargs == {}, "body: arguments are not a list of one event")

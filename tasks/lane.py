@@ -84,6 +84,11 @@ class Lane:
         if (does := job[-1]) is not None:
             self._waiting[does] += 1
 
+    def waiting(self) -> Counter[int]:
+        """How many jobs wait for a thread, by priority."""
+        with self._changed:
+            return Counter(priority for priority, *_ in self._ready)
+
     def close(self) -> None:
         """Start nothing more; what is not started comes back by whoever repeats lost messages."""
         with self._changed:
@@ -171,6 +176,11 @@ def strategy(
             message.ack_log_error(logger, errors)
 
     return on_message
+
+
+def waiting() -> Counter[int]:
+    """How many messages this worker has taken and not begun, by priority; those for a later instant do not count."""
+    return sum((lane.waiting() for lane in _lanes.values()), Counter())
 
 
 @worker_shutting_down.connect

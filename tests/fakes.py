@@ -19,7 +19,7 @@ from engine.domain.broker import (
     Reply,
     TokenInvalid,
 )
-from engine.domain.events import Event
+from engine.domain.events import Event, EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 from engine.domain.run import Run, RunId
@@ -207,6 +207,12 @@ class RecordingPublisher:
 
     waiting: list[tuple[Event, datetime | None]] = field(default_factory=list)
     published: list[Event] = field(default_factory=list)
+    #: As the `Backlog` port tells it of every kind.
+    ahead: int = 0
+
+    def ahead_of(self, kind: EventType) -> int:
+        del kind
+        return self.ahead
 
     def publish(self, event: Event, at: datetime | None = None) -> None:
         self.published.append(event)

@@ -1,12 +1,15 @@
 """The real scripts on a real server behind the simulated world: its time is the world's, its leases end by it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from redis import Redis
 
-from engine.ports import StoreClosed
+from engine.domain.ticks import Tick
+from engine.ports import Breach, StoreClosed, WakeUp
 from engine.runtime import codec, keys
 from engine.runtime.scripts import Scripts
 from engine.runtime.store import RedisStore, load_scripts
@@ -15,6 +18,8 @@ from engine.runtime.store import RedisStore, load_scripts
 NOW = "test:now"
 _SERVER_TIME = "local t = redis.call('TIME')"
 _WORLDS_TIME = f"local t = redis.call('HMGET', '{NOW}', 'seconds', 'micros')"
+#: What a breach sends: only what it tells of its run.
+_WOKEN = WakeUp("test:woken", "{reading}")
 
 
 class _Epoch:
@@ -79,7 +84,7 @@ class RealStore:
         self._now = now
         self._epoch = _Epoch(redis, now)
         guard: Any = self._epoch
-        self._store = RedisStore(redis, guard, now)
+        self._store = RedisStore(redis, guard, now, _WOKEN)
         sources = {name: source.replace(_SERVER_TIME, _WORLDS_TIME) for name, source in load_scripts().items()}
         self._store._scripts = Scripts(redis, sources)
         self._leases: dict[str, datetime] = {}
@@ -97,6 +102,14 @@ class RealStore:
                 self._keep_leases()
 
         return timed
+
+    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
+        """The breaches with what their messages tell, for the world publishes those itself."""
+        breaches = self.__getattr__("on_tick")(ticks, seen_at, prefix)
+        told = self._redis.lpop(_WOKEN.queue, len(breaches)) if breaches else []
+        return [
+            replace(breach, reading=json.loads(text)) for breach, text in zip(breaches, reversed(told), strict=True)
+        ]
 
     def open(self, n: int) -> str:
         epoch = f"{n}:{self.run_id()}"

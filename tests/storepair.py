@@ -18,8 +18,9 @@ from engine.domain.orders import Evidence, Leg, Order, OrderStatus, Product
 from engine.domain.routing import Alert
 from engine.domain.run import SIDE_OF, Latch, Run, RunId, RunStatus, client_order_id
 from engine.domain.ticks import Tick
-from engine.ports import Denied, Holding, LockLost, NoSlot, Note, Slot, Store, StoreClosed
+from engine.ports import Breach, Denied, Glanced, Holding, LockLost, NoSlot, Note, Slot, Store, StoreClosed, WakeUp
 from engine.runtime import codec, keys
+from engine.runtime.store import RedisStore
 from engine.simulation.store import MemoryStore
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
 from tests.livestate import ACCOUNT, EPOCH, LiveState
@@ -33,7 +34,9 @@ STRANGER = 99
 #: Rates are counted by the wall's second: an attempt this close to the next one waits for it, seconds.
 EDGE = 0.05
 
-_ENDED = (LockLost, NoSlot, StoreClosed)
+_ENDED = (Glanced, LockLost, NoSlot, StoreClosed)
+#: What a breach sends: only what it tells of its run.
+_WOKEN = WakeUp("woken", "{reading}")
 #: What two equal runs of the pair's first step may differ by: when a first fill latched them.
 _FIRST_FILL = "first-fill-"
 
@@ -51,6 +54,7 @@ class Pair:
         self._held: dict[tuple[int, str], tuple[Holding, Holding]] = {}
         self._last: Callable[[], None] = lambda: None
         live.redis.flushall()
+        live.store = RedisStore(live.client, live.epoch, lambda: datetime.now(UTC), _WOKEN)
         self.reopen()
         for number in set(ACCOUNTS):
             self.write_account(number, {})
@@ -132,7 +136,21 @@ class Pair:
             Tick(SYMBOLS[symbol], price, None if second is None else BUY_AT + timedelta(seconds=second))
             for symbol, price, second in ticks
         ]
-        return self._both(lambda store, _: store.on_tick(frame, self.started, "sl:x"))
+        answers = self._both(lambda store, _: store.on_tick(frame, self.started, "sl:x"))
+        if isinstance(answers[0], list):
+            self._glance_at(answers[0])
+        return answers
+
+    def _glance_at(self, breaches: Sequence[Breach]) -> None:
+        """What the messages tell is read alike; from now on each is a holder that has no lock."""
+        told: Any = self.live.redis.lrange(_WOKEN.queue, 0, -1)
+        self.live.redis.delete(_WOKEN.queue)
+        assert len(told) == len(breaches)
+        for breach, text in zip(breaches, reversed(told), strict=True):
+            number, readings = breach.run_id.strategy_id, (breach.reading, json.loads(text))
+            woken = event(EventType.STOPLOSS, breach.event_id, breach.run_id)
+            mine, real = self._both(lambda store, side: store.glance(woken, "glance", readings[side]))  # noqa: B023
+            self._keep(number, "glance", mine, real)
 
     def sweep(self, limit: int) -> None:
         self._both(lambda store, _: store.sweep(limit))

@@ -36,7 +36,7 @@ class World:
         actions = Actions(self.live.store, self.brokers, self.clock, self.timers, DEPLOYMENT, self.log)
         self.pipeline = Pipeline(self.live.store, actions, self.clock, self.publisher, self.policy, self.log)
         self.stream = OrderStream(self.live.store, self.publisher, self.clock, DEPLOYMENT, self.log)
-        self.sweeper = Sweeper(self.live.store, self.publisher, self.clock, self.policy)
+        self.sweeper = Sweeper(self.live.store, self.publisher, self.publisher, self.clock, self.policy)
 
     def serve(self, kind: EventType, name: str = "e1", run_id: RunId | None = None) -> str:
         """One event, as a worker takes it off its queue."""

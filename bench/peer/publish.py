@@ -37,9 +37,10 @@ def _engine() -> Callable[[str], object]:
     from engine.dispatch import CeleryPublisher
     from engine.domain.events import Event, EventType
     from engine.domain.run import RunId
+    from engine.runtime.connect import connect
     from tasks.app import app
 
-    publisher = CeleryPublisher(app, lambda _action, /, **_facts: None)
+    publisher = CeleryPublisher(app, connect(app.conf.broker_url), lambda _action, /, **_facts: None)
     return lambda run: publisher.publish(Event(f"bench:{run}", EventType.BUY, RunId.parse(run)))
 
 

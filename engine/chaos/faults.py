@@ -105,15 +105,12 @@ class _Reached:
 _E, _H, _X, _S = (When.ENTRY,), (When.HOLDING,), (When.EXIT,), (When.START,)
 _UPDATE = "orderstream.on_update store.account_of store.tell publisher.publish"
 _ORDER = "store.claim store.intend broker.place store.commit"
+#: What a worker does for a breach whose message tells the run: `intend` locks it.
+_EXIT_AT_A_GLANCE = "store.glance store.intend broker.place store.commit"
 
-#: Where a worker is stopped until its lease has run out: whatever it does next it does without a right to.
-_STOPPED_AT = (
-    "store.claim.after",
-    "store.intend.after",
-    "broker.place.before",
-    "broker.place.after",
-    "store.commit.before",
-)
+#: Where a worker is stopped until its lease has run out, or what it read is old: it has no right to what it does next.
+_STOPPED_AT = ("store.intend.after", "broker.place.before", "broker.place.after", "store.commit.before")
+_STOPPED_EARLIER = {"worker-orders": "store.claim.after", "worker-stoploss": "store.glance.after"}
 
 #: Which points each process reaches.
 REACHED: Sequence[_Reached] = (
@@ -123,7 +120,10 @@ REACHED: Sequence[_Reached] = (
     _Reached(
         "worker-orders", "store.note", _E, first=stop("worker-orders", "store.claim.after"), led="its lease lost"
     ),
-    _Reached("worker-stoploss", _ORDER, _X),
+    _Reached("worker-stoploss", _EXIT_AT_A_GLANCE, _X),
+    _Reached(
+        "worker-stoploss", "store.claim", _X, first=kill(("worker-stoploss",), "store.glance.before"), led="nudged"
+    ),
     _Reached("worker-safety", _ORDER, _X),
     _Reached("worker-safety", "store.extend broker.cancel", _X, led_by=_RESTING, led="canceling"),
     _Reached("worker-maintenance", "store.claim store.commit", (When.ENTRY, When.EXIT)),
@@ -173,7 +173,7 @@ def _kills() -> Iterator[Fault]:
 
 def _stops() -> Iterator[Fault]:
     for process, when in (("worker-orders", (When.ENTRY, When.EXIT)), ("worker-stoploss", _X)):
-        for point in _STOPPED_AT:
+        for point in (_STOPPED_EARLIER[process], *_STOPPED_AT):
             yield Fault(f"stop {process} at {point}", "stop a worker", stop(process, point), when, hold=8.0)
 
 

@@ -8,6 +8,7 @@ BEFORE, AFTER = "before", "after"
 METHODS: Mapping[str, Sequence[str]] = {
     "store": (
         "claim",
+        "glance",
         "extend",
         "intend",
         "commit",

@@ -10,10 +10,10 @@ SOCKET_TIMEOUT = 5.0
 MAX_CONNECTIONS = 4096
 
 
-def connect(url: str, *, text: bool = True) -> "Redis":
+def connect(url: str, *, text: bool = True, repeats: int = 0) -> "Redis":
     """A client of the server at `url`, its replies text or else bytes.
 
-    Retries are off: the store repeats a script itself, knowing it may.
+    `repeats`: how often a command that failed is sent again, by who may: the store repeats a script itself.
     """
     return Redis.from_url(
         url,
@@ -23,5 +23,5 @@ def connect(url: str, *, text: bool = True) -> "Redis":
         socket_keepalive=True,
         health_check_interval=5,
         max_connections=MAX_CONNECTIONS,
-        retry=Retry(NoBackoff(), 0),
+        retry=Retry(NoBackoff(), repeats),
     )

@@ -19,6 +19,11 @@ def strategy(strategy_id: int) -> str:
     return f"strategy:{strategy_id}"
 
 
+def waiting(queue: str) -> str:
+    """What each worker of a queue has taken off it and not begun, by priority."""
+    return f"waiting:{queue}"
+
+
 def runtime(run: str) -> str:
     """The live state of one run."""
     return f"runtime:{run}"

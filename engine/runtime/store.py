@@ -4,7 +4,7 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -30,6 +30,7 @@ from engine.ports import (
     Armed,
     Breach,
     Denied,
+    Glanced,
     Holding,
     LockLost,
     NoSlot,
@@ -95,6 +96,9 @@ class RedisStore:
             return Refused(reply[0])
         return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3], is_troubled=int(reply[4]) > 0)
 
+    def glance(self, event: Event, token: str, reading: object) -> Holding | None:
+        return glanced(event, token, reading)
+
     def extend(self, holding: Holding, lease: timedelta) -> None:
         run = str(holding.run.id)
         lease_ms = lease // timedelta(milliseconds=1)
@@ -129,6 +133,7 @@ class RedisStore:
                 after.strategy.symbol if entry else "",
                 OPENS_AFTER,
                 PAUSE_US,
+                holding.glanced_at,
             ],
         )
         match reply[0]:
@@ -138,6 +143,8 @@ class RedisStore:
                 return Denied(DeniedBy(reply[1]), timedelta(microseconds=int(reply[2])))
             case "full":
                 raise NoSlot(run)
+            case "lost" if holding.glanced_at:
+                raise Glanced(run)
             case _:
                 raise LockLost(f"run {run}: attempt {order.client_order_id} was {reply[0]}")
 
@@ -424,3 +431,21 @@ def holding_of(
     left = {name: text for name, text in stored.items() if name.startswith("evidence:")}
     evidence = tuple(codec.evidence_from_json(text) for text in left.values())
     return Holding(token, run, evidence, tuple(left), stored["signal_seq"], account_version, is_troubled)
+
+
+def glanced(event: Event, token: str, reading: Any) -> Holding | None:
+    """The run of `event` by the parts of a claim's reply that its message holds; None where they cannot be read."""
+    try:
+        runtime, strategy, version, facts = reading
+        stored = _pairs(runtime)
+        found = holding_of(token, stored, _pairs(strategy), version, is_troubled=facts > 0)
+    except (codec.CorruptState, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    if found.run.id != event.run_id:
+        return None
+    return replace(found, glanced_at=state_of(stored, version))
+
+
+def state_of(stored: Mapping[str, str], account_version: str) -> str:
+    """What changes with all that a decision about a run rests on, as intend.lua has it."""
+    return " ".join((stored.get("done", ""), stored["signal_seq"], stored.get("net_at", ""), account_version))

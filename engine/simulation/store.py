@@ -22,6 +22,7 @@ from engine.ports import (
     Armed,
     Breach,
     Denied,
+    Glanced,
     Holding,
     LockLost,
     NoSlot,
@@ -38,8 +39,10 @@ from engine.runtime.store import (
     PARKED_US,
     SWEEP_SLACK_US,
     alert_object,
+    glanced,
     holding_of,
     record_body,
+    state_of,
 )
 from engine.simulation.limits import Limits
 
@@ -143,13 +146,25 @@ class MemoryStore:
                 self._note(run, event, "parked")
                 return Refused.PARKED
             self.locks[run] = (token, self._us() + lease)
+        self._bring_up_to_date(stored)
+        strategy, troubled = self.strategies[event.run_id.strategy_id], self._is_troubled(stored)
+        return holding_of(token, stored, strategy, self._version(stored), is_troubled=troubled)
+
+    def _bring_up_to_date(self, stored: codec.Fields) -> None:
+        """As `loaded` of the scripts' prelude."""
         if stored["epoch"] != str(self.epoch):
             stored |= {"epoch": str(self.epoch), "dirty": "0"}
         self._see_cover(stored)
-        number = int(stored["account_id"])
-        known, strategy = self.accounts.get(number), self.strategies[event.run_id.strategy_id]
-        troubled = self.healths[number] != Health()
-        return holding_of(token, stored, strategy, known.version if known else "", is_troubled=troubled)
+
+    def _version(self, stored: codec.Fields) -> str:
+        known = self.accounts.get(int(stored["account_id"]))
+        return known.version if known else ""
+
+    def _is_troubled(self, stored: codec.Fields) -> bool:
+        return self.healths[int(stored["account_id"])] != Health()
+
+    def glance(self, event: Event, token: str, reading: object) -> Holding | None:
+        return glanced(event, token, reading)
 
     def _claim_missing(self, event: Event, run: str) -> Refused:
         if run in self.tombstones:
@@ -172,6 +187,9 @@ class MemoryStore:
     ) -> Denied | None:
         self._check()
         run, mark = str(after.id), f"{holding.token}:{step}"
+        lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
+        if holding.glanced_at and self._holder(run) != holding.token:
+            self._lock_as_glanced(holding, run, order.leg, lease_ms)
         if self._holder(run) != holding.token:
             raise LockLost(f"run {run}: attempt {order.client_order_id} was lost")
         stored = self.runtimes[run]
@@ -180,7 +198,6 @@ class MemoryStore:
         field = f"order:{order.client_order_id}"
         if field in stored:
             raise LockLost(f"run {run}: attempt {order.client_order_id} was taken")
-        lease_ms = max(codec.to_us(order.send_by) // 1000 - self._us() // 1000 + LEASE_MARGIN_MS, LEASE_MS)
         self._keep_slot(run, stored, lease_ms)
         denied = self._spend(int(stored["account_id"]), order.leg)
         if denied is not None:
@@ -193,6 +210,22 @@ class MemoryStore:
             self.armed[stored["symbol"]][run] = int(stored["stop_units"])
         self._record(run, record_body(before, after, note))
         return None
+
+    def _lock_as_glanced(self, holding: Holding, run: str, leg: Leg, lease_ms: int) -> None:
+        stored = self.runtimes.get(run)
+        if stored is None or self._holder(run) is not None or not self._is_as_glanced(stored, holding):
+            raise Glanced(run)
+        account, slot = int(stored["account_id"]), Slot.ENTRY if leg is Leg.ENTRY else Slot.EXIT
+        if not self.limits.take(account, slot, run, self._us(), lease_ms * 1000):
+            raise Glanced(run)
+        self.locks[run] = (holding.token, self._us() + lease_ms * 1000)
+
+    def _is_as_glanced(self, stored: codec.Fields, holding: Holding) -> bool:
+        """Whether all that was decided on is what it was."""
+        if stored["epoch"] != str(self.epoch):
+            return False
+        self._see_cover(stored)
+        return state_of(stored, self._version(stored)) == holding.glanced_at
 
     def commit(
         self,
@@ -289,7 +322,15 @@ class MemoryStore:
         self._write_latch(run, tick.price, codec.to_us(tick.exchange_time), event_id, seen_us)
         self._raise_signal(self.runtimes[run])
         self.due[run] = min(self.due.get(run, seen_us + 500_000), seen_us + 500_000)
-        return Breach(RunId.parse(run), tick.price, event_id)
+        return Breach(RunId.parse(run), tick.price, event_id, self._reading(run))
+
+    def _reading(self, run: str) -> list[object]:
+        """As on_tick.lua tells it in its message."""
+        stored = self.runtimes[run]
+        self._bring_up_to_date(stored)
+        strategy = self.strategies[int(stored["strategy_id"])]
+        flat = [[text for pair in fields.items() for text in pair] for fields in (stored, strategy)]
+        return [*flat, self._version(stored), int(self._is_troubled(stored))]
 
     def _write_latch(self, run: str, price: int, at: int, event_id: str, seen_us: int) -> None:
         stored = self.runtimes[run]

@@ -107,7 +107,7 @@ class World:
         store, policy, clock = self._bounded, Policy(rest_limit=timedelta(seconds=20)), Clock(self)
         actions = Actions(store, Brokers(self.brokers), clock, Timers(), DEPLOYMENT, self._log)
         self.pipeline = Pipeline(store, actions, clock, self, policy, self._log)
-        self.sweeper = Sweeper(store, self, clock, policy)
+        self.sweeper = Sweeper(store, self, self, clock, policy)
         self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
@@ -148,16 +148,20 @@ class World:
         """A run's STOP was committed."""
         self._observer.ended(run_id, self.book)
 
-    def publish(self, event: Event, at: datetime | None = None) -> None:
+    def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
         """The `Publisher` port: a queue that loses, repeats and reorders."""
         if not self._healed and self.rng.random() < self.seed.lose_message:
             return
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
-            self.messages.append((at or self.now, partial(self._serve, event), f"{event.type}"))
+            self.messages.append((at or self.now, partial(self._serve, event, reading), f"{event.type}"))
 
-    def _serve(self, event: Event) -> None:
-        self._observer.answered(event, self.pipeline.process(event.as_wire()))
+    def ahead_of(self, kind: EventType) -> int:
+        """The `Backlog` port: what waits for a thread; a worker that takes it up does so by chance."""
+        return sum(name == kind for at, _, name in self.messages if at <= self.now)
+
+    def _serve(self, event: Event, reading: object) -> None:
+        self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
 
     def boundary(self, name: str) -> None:
         """An I/O boundary of the code that runs: hand over to the world, if it is an actor's."""
@@ -258,7 +262,7 @@ class World:
         tick = Tick(SYMBOL, self._price, self.now)
         for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
             self._observer.wants_exit(breach.run_id, self.now, self.book)
-            self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id))
+            self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)

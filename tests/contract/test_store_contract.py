@@ -15,7 +15,7 @@ from engine.runtime import store as scripts
 from engine.simulation import store as simulated
 from engine.simulation.store import MOST_FIELDS
 from tests.livestate import open_live_state
-from tests.storepair import CHANGES, NUMBERS, STRANGER, Pair
+from tests.storepair import CHANGES, NUMBERS, STRANGER, Pair, run_id
 
 ANY_SERVER = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 #: Sequences of the suite everybody runs, and of the long one.
@@ -162,6 +162,15 @@ def test_breaches_of_one_tick_come_by_their_stops(pair: Pair) -> None:
     (breaches, _) = pair.on_tick([(0, 9300, 5)])
     assert [breach.run_id.strategy_id for breach in breaches] == [3, 1, 2]
     pair.check()
+
+
+def test_an_order_locks_a_run_that_was_glanced_at_and_only_as_it_was(pair: Pair) -> None:
+    pair.on_tick([(0, 9300, 5)])
+    pair.signal(1, {}, 10)
+    for holder in (0, 1, 2):
+        pair.intend(holder, Leg.EXIT, 1, 10)
+        pair.check()
+    assert [each["run"] for each in pair.live.records("submitted")] == [str(run_id(2)), str(run_id(3))]
 
 
 def test_only_evidence_is_refused_by_a_run_that_is_full(pair: Pair) -> None:

@@ -316,7 +316,7 @@ def test_a_message_of_a_batch_is_the_one_celery_would_have_sent(desk: Desk, kind
     queue, redis = app_at(desk.parts.settings.redis_url), desk.parts.redis
     event, at = Event(f"{kind}:1-20260105-1", kind, RunId(1, date(2026, 1, 5))), datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
     lists = {"orders", "orders:6"}
-    CeleryPublisher(queue, desk.parts.log).publish(event, at)
+    CeleryPublisher(queue, redis, desk.parts.log).publish(event, at)
     BatchPublisher(queue).publish([TimedEvent(event, at)])
     (found,) = [name for name in lists if redis.exists(name)]
     ours, celerys = (json.loads(text) for text in redis.lrange(found, 0, -1))

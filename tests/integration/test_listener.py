@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine import sweeper
 from engine.clock import RealTime
 from engine.dispatch import TASK_OF, wake_up
 from engine.domain.events import Event, EventType, parse_event
@@ -16,11 +17,12 @@ from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.runtime import keys
 from engine.runtime.store import RedisStore
+from engine.sweeper import CROWD, LEFT_OUT
 from tasks.app import app, app_at
-from tasks.intake import check
+from tasks.intake import Asked, check
 from tests.builders import BUY_AT, OPENS, SESSION, STOP, SYMBOL, entry, evidence, run, strategy, tick
 from tests.builders import book_entry as line
-from tests.livestate import LiveState, run_id
+from tests.livestate import RUN, LiveState, run_id
 from tests.world import World
 
 GOOD = 10_000
@@ -49,9 +51,12 @@ class Watch:
 
     def woken(self) -> list[Event]:
         """The events that lie in their queue, oldest first, as a worker reads them."""
+        return [parse_event(*asked.arguments) for asked in self.asked()]
+
+    def asked(self) -> list[Asked]:
+        """What the messages in that queue ask for."""
         raw = [str(text).encode() for text in reversed(self.world.live.redis.lrange("stoploss", 0, -1))]
-        read = [check(each, "stoploss", {TASK_OF[EventType.STOPLOSS]}) for each in raw]
-        return [parse_event(event) for _, (event,) in read]
+        return [check(each, "stoploss", {TASK_OF[EventType.STOPLOSS]}) for each in raw]
 
 
 @pytest.fixture
@@ -229,6 +234,27 @@ def test_the_sweeper_wakes_whoever_serves_the_most_urgent_need(
     assert world.sweeper.sweep() == 1
     assert [event.type for event in world.publisher.published] == [kind]
     assert world.sweeper.sweep() == 0
+
+
+def test_the_sweeper_adds_to_no_crowd_for_half_a_minute(world: World) -> None:
+    world.live.arm()
+    world.publisher.ahead = CROWD
+
+    def sweep_again() -> int:
+        world.live.redis.zadd(keys.DUE, {RUN: 1})
+        assert world.sweeper.sweep() == 1
+        return len(world.publisher.published)
+
+    assert [sweep_again() for _ in range(LEFT_OUT + 2)] == [0] * LEFT_OUT + [1, 2]
+
+
+def test_the_sweeper_makes_no_crowd_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "CROWD", 8)
+    for number in range(1, 11):
+        world.live.arm(run(spec=strategy(id=number)))
+    world.publisher.ahead = 3
+    assert world.sweeper.sweep() == 10
+    assert len(world.publisher.published) == 5
 
 
 def test_the_sweeper_publishes_and_executes_nothing(world: World) -> None:

@@ -1,13 +1,18 @@
 """What is no event of a living run ends as one dead letter; what is published lies where celeryconfig says."""
 
+import json
+from typing import Any
+
 import pytest
 from celery import Celery
 from redis import Redis
 
-from engine.dispatch import CeleryPublisher
+from engine.dispatch import TASK_OF, CeleryPublisher
 from engine.domain.events import Event, EventType
 from engine.domain.run import RunId
+from engine.runtime.connect import connect
 from tasks.app import app
+from tasks.intake import allowed, check
 from tests.desk import Desk, event_of
 from tests.eager import bought, call, sides
 
@@ -75,9 +80,37 @@ def test_an_event_of_an_unknown_run_becomes_a_dead_letter_and_builds_nothing(
 def test_a_published_event_lies_in_its_queue_at_its_priority(
     desk: Desk, queue: Celery, redis: Redis, kind: EventType, held_in: str
 ) -> None:
-    CeleryPublisher(queue, desk.parts.log).publish(event_of(desk.run(), kind))
+    CeleryPublisher(queue, redis, desk.parts.log).publish(event_of(desk.run(), kind))
     lists = [name for name in redis.scan_iter() if redis.type(name) == "list"]
     assert lists == [held_in]
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_a_published_event_is_the_message_celery_would_have_sent(
+    desk: Desk, queue: Celery, redis: Redis, kind: EventType
+) -> None:
+    event = event_of(desk.run(), kind)
+    CeleryPublisher(queue, redis, desk.parts.log).publish(event)
+    queue.send_task(TASK_OF[kind], args=(event.as_wire(),), task_id=event.id)
+    (name,) = [name for name in redis.scan_iter() if redis.type(name) == "list"]
+    told: Any = redis.lrange(name, 0, -1)
+    theirs, ours = map(json.loads, told)
+    for message in (theirs, ours):
+        asked = check(json.dumps(message).encode(), name.split(":")[0], allowed)
+        assert (asked.task, asked.arguments) == (TASK_OF[kind], [event.as_wire()])
+        # How the body is written, and what is new with each message or each process.
+        for part, field in (("properties", "body_encoding"), ("properties", "delivery_tag"), ("headers", "origin")):
+            message[part].pop(field, None)
+        message["properties"].pop("reply_to")
+        del message["body"]
+    assert ours == theirs
+
+
+def test_an_id_that_json_would_escape_is_sent_as_it_is(desk: Desk, queue: Celery, redis: Redis) -> None:
+    event = Event('a "quoted" id', EventType.SELL, desk.run().id)
+    CeleryPublisher(queue, redis, desk.parts.log).publish(event)
+    told: Any = redis.lrange("orders", 0, -1)
+    assert check(told[0].encode(), "orders", allowed).arguments == [event.as_wire()]
 
 
 def test_a_queue_that_is_down_costs_a_log_line_and_raises_nothing(desk: Desk) -> None:
@@ -85,6 +118,7 @@ def test_a_queue_that_is_down_costs_a_log_line_and_raises_nothing(desk: Desk) ->
     dead.config_from_object("celeryconfig")
     dead.conf.update(broker_url="redis://127.0.0.1:1/0")
     said: list[str] = []
-    CeleryPublisher(dead, lambda action, /, **_: said.append(action)).publish(event_of(desk.run(), EventType.STOPLOSS))
+    publisher = CeleryPublisher(dead, connect(dead.conf.broker_url), lambda action, /, **_: said.append(action))
+    publisher.publish(event_of(desk.run(), EventType.STOPLOSS))
     dead.close()
     assert said == ["publish_failed"]

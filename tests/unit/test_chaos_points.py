@@ -27,7 +27,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
     "drainer": (ledger.Carrier,),
 }
 #: Protocols without effects on the world, or that only hand out a port that has points.
-NO_EFFECT = {ports.Log, ports.Clock, ports.Brokers, ports.Calendar}
+NO_EFFECT = {ports.Log, ports.Clock, ports.Brokers, ports.Calendar, ports.Backlog}
 
 
 def methods_of(kind: type) -> set[str]:

@@ -42,7 +42,7 @@ def test_a_message_may_ask_to_be_run_soon(ahead: float) -> None:
 def test_a_body_may_be_the_text_it_is() -> None:
     whole = json.dumps([[GOOD], {}, NOTHING_MORE])
     plain = message(properties={"body_encoding": None}, over={"body": whole})
-    assert check(plain, "orders", TASKS) == check(message(), "orders", TASKS) == ("execution.buy", [GOOD])
+    assert check(plain, "orders", TASKS) == check(message(), "orders", TASKS) == ("execution.buy", [GOOD], {})
 
 
 def test_celerys_own_housekeeping_passes() -> None:

@@ -112,6 +112,18 @@ def test_of_one_instant_exits_start_before_entries(single: Lane, clock: RealTime
     assert eventually(lambda: runs.names == ["exit", "entry"])
 
 
+def test_it_tells_what_waits_for_a_thread_but_not_what_waits_for_its_instant(single: Lane, clock: RealTime) -> None:
+    go_on = threading.Event()
+    single.add(go_on.wait, 0)
+    assert eventually(lambda: single.waiting() == {})
+    for priority in (3, 6, 3):
+        single.add(lambda: None, priority)
+    single.add(lambda: None, 0, clock.now() + timedelta(minutes=1))
+    assert single.waiting() == {3: 2, 6: 1}
+    go_on.set()
+    assert eventually(lambda: single.waiting() == {})
+
+
 def test_no_more_run_at_once_than_there_are_threads_and_all_threads_do(lane: Lane) -> None:
     lock, running, most, gate = threading.Lock(), [0], [0], threading.Event()
 

@@ -14,6 +14,7 @@
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> units, and when the broker was asked, us
 --   accounts                     set     every account there is details of
+--   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   symbols                      set     symbols with a run
@@ -79,6 +80,20 @@ local function see_cover(runtime)
     local product = redis.call('HGET', 'strategy:' .. fields[3], 'product')
     redis.call('HSET', runtime, 'net_quantity', redis.call('HGET', held, fields[2] .. ' ' .. product) or '0', 'net_at', at)
   end
+end
+
+-- All that a decision about a run rests on: {runtime fields, strategy fields, account version, facts in its health}.
+local function loaded(run)
+  local runtime = 'runtime:' .. run
+  if redis.call('HGET', runtime, 'epoch') ~= epoch_n then
+    -- Last held under another epoch: this server may have lost its last second, and orders with it.
+    redis.call('HSET', runtime, 'epoch', epoch_n, 'dirty', '0')
+  end
+  see_cover(runtime)
+  local of = redis.call('HMGET', runtime, 'strategy_id', 'account_id')
+  local account = 'account:' .. of[2]
+  return { redis.call('HGETALL', runtime), redis.call('HGETALL', 'strategy:' .. of[1]),
+           redis.call('HGET', account, 'version') or '', redis.call('HLEN', account .. ':health') }
 end
 
 -- In-flight slots of an account: its share of the threads, so that its dead broker cannot hold them all. One lives as

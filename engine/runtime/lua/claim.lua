@@ -9,17 +9,7 @@ local token, run, event_id, event_type, class = ARGV[2], ARGV[4], ARGV[5], ARGV[
 
 local function note(outcome) note_event(run, event_id, event_type, outcome) end
 
-local function loaded()
-  if redis.call('HGET', KEYS[3], 'epoch') ~= epoch_n then
-    -- Last held under another epoch: this server may have lost its last second, and orders with it.
-    redis.call('HSET', KEYS[3], 'epoch', epoch_n, 'dirty', '0')
-  end
-  see_cover(KEYS[3])
-  local strategy_id = redis.call('HGET', KEYS[3], 'strategy_id')
-  local account = redis.call('HGET', KEYS[3], 'account_id')
-  return { 'held', redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', 'strategy:' .. strategy_id),
-           redis.call('HGET', 'account:' .. account, 'version') or '', redis.call('HLEN', 'account:' .. account .. ':health') }
-end
+local function held() return { 'held', unpack(loaded(run)) } end
 
 if redis.call('EXISTS', KEYS[3]) == 0 then
   if redis.call('EXISTS', KEYS[4]) == 1 then
@@ -32,7 +22,7 @@ if redis.call('EXISTS', KEYS[3]) == 0 then
 end
 
 local holder = redis.call('GET', KEYS[2])
-if holder == token then return loaded() end
+if holder == token then return held() end
 if holder then
   redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)
   note('coalesced')
@@ -47,4 +37,4 @@ if class ~= '' then
   end
 end
 redis.call('SET', KEYS[2], token, 'PX', ARGV[3])
-return loaded()
+return held()

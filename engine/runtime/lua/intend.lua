@@ -1,14 +1,32 @@
--- intend: grant one attempt. Only the worker this answers 'granted' may send it.
+-- intend: grant one attempt, locking its run where that was read without a lock and is still as it was read.
+-- Only the worker this answers 'granted' may send it.
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 due
 -- ARGV  1 epoch  2 token  3 step  4 run  5 client order id  6 order JSON  7 lease, ms  8 changes JSON {set, del}
 --       9 due, us  10 rate class: entry or exit  11 record JSON  12 symbol to arm under, or ''
 --       13 failures that open the breaker  14 its pause, us
--- Reply {'granted'} | {'denied', by: a window, broker, breaker or token, retry after us} | {'lost'}: the lock is no longer ours
+--       15 what a run that is not locked must still be, by `state_of`, to be locked here; '' where the caller holds it
+-- Reply {'granted'} | {'denied', by: a window, broker, breaker or token, retry after us} | {'lost'}: the lock is not ours, or not to be had
 --       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local mark = token .. ':' .. step
 
-if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
+-- Nothing a decision rests on changes without one of these: each step, each signal, each reading of the account's
+-- holdings, each new version of its details. nil where the run is not to be trusted as it is.
+local function state_of()
+  if redis.call('HGET', KEYS[3], 'epoch') ~= epoch_n then return nil end
+  see_cover(KEYS[3])
+  local now = redis.call('HMGET', KEYS[3], 'account_id', 'done', 'signal_seq', 'net_at')
+  local version = redis.call('HGET', 'account:' .. now[1], 'version')
+  return table.concat({ now[2] or '', now[3], now[4] or '', version or '' }, ' ')
+end
+
+local holder = redis.call('GET', KEYS[2])
+if holder ~= token then
+  if holder or ARGV[15] == '' or state_of() ~= ARGV[15] then return { 'lost' } end
+  local of = redis.call('HGET', KEYS[3], 'account_id')
+  if not take_slot('account:' .. of, ARGV[10], run, ARGV[7]) then return { 'lost' } end
+  redis.call('SET', KEYS[2], token, 'PX', ARGV[7])
+end
 if redis.call('HGET', KEYS[3], 'done') == mark then return cjson.decode(redis.call('HGET', KEYS[3], 'reply')) end
 if redis.call('HEXISTS', KEYS[3], 'order:' .. coid) == 1 then return { 'taken' } end
 

@@ -1,12 +1,19 @@
 -- on_tick: write the prices of one frame, latch every run they breach and wake a worker for each, all or nothing.
 -- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
---       4 message for the queue, with {event} and {run} where the event's id and its run go
+--       4 message for the queue, with {event}, {run} and {reading} where the event's id, its run and the run's fields go
 --       5 real time of this call, us
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
 -- Reply a flat list: run, price, event id for each run latched by this call
 local seen_at, prefix = ARGV[2], ARGV[3]
 local latched = {}
+
+-- The run as claim would load it, for whoever takes the message; not where it is long, for this blocks the server.
+local function reading(run)
+  if redis.call('HLEN', 'runtime:' .. run) > 60 then return 'null' end
+  return cjson.encode(loaded(run))
+end
+
 for i = 6, #ARGV, 3 do
   local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key = 'price:' .. symbol
@@ -23,7 +30,8 @@ for i = 6, #ARGV, 3 do
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
         if KEYS[3] ~= '' then
-          redis.call('LPUSH', KEYS[3], (string.gsub(ARGV[4], '{(%l+)}', { event = event_id, run = run })))
+          local told = { event = event_id, run = run, reading = reading(run) }
+          redis.call('LPUSH', KEYS[3], (string.gsub(ARGV[4], '{(%l+)}', told)))
         end
         latched[#latched + 1] = run
         latched[#latched + 1] = price
