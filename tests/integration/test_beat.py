@@ -142,6 +142,7 @@ def test_buy_and_sell_fire_at_their_instants_and_never_early(timed: Timed) -> No
     assert eventually(lambda: len(desk.sent("sell")) == len(runs))
 
 
+@pytest.mark.slow
 def test_a_timer_closer_than_a_bucket_allows_is_released_at_its_instant_too(timed: Timed) -> None:
     run = timed.desk.arm(buy_in=2.0)
     timed.schedule(run)

@@ -79,6 +79,7 @@ def listener(valkey_url: str, database_url: str, sessions: Sessions, tmp_path: P
         process.teardown()
 
 
+@pytest.mark.slow
 def test_after_a_login_a_feed_that_was_cut_comes_back_and_sees_the_stop_fall(
     listener: ProcessContainer, desk: Desk, sessions: Sessions, paper: PaperControl
 ) -> None:

@@ -121,6 +121,7 @@ def test_a_killed_server_comes_back_at_the_same_url(directory: Path) -> None:
         check_database(before[1])
 
 
+@pytest.mark.slow
 def test_a_stale_lock_file_that_names_a_living_process_does_not_matter(directory: Path) -> None:
     server = EmbeddedPostgres(directory / "postgres")
     server.start()
@@ -136,6 +137,7 @@ def test_a_stale_lock_file_that_names_a_living_process_does_not_matter(directory
         server.stop()
 
 
+@pytest.mark.slow
 def test_an_initdb_that_was_cut_off_is_done_again(directory: Path) -> None:
     leftover = directory / "postgres" / "cluster.new" / "base"
     leftover.mkdir(parents=True)
@@ -145,6 +147,7 @@ def test_an_initdb_that_was_cut_off_is_done_again(directory: Path) -> None:
     assert not leftover.parent.exists()
 
 
+@pytest.mark.slow
 def test_a_long_path_does_not_matter(directory: Path) -> None:
     with Servers(directory / ("long" * 30)) as servers:
         check_redis(servers.redis_url)

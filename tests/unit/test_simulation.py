@@ -192,7 +192,14 @@ GUARDS: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[int], Seed]]]
 ]
 
 
-@pytest.mark.parametrize(("remove", "world"), GUARDS, ids=[remove.__name__ for remove, _ in GUARDS])
+#: Those whose removal shows in few seeds.
+LONG = {without_flags, without_slots}
+
+
+@pytest.mark.parametrize(
+    ("remove", "world"),
+    [pytest.param(*guard, id=guard[0].__name__, marks=[pytest.mark.slow] * (guard[0] in LONG)) for guard in GUARDS],
+)
 def test_removing_a_guard_breaks_an_invariant(
     remove: Callable[[pytest.MonkeyPatch], None], world: Callable[[int], Seed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
