@@ -113,6 +113,7 @@ class Actions:
             send_by + LOOK_AFTER,
             Note(f"{submit.leg}_intended", outcome="intended", market_time=turn.now.market),
         )
+        # Granted or denied: by now it is locked.
         turn = replace(turn, holding=replace(turn.holding, glanced_at=""))
         if denied is not None:
             return self._denied(turn, order, denied)

@@ -38,7 +38,9 @@ class CeleryPublisher:
         """Wake a worker for `event`; a failure is logged, never raised: `due` brings the run back."""
         try:
             if at is None and _is_plain(event.id):
-                ready = self._ready.get(event.type) or self._ready.setdefault(event.type, _ready(self._app, event.type))
+                ready = self._ready.get(event.type) or self._ready.setdefault(
+                    event.type, _prepared(self._app, event.type)
+                )
                 text = ready.text.replace("{event}", event.id).replace("{run}", str(event.run_id))
                 self._redis.lpush(ready.queue, text)
             else:
@@ -58,12 +60,12 @@ def wake_up(app: Celery, kind: EventType) -> WakeUp:
     A script that latches a breach can send it in the same step, so that neither happens without the other, and tell in
     it how it found the run.
     """
-    queue, text = _ready(app, kind, reading="{reading}")
+    queue, text = _prepared(app, kind, reading="{reading}")
     # A reading is JSON, or null: nothing in quotes.
     return WakeUp(queue, text.replace('"{reading}"', "{reading}"))
 
 
-def _ready(app: Celery, kind: EventType, **headers: str) -> WakeUp:
+def _prepared(app: Celery, kind: EventType, **headers: str) -> WakeUp:
     """A message for an event of `kind` with {event} and {run} to fill in, and the list of its queue and priority.
 
     Celery makes it, on kombu's in-memory transport; only its body is left as the text it is, and the event's id is its

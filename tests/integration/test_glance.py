@@ -15,7 +15,7 @@ from engine.domain.ticks import Tick
 from engine.ports import Slot, WakeUp
 from engine.runtime import keys
 from engine.runtime.store import RedisStore
-from tests.builders import QUANTITY, STOP, SYMBOL, event, run
+from tests.builders import QUANTITY, STOP, SYMBOL, event, run, strategy
 from tests.livestate import ACCOUNT, EPOCH, RUN, LiveState
 from tests.world import World
 
@@ -166,6 +166,17 @@ def test_a_long_run_is_not_told(live: LiveState) -> None:
     live.redis.hset(keys.runtime(RUN), mapping={f"evidence:{number}": "{}" for number in range(61)})
     live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")
     assert live.redis.rpop(QUEUE) == "null"
+
+
+def test_a_run_that_cannot_be_read_keeps_back_no_other(live: LiveState) -> None:
+    live.store = RedisStore(live.client, live.epoch, RealTime().now, WakeUp(QUEUE, "{run} {reading}"))
+    for number in (7, 8, 9):
+        live.arm(run(spec=strategy(id=number)))
+    broken = replace(run().id, strategy_id=8)
+    live.redis.hdel(keys.runtime(str(broken)), "account_id", "strategy_id")
+    assert len(live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")) == 3
+    told: Any = live.redis.lrange(QUEUE, 0, -1)
+    assert [text.endswith(" null") for text in reversed(told)] == [False, True, False]
 
 
 def test_a_slot_taken_so_is_the_exits(breached: Breached, monkeypatch: pytest.MonkeyPatch) -> None:
