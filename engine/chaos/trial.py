@@ -1,6 +1,5 @@
 """A trial: one strategy that a fault meets, what it must come to, and what became of it. Knows no fault."""
 
-import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -102,8 +101,12 @@ def due_now(trial: Trial, now: datetime) -> bool:
     return trial.mono_exit is None and now >= trial.exit_at
 
 
-def settle(trial: Trial, cleared_at: float) -> None:
-    """It is done: how long that took after the fault was over and the exit was asked for."""
-    trial.mono_done = time.monotonic()
-    since = max(cleared_at, trial.mono_exit or cleared_at)
-    trial.recovery = max(0.0, trial.mono_done - since)
+def recovered(trial: Trial, cleared_at: float | None, now: float) -> float:
+    """Seconds from the fault's end and the asked exit, whichever was later, to its own end; to `now` if it has none.
+
+    `cleared_at`: when its fault was over; None where none struck. A timer may have sold it between two looks, before
+    one of them found the exit due: it was due when it was seen sold.
+    """
+    done = now if trial.mono_done is None else trial.mono_done
+    asked = done if trial.mono_exit is None else trial.mono_exit
+    return max(0.0, done - max(asked, asked if cleared_at is None else cleared_at))

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from engine.chaos.faults import Fault, When
 from engine.chaos.field import Course, Field
 from engine.chaos.judge import by_run, judge
-from engine.chaos.trial import QUANTITY, Style, Trial, due_now
+from engine.chaos.trial import QUANTITY, Style, Trial, due_now, recovered
 from engine.domain.events import EventType
 from engine.domain.run import RunStatus
 from models.repositories.history import Alerts
@@ -212,9 +212,7 @@ class Wave:
         placed = next((each for each in self.placed if trial in each.trials), None)
         bound = placed.fault.bound if placed else BYSTANDER_BOUND
         trial.struck = placed is None or placed.field.struck_at is not None
-        cleared = (placed.over_at or 0.0) if placed and trial.struck else 0.0
-        done = trial.mono_done if trial.mono_done is not None else time.monotonic()
-        trial.recovery = max(0.0, done - max(cleared, trial.mono_exit or 0.0))
+        trial.recovery = recovered(trial, placed.over_at if placed and trial.struck else None, time.monotonic())
         if trial.mono_done is None:
             held = trial.finding.bought - trial.finding.sold
             trial.violations.append(f"not over {trial.recovery:.1f} s after the fault: holds {held}, {trial.finding}")

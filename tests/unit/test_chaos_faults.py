@@ -14,7 +14,7 @@ from engine.chaos.campaign import short_table
 from engine.chaos.faults import OTHER_BOUND, REACHED, TABLE, WORKER_BOUND, Fault, Scope, When
 from engine.chaos.points import METHODS, POINTS, around
 from engine.chaos.report import rows, violations
-from engine.chaos.trial import QUANTITY, TIMES, Style, Trial, draft_of
+from engine.chaos.trial import QUANTITY, TIMES, Style, Trial, draft_of, recovered
 from engine.domain.orders import Leg
 from engine.domain.run import RunId, client_order_id
 from engine.stack import procfile
@@ -127,6 +127,28 @@ def test_the_report_counts_only_what_was_struck() -> None:
     told = [(row["fault"], row["trials"], row["not_struck"], row["violations"], row["worst_recovery_s"])
             for row in rows(TABLE, trials, 5.0)]  # fmt: skip
     assert told == [(first.name, 2, 0, 1, 70.0), (second.name, 0, 1, 0, None), ("bystander", 1, 0, 0, 0.2)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "cleared", "done", "took"),
+    [
+        (100.0, None, 103.0, 3.0),
+        (100.0, 98.0, 103.0, 3.0),
+        (100.0, 102.0, 103.0, 1.0),
+        (100.0, 105.0, 103.0, 0.0),
+        (None, None, 103.0, 0.0),
+        (None, 90.0, 103.0, 0.0),
+        (100.0, None, None, 20.0),
+        (100.0, 110.0, None, 10.0),
+    ],
+)
+def test_recovery_is_counted_from_the_exit_or_the_faults_end_whichever_was_later(
+    asked: float | None, cleared: float | None, done: float | None, took: float
+) -> None:
+    """A machine's monotonic clock begins anywhere: what was sold before a look asked for it is not late since then."""
+    each = trial("a fault", struck=cleared is not None, recovery=None)
+    each.mono_exit, each.mono_done = asked, done
+    assert recovered(each, cleared, now=120.0) == took
 
 
 def test_a_phase_is_put_in_where_its_trials_can_be_met() -> None:
