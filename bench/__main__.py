@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import budgets, growth, herd, peers, throughput, tick_to_order
+from bench import budgets, cold, growth, herd, peers, throughput, tick_to_order
 
 BENCHES: dict[str, Callable[[], Any]] = {
     "tick_to_order": tick_to_order.run,
@@ -20,6 +20,7 @@ BENCHES: dict[str, Callable[[], Any]] = {
     "growth": growth.run,
     "budgets": budgets.run,
     "throughput": throughput.run,
+    "cold": cold.run,
     "peers": peers.run,
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"

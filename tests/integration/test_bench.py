@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import behind, budgets, burst, figures, growth, killed, opening, peers, profile, throughput, tick
+from bench import behind, budgets, burst, cold, figures, growth, killed, opening, peers, profile, throughput, tick
 from bench.herd import open_desk_without_broker
 from bench.stand import stand
 from broker_connector.paper.process import paper_broker
@@ -100,6 +100,14 @@ def test_the_profile_tells_what_an_exit_spends_by_place_and_by_function() -> Non
     told = profile.run(quietly, exits=5, warm=1)
     assert "engine/pipeline.py process" in told
     assert "redis/connection.py" in told
+
+
+@pytest.mark.slow
+def test_a_rest_is_told_of_every_part_asleep_and_busy() -> None:
+    found = cold.run(quietly, calls=3)
+    assert [*found] == ["0_ms", "1_ms", "10_ms", "50_ms"]
+    for told in found.values():
+        assert all(told[how][part] > 0 for how in ("slept", "spun") for part in cold.PARTS)
 
 
 #: Little enough for a test.
