@@ -19,7 +19,8 @@ from broker_connector.paper.process import paper_broker
 from engine.dispatch import wake_up
 from engine.domain.events import EventType, parse_event
 from engine.domain.ticks import Tick
-from engine.runtime.store import RedisStore, glanced
+from engine.runtime.readings import glanced
+from engine.runtime.store import RedisStore
 from tasks import execution, intake
 from tasks.app import app
 from tests.desk import PAPER, open_desk

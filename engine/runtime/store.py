@@ -4,13 +4,12 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
 from typing import Any
 
-import orjson
 from redis.client import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -42,6 +41,8 @@ from engine.ports import (
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.readings import glanced, holding_of, pairs
+from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts
 
 #: How long a claim holds a run, ms; `intend` extends it past the order's deadline.
@@ -65,6 +66,10 @@ _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
     "heard",
 )  # fmt: skip
+
+#: Fields of an account's hash: those that begin so are numbers, and these are texts.
+_LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots", "update_slots")
+_ACCOUNT_TEXTS = ("tenant", "name", "broker", "base_url", "ws_url", "secrets", "version")
 
 
 def load_scripts() -> dict[str, str]:
@@ -94,7 +99,7 @@ class RedisStore:
         reply = self._call("claim", names, [token, LEASE_MS, run, event.id, event.type.value, slot.value, parked_until])
         if reply[0] != "held":
             return Refused(reply[0])
-        return holding_of(token, _pairs(reply[1]), _pairs(reply[2]), reply[3], is_troubled=int(reply[4]) > 0)
+        return holding_of(token, pairs(reply[1]), pairs(reply[2]), reply[3], is_troubled=int(reply[4]) > 0)
 
     def glance(self, event: Event, token: str, reading: object) -> Holding | None:
         return glanced(event, token, reading)
@@ -126,7 +131,7 @@ class RedisStore:
                 order.client_order_id,
                 codec.order_to_json(order),
                 max(lease, LEASE_MS),
-                _json(changed),
+                as_json(changed),
                 codec.to_us(due),
                 Slot.ENTRY if entry else Slot.EXIT,
                 record_body(before, after, note),
@@ -171,7 +176,7 @@ class RedisStore:
                 holding.signal_seq,
                 "1" if release else "0",
                 LEASE_MS,
-                _json(codec.changes(holding.run, after, holding.consumed)),
+                as_json(codec.changes(holding.run, after, holding.consumed)),
                 "" if due is None else codec.to_us(due),
                 record_body(holding.run, after, note) if note else "",
                 "" if first_fill is None else codec.to_us(first_fill),
@@ -186,7 +191,7 @@ class RedisStore:
             return None
         strategy = codec.strategy_to_fields(after.strategy)
         return holding_of(
-            holding.token, _pairs(reply[1]), strategy, holding.account_version, is_troubled=holding.is_troubled
+            holding.token, pairs(reply[1]), strategy, holding.account_version, is_troubled=holding.is_troubled
         )
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
@@ -207,7 +212,7 @@ class RedisStore:
     def _signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime, evidence: str = "") -> str:
         run = str(run_id)
         names = [keys.runtime(run), keys.DUE, keys.tombstone(run)]
-        changes = _json({"set": dict(fields)})
+        changes = as_json({"set": dict(fields)})
         answer: str = self._call("signal", names, [run, changes, codec.to_us(due), evidence])
         return answer
 
@@ -229,8 +234,8 @@ class RedisStore:
         found: list[tuple[Run, int]] = []
         for name, runtime, strategy, nudges in swept:
             try:
-                spec = codec.strategy_from_fields(_pairs(strategy))
-                found.append((codec.run_from_fields(_pairs(runtime), spec), int(nudges)))
+                spec = codec.strategy_from_fields(pairs(strategy))
+                found.append((codec.run_from_fields(pairs(runtime), spec), int(nudges)))
             except codec.CorruptState as error:
                 # One run that cannot be read must not keep the others waiting; it is told once.
                 if int(nudges) == 1:
@@ -245,8 +250,8 @@ class RedisStore:
             [keys.runtime(name), keys.tombstone(name), keys.strategy(run.id.strategy_id), keys.DUE],
             [
                 name,
-                _json(state),
-                _json(codec.strategy_to_fields(run.strategy)),
+                as_json(state),
+                as_json(codec.strategy_to_fields(run.strategy)),
                 codec.to_us(due),
                 run.strategy.symbol,
                 record_body(run, run, Note("armed")),
@@ -275,7 +280,7 @@ class RedisStore:
         self._tell(body, "")
 
     def _tell(self, body: Mapping[str, Any], tenant: str, once: str = "") -> bool:
-        return bool(self._call("tell", [], [_json(body), tenant, once, TOLD_MS]))
+        return bool(self._call("tell", [], [as_json(body), tenant, once, TOLD_MS]))
 
     def first_trade(self, account_id: int) -> datetime | None:
         """When the first of an account's live runs buys or bought, market time; None where it has none."""
@@ -378,74 +383,3 @@ class RedisStore:
             except RedisError as error:
                 raise StoreClosed(str(error)) from error
         raise AssertionError("unreachable")
-
-
-_LIMITS = ("rate_", "reserve_", "entry_slots", "exit_slots", "update_slots")
-_ACCOUNT_TEXTS = ("tenant", "name", "broker", "base_url", "ws_url", "secrets", "version")
-
-
-def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
-
-
-def record_body(before: Run, after: Run, note: Note) -> str:
-    """The ledger record of one transition: the state after it, and the orders it changed."""
-    known = {order.client_order_id: order for order in before.orders}
-    changed = [order for order in after.orders if known.get(order.client_order_id) != order or note.kind == "armed"]
-    orders = [codec.order_to_object(order) for order in changed]
-    if note.stages and orders:
-        orders[-1]["stages"] = dict(note.stages)
-    return _json(
-        {
-            "kind": note.kind,
-            "event_id": note.event_id,
-            "event_type": note.event_type,
-            "outcome": note.outcome,
-            "market_time": note.market_time.isoformat() if note.market_time else None,
-            "state": {
-                "status": after.status,
-                "position": after.position,
-                "exit_reason": after.exit_reason,
-                "failure": after.failure,
-            },
-            "orders": orders,
-            "alerts": [alert_object(alert) for alert in note.alerts],
-        }
-    )
-
-
-def alert_object(alert: Alert) -> dict[str, str]:
-    """An alert as records hold it."""
-    return {"severity": alert.severity, "code": alert.code, "message": alert.message}
-
-
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[0::2], flat[1::2], strict=True))
-
-
-def holding_of(
-    token: str, stored: Mapping[str, str], strategy: Mapping[str, str], account_version: str, *, is_troubled: bool
-) -> Holding:
-    """A run read under its lock, with the evidence signals left in it."""
-    run = codec.run_from_fields(stored, codec.strategy_from_fields(strategy))
-    left = {name: text for name, text in stored.items() if name.startswith("evidence:")}
-    evidence = tuple(codec.evidence_from_json(text) for text in left.values())
-    return Holding(token, run, evidence, tuple(left), stored["signal_seq"], account_version, is_troubled)
-
-
-def glanced(event: Event, token: str, reading: Any) -> Holding | None:
-    """The run of `event` by the parts of a claim's reply that its message holds; None where they cannot be read."""
-    try:
-        runtime, strategy, version, facts = reading
-        stored = _pairs(runtime)
-        found = holding_of(token, stored, _pairs(strategy), version, is_troubled=facts > 0)
-    except (codec.CorruptState, AttributeError, KeyError, TypeError, ValueError):
-        return None
-    if found.run.id != event.run_id:
-        return None
-    return replace(found, glanced_at=state_of(stored, version))
-
-
-def state_of(stored: Mapping[str, str], account_version: str) -> str:
-    """What changes with all that a decision about a run rests on, as intend.lua has it."""
-    return " ".join((stored.get("done", ""), stored["signal_seq"], stored.get("net_at", ""), account_version))

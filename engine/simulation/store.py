@@ -32,18 +32,9 @@ from engine.ports import (
     StoreClosed,
 )
 from engine.runtime import codec
-from engine.runtime.store import (
-    LEASE_MARGIN_MS,
-    LEASE_MS,
-    LONGEST_NUDGE_US,
-    PARKED_US,
-    SWEEP_SLACK_US,
-    alert_object,
-    glanced,
-    holding_of,
-    record_body,
-    state_of,
-)
+from engine.runtime.readings import glanced, holding_of, state_of
+from engine.runtime.records import alert_object, record_body
+from engine.runtime.store import LEASE_MARGIN_MS, LEASE_MS, LONGEST_NUDGE_US, PARKED_US, SWEEP_SLACK_US
 from engine.simulation.limits import Limits
 
 #: Fields a run may hold before a flood of evidence is answered with a hint, as in signal.lua.
