@@ -118,6 +118,8 @@ def test_a_fall_beyond_the_days_band_fires_once_the_broker_tells_of_a_later_trad
     run, now = desk.run(), desk.parts.clock.now().real
     assert desk.parts.store.arm(run, now + timedelta(hours=1), buying=True) is Armed.CREATED
     assert eventually(lambda: "subscribed" in listener.logs())
+    # What the listener has written the feed may not have read: until then it sends nobody anything.
+    assert eventually(lambda: feed.listeners > 0)
     fallen = str(Decimal(PRICE) / 2)
     desk.paper.price(SYMBOL, fallen)
     feed.send(told(PRICE, seconds_ago=6))
