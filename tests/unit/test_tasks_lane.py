@@ -182,5 +182,7 @@ def test_a_pool_that_is_being_stopped_is_no_error(clock: RealTime) -> None:
     pool = ThreadPoolExecutor(1)
     lane = Lane(clock, pool.submit, 1)
     pool.shutdown()
-    lane.add(lambda: None, priority=0)
+    begun: list[int] = []
+    lane.add(lambda: begun.append(1), priority=0)
     lane.close()
+    assert not begun
