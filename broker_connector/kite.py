@@ -6,7 +6,7 @@ Orders are posted once; only reads are retried. Knows nothing of runs or strateg
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, time
+from datetime import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -120,10 +120,10 @@ class KiteConnector:
         path = f"/orders/{quote(broker_order_id, safe='')}"
         return translated(lambda: [words.book_entry(state) for state in self._read(path)])
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled, by its trades, market time; None where none has."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """The fills of one order."""
         rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
-        return translated(partial(words.first_fill, rows))
+        return translated(lambda: account.trades_of(rows))
 
     def trades(self) -> Sequence[Trade]:
         """Every fill of the account today."""

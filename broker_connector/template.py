@@ -32,7 +32,7 @@ from engine.domain.orders import Evidence, OrderStatus, OrderType, Product, Side
 
 #: Rows of `matrix.ROWS` this connector lacks, and what each waits for. The contract tests hold that they are missing.
 MISSING: Mapping[str, str] = {
-    "B02": "first_fill: where does the broker list an order's fills?",
+    "B02": "trades_of: where does the broker list an order's fills?",
     "B08": "order_history: does the broker keep an order's states? Else make one of the book",
     "B14": "modify: which call changes a resting order?",
     "B15": "modify: as B14",
@@ -182,8 +182,8 @@ class TemplateConnector:
         """Close kept-alive connections."""
         self._line.close()
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """The fills of one order."""
         raise NotImplementedError(MISSING["B02"])
 
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.accounts import AccountWatch
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
 from engine.domain.health import Heard
 from engine.domain.orders import OrderStatus
@@ -54,7 +55,7 @@ class Reconciler:
             # A broker that took the token for a dead one was mistaken: what it refused to place can be asked again.
             self._watch.hear(account.id, account.version, Heard.TOKEN_LIVES)
         known.unread_since, known.told, known.refused = None, False, False
-        self._store.cover(account.id, positions, asked_at)
+        self._store.cover(account.id, AccountReading(asked_at, positions))
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what changed in the book. Raises StoreClosed."""

@@ -299,8 +299,8 @@ def _filled(what: Run) -> Run:
 CHANGES: dict[str, Callable[[Run], Run]] = {
     "nothing": lambda what: what,
     "fails": lambda what: replace(what, status=RunStatus.FAILED, failure="unsafe", abort_requested=""),
-    "waits": lambda what: replace(what, retry_at=BUY_AT),
-    "waits no more": lambda what: replace(what, retry_at=None),
+    "waits": lambda what: replace(what, entry_retry_at=BUY_AT),
+    "waits no more": lambda what: replace(what, entry_retry_at=None),
     "asks the book": lambda what: replace(what, dirty=False, book_asked_at=BUY_AT),
     "fills": _filled,
 }

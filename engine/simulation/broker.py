@@ -15,11 +15,13 @@ from engine.domain.broker import (
     BrokerUnreachable,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
     RejectCause,
     Reply,
+    Trade,
 )
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 
@@ -135,11 +137,23 @@ class SimulatedBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        self.boundary("broker.first_fill")
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        self.boundary("broker.trades_of")
         if self._happens(self.chances.unreadable):
             raise BrokerUnreachable("unreadable")
-        return next(each.first_filled_at for each in self.book if each.broker_order_id == broker_order_id)
+        placed = next(each for each in self.book if each.broker_order_id == broker_order_id)
+        if placed.first_filled_at is None:
+            return []
+        request, word = placed.request, f"T{broker_order_id}"
+        trade = Trade(
+            word, broker_order_id, request.symbol, request.side, request.product, placed.filled, Decimal(100),
+            placed.first_filled_at,
+        )  # fmt: skip
+        return [trade]
+
+    def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
+        self.boundary("broker.modify")
+        return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")

@@ -31,9 +31,10 @@ class OrderRows:
         placed = broker.place(request("B02F"), always)
         filled_at = only(broker, "B02F").evidence.filled_at
         assert filled_at is not None
-        assert broker.first_fill(placed.broker_order_id) == filled_at
+        (trade,) = broker.trades_of(placed.broker_order_id)
+        assert (trade.filled_at, trade.quantity, trade.price) == (filled_at, 10, PRICE)
         resting = broker.place(request("B02R", limit="1000.00"), always)
-        assert broker.first_fill(resting.broker_order_id) is None
+        assert not broker.trades_of(resting.broker_order_id)
 
     def test_b06_times_are_aware_utc(self, venue: Venue) -> None:
         broker = venue.broker()
