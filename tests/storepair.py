@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.health import Heard
@@ -164,7 +165,7 @@ class Pair:
     def cover(self, account: int, held: dict[int, int], second: int) -> None:
         positions = [NetPosition(SYMBOLS[symbol], Product.INTRADAY, units) for symbol, units in held.items()]
         positions.append(NetPosition(SYMBOLS[0], Product.DELIVERY, 77))
-        self._both(lambda store, _: store.cover(account, positions, BUY_AT + timedelta(seconds=second)))
+        self._both(lambda store, _: store.cover(account, AccountReading(BUY_AT + timedelta(seconds=second), positions)))
 
     def prolong(self, number: int, hours: int, due: int) -> None:
         self._both(lambda store, _: store.prolong(run_id(number), BUY_AT + timedelta(hours=hours), self.at(due)))
