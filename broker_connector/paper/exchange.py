@@ -18,6 +18,7 @@ from broker_connector.paper.candles import Trade
 from broker_connector.paper.clock import MarketClock
 from broker_connector.paper.gtt import Triggers
 from broker_connector.paper.orders import BookOrder, BookSettings
+from broker_connector.paper.settlement import trading_days
 from broker_connector.paper.symbols import Listing, money
 from broker_connector.paper.tape import Encoder, Market, Tape
 
@@ -81,7 +82,7 @@ class Exchange:
         )
         account = Account(account_id, api_key, api_secret, book, limiter, triggers, {access_token})
         if known:
-            account.moved = known.moved
+            account.moved, account.overnight, account.shares = known.moved, known.overnight, known.shares
         self.accounts.add(account)
         return account
 
@@ -100,9 +101,15 @@ class Exchange:
             account.tokens = old.tokens
 
     def set_clock(self, clock: MarketClock) -> None:
-        """Wind the market to another time; books stay as they are."""
+        """Wind the market to another time; a later day ends the one there is, else books stay as they are."""
         self.clock = clock
         self._open_tape(clock.market_anchor)
+
+    def night(self, now: datetime, days: int = 1) -> None:
+        """Let `days` trading days end for every account; more than two do what two do."""
+        for account in self.accounts.by_id.values():
+            for _ in range(min(days, 2)):
+                account.sleep(now)
 
     def now(self, real: datetime) -> datetime:
         """Market time."""
@@ -184,6 +191,8 @@ class Exchange:
         """Put the day's tape in, at `now`; what is before only seeds the prices."""
         day = now.astimezone(IST).date()
         if day != self._day:
+            if day > self._day:
+                self.night(now, trading_days(self._day, day, always_open=self.settings.always_open))
             self._day, self.tape = day, self.market.tape(day)
         self._encoders = [
             Encoder(listing, close) for listing, close in zip(self.tape.listed, self.tape.closes, strict=True)
