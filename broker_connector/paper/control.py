@@ -30,9 +30,18 @@ Action = Callable[[dict[str, Any]], Any]
 class Control:
     """The routes; each takes a JSON object and answers one."""
 
-    def __init__(self, exchange: Exchange, hub: Hub, script: Script, wake: Callable[[], None], token: str) -> None:
-        """`wake`: tell the runner that something is due sooner. `token`: "" for none."""
-        self._exchange, self._hub, self._script, self._wake = exchange, hub, script, wake
+    def __init__(
+        self,
+        exchange: Exchange,
+        hub: Hub,
+        script: Script,
+        moved: Callable[[], None],
+        reset: Callable[[], None],
+        token: str,
+    ) -> None:
+        """`moved`: called when something was changed. `reset`: forgets orders and faults. `token`: "" for none."""
+        self._exchange, self._hub, self._script, self._moved = exchange, hub, script, moved
+        self._forget = reset
         self._token = token
 
     def routes(self) -> list[Route]:
@@ -63,7 +72,7 @@ class Control:
             except (KeyError, TypeError, ValueError, InvalidOperation) as error:
                 message = f"{type(error).__name__}: {error}"
                 return JSONResponse({"error": message}, HTTPStatus.BAD_REQUEST)
-            self._wake()
+            self._moved()
             return JSONResponse(answer)
 
         handler: Callable[[Request], Awaitable[Response]] = endpoint
@@ -140,8 +149,7 @@ class Control:
         return {}
 
     def _reset(self, _body: dict[str, Any]) -> Any:
-        self._script.faults.clear()
-        self._exchange.reset()
+        self._forget()
         return {}
 
 

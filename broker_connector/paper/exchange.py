@@ -45,6 +45,8 @@ class Exchange:
         order_changed: Callable[[str, BookOrder], None] = lambda _account, _order: None,
     ) -> None:
         self.market, self.settings, self.clock = market, settings, clock
+        #: Whether somebody set the clock since it was made.
+        self.is_wound = False
         self.accounts = Accounts()
         self.order_changed = order_changed
         self.by_token: dict[int, Listing] = {listing.token: listing for listing in market.listed}
@@ -102,8 +104,27 @@ class Exchange:
 
     def set_clock(self, clock: MarketClock) -> None:
         """Wind the market to another time; a later day ends the one there is, else books stay as they are."""
-        self.clock = clock
+        self.clock, self.is_wound = clock, True
         self._open_tape(clock.market_anchor)
+
+    def resume(self, day: date, told: Mapping[int, Trade], real: datetime) -> None:
+        """Go on from market day `day` with what was `told` then: the nights since pass, or the prices stand again."""
+        now = self.now(real)
+        if day < self._day:
+            self.night(now, trading_days(day, self._day, always_open=self.settings.always_open))
+        if day != self._day:
+            return
+        for token, trade in told.items():
+            index = self._index.get(token)
+            if index is None:
+                continue
+            self._told.setdefault(token, []).append(trade)
+            if trade.at >= self._last_due(index):
+                self._tick(index, trade.price, int(trade.at), 0, good=True, now=now)
+
+    def told(self) -> dict[int, Trade]:
+        """The last price of each symbol that came from outside the tape today, by token."""
+        return {token: trades[-1] for token, trades in self._told.items()}
 
     def night(self, now: datetime, days: int = 1) -> None:
         """Let `days` trading days end for every account; more than two do what two do."""
@@ -228,6 +249,12 @@ class Exchange:
                 account.triggers.on_price(token, self.last[token], now)
         self.ticks_sent += 1
         return TickOut(token, body)
+
+    def _last_due(self, index: int) -> float:
+        """When the tape last moved a symbol, market epoch seconds."""
+        tape = self.tape
+        places = range(self._position - 1, -1, -1)
+        return next((tape.due[at] for at in places if tape.symbol[at] == index and tape.good[at]), 0.0)
 
     def _books(self) -> Iterable[Book]:
         return (account.book for account in self.accounts.by_id.values())
