@@ -6,7 +6,7 @@ Orders are posted once; only reads are retried. Knows nothing of runs or strateg
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, time
+from datetime import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -120,10 +120,10 @@ class KiteConnector:
         path = f"/orders/{quote(broker_order_id, safe='')}"
         return translated(lambda: [words.book_entry(state) for state in self._read(path)])
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled, by its trades, market time; None where none has."""
-        rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
-        return translated(partial(words.first_fill, rows))
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """Every fill of one order."""
+        path = f"/orders/{quote(broker_order_id, safe='')}/trades"
+        return translated(lambda: account.trades_of(self._read(path)))
 
     def trades(self) -> Sequence[Trade]:
         """Every fill of the account today."""
@@ -140,8 +140,7 @@ class KiteConnector:
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""
         path = f"/instruments/{quote(exchange, safe='')}"
-        dump = retried(lambda: body_of(self._line.send("GET", path), _error_reply))
-        return translated(lambda: list(words.instruments_of(dump.decode().splitlines())))
+        return translated(lambda: list(words.instruments_of(retried(lambda: self._dump(path)))))
 
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         """Quotes of `symbols`; unknown ones are left out."""
@@ -166,6 +165,13 @@ class KiteConnector:
     def close(self) -> None:
         """Close kept-alive connections."""
         self._line.close()
+
+    def _dump(self, path: str) -> list[str]:
+        """The lines of an instrument dump; raises Unanswered where something else came in its place."""
+        lines = body_of(self._line.send("GET", path), _error_reply).decode().splitlines()
+        if not words.is_dump(lines):
+            raise Unanswered("the answer is no list of instruments")
+        return lines
 
     def _read(self, path: str) -> Any:
         return retried(lambda: _data_of(self._line.send("GET", path)))
@@ -192,6 +198,9 @@ def _error_reply(answer: Answer) -> Reply:
 def _data_of(answer: Answer | Failure) -> Any:
     """The `data` of a read's JSON answer; raises Unanswered, TokenInvalid or BrokerUnreachable."""
     try:
-        return parsed(body_of(answer, _error_reply))["data"]
-    except (KeyError, TypeError) as error:
+        body = parsed(body_of(answer, _error_reply))
+        if body.get("status", "success") != "success":
+            raise Unanswered("an error under a status of success")
+        return body["data"]
+    except (KeyError, TypeError, AttributeError) as error:
         raise Unanswered(f"unreadable answer: {type(error).__name__}") from error

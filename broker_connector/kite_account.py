@@ -39,7 +39,7 @@ def _trade(row: Mapping[str, Any]) -> Trade:
         broker_order_id=word(row["order_id"]),
         symbol=f"{word(row['exchange'])}:{word(row['tradingsymbol'])}",
         side=SIDE_OF[row["transaction_type"]],
-        product=PRODUCT_OF.get(row["product"]),
+        product=PRODUCT_OF.get(str(row.get("product"))),
         quantity=units(row["quantity"]),
         price=price(row["average_price"]),
         filled_at=filled_at,

@@ -125,15 +125,6 @@ def book_entry(order: Mapping[str, Any]) -> BookEntry:
         raise Unreadable(f"order: {type(error).__name__}: {error}") from error
 
 
-def first_fill(trades: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """The earliest fill of an order's trades; raises Unreadable."""
-    try:
-        times = [instant(trade["fill_timestamp"]) for trade in trades]
-    except UNREADABLE as error:
-        raise Unreadable(f"trade: {type(error).__name__}: {error}") from error
-    return min((at for at in times if at is not None), default=None)
-
-
 def net_positions(data: Mapping[str, Any]) -> list[NetPosition]:
     """The net positions in products the engine trades; the others can cover no order of ours."""
     try:
@@ -144,6 +135,15 @@ def net_positions(data: Mapping[str, Any]) -> list[NetPosition]:
         ]
     except UNREADABLE as error:
         raise Unreadable(f"positions: {type(error).__name__}: {error}") from error
+
+
+#: Columns an instrument dump must have.
+_DUMP_COLUMNS = frozenset({"instrument_token", "exchange", "tradingsymbol", "tick_size", "lot_size"})
+
+
+def is_dump(lines: list[str]) -> bool:
+    """Whether `lines` begin as a dump of instruments does, and not as a page in its place."""
+    return bool(lines) and set(lines[0].split(",")) >= _DUMP_COLUMNS
 
 
 def instruments_of(lines: Iterable[str]) -> Iterator[Instrument]:

@@ -32,7 +32,7 @@ from engine.domain.orders import Evidence, OrderStatus, OrderType, Product, Side
 
 #: Rows of `matrix.ROWS` this connector lacks, and what each waits for. The contract tests hold that they are missing.
 MISSING: Mapping[str, str] = {
-    "B02": "first_fill: where does the broker list an order's fills?",
+    "B02": "trades_of: where does the broker list an order's fills?",
     "B08": "order_history: does the broker keep an order's states? Else make one of the book",
     "B14": "modify: which call changes a resting order?",
     "B15": "modify: as B14",
@@ -72,7 +72,7 @@ VERDICTS: Mapping[Ending, Verdict] = {
     "MarginException": Verdict(Outcome.REJECTED, RejectCause.MARGIN),
     "InputException": Verdict(Outcome.REJECTED, RejectCause.INPUT),
     "OrderException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
-    "HoldingException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
+    "HoldingException": Verdict(Outcome.REJECTED, RejectCause.AUTHORISATION),
 }
 #: What a broker says when it refuses the request and not the order.
 PERHAPS_PLACED = "timed out"
@@ -120,10 +120,10 @@ def net_position(row: Mapping[str, Any]) -> NetPosition:
 
 
 def error_reply(answer: Answer) -> Reply:
-    """What an error answer proves; doubt wherever it does not clearly say no."""
+    """What an error answer proves; doubt wherever it does not clearly say no, and where it is not the broker's own."""
     fields = fields_of(answer) or {}
-    message = str(fields.get("message") or "")
-    verdict = of_answer(VERDICTS, answer.status, str(fields.get("error_type") or ""))
+    message, error_type = str(fields.get("message") or ""), fields.get("error_type")
+    verdict = of_answer(VERDICTS, answer.status, error_type if isinstance(error_type, str) else "")
     if verdict.outcome is Outcome.REJECTED and PERHAPS_PLACED in message:
         verdict = DOUBT
     wait = answer.headers.get("Retry-After", "")
@@ -182,8 +182,8 @@ class TemplateConnector:
         """Close kept-alive connections."""
         self._line.close()
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """Every fill of one order."""
         raise NotImplementedError(MISSING["B02"])
 
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:

@@ -11,13 +11,22 @@ from typing import Any
 from engine import lifecycle
 from engine.accounts import AccountWatch
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
-from engine.domain.broker import BrokerUnreachable, NetPosition, OrderRequest, Outcome, Reply, TokenInvalid
+from engine.domain.broker import (
+    BrokerUnreachable,
+    NetPosition,
+    OrderRequest,
+    Outcome,
+    RejectCause,
+    Reply,
+    TokenInvalid,
+    first_fill,
+)
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import Alert, apply_reply
 from engine.domain.run import ExitReason, NetSeen, Run
-from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, Note, Store, Timers
+from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
 
 #: Real time from `intend` within which the order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
@@ -25,6 +34,8 @@ SEND_WITHIN = timedelta(seconds=2)
 ANSWER_WITHIN = timedelta(seconds=15)
 #: When the sweeper looks at an attempt whose sender said nothing more, after `send_by`.
 LOOK_AFTER = timedelta(seconds=5)
+#: When an entry is tried again whose token is refused to orders and not to reads.
+TOKEN_ASKED_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +102,12 @@ class Actions:
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            times = [broker.first_fill(order.broker_order_id) for order in entries if order.filled_quantity]
+            fills = [
+                each for order in entries if order.filled_quantity for each in broker.trades_of(order.broker_order_id)
+            ]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return min((at for at in times if at is not None), default=run.buy_at)
+        return first_fill(fills) or run.buy_at
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -125,6 +138,7 @@ class Actions:
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
+        reply = self._doubting_its_token(turn, broker, order.leg, reply)
         self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
         routed = apply_reply(wanted, order, reply, answered)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
@@ -146,11 +160,39 @@ class Actions:
         """The engine's own no: asked again when that can help, and an entry that cannot wait for a human ends."""
         why, until = DENIALS[denied.by], turn.now.real + denied.retry_after
         if denied.by is DeniedBy.TOKEN:
+            if not self._refuses_token(turn, self._broker(turn)):
+                after = replace(turn.run, retry_at=turn.now.real + TOKEN_ASKED_AGAIN)
+                return Stepped(turn.holding, after, Note("denied", outcome="denied: access token is asked for again"))
             after = replace(turn.run, abort_requested=f"entry_denied: {why}")
             return Stepped(turn.holding, after, Note("denied", outcome=f"denied: {why}"))
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
         return Stepped(turn.holding, replace(turn.run, retry_at=until), note)
+
+    def _doubting_its_token(self, turn: Turn, broker: Broker, leg: Leg, reply: Reply) -> Reply:
+        """`reply`, or a plain refusal where it alone says that the token is dead: no entry is aborted for a slip.
+
+        An exit is not asked about: it is tried on anyway, and sooner.
+        """
+        if reply.outcome is not Outcome.TOKEN_INVALID or leg is Leg.EXIT:
+            return reply
+        try:
+            is_dead = self._refuses_token(turn, broker)
+        except NoSlot:
+            is_dead = False
+        return reply if is_dead else replace(reply, outcome=Outcome.REJECTED, cause=RejectCause.OTHER)
+
+    def _refuses_token(self, turn: Turn, broker: Broker) -> bool:
+        """Whether the broker refuses the account's token to a cheap read too. Raises LockLost, NoSlot."""
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        try:
+            broker.account_id()
+        except TokenInvalid:
+            return True
+        except BrokerUnreachable:
+            return False
+        self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
+        return False
 
     def _hear(self, turn: Turn, leg: Leg, reply: Reply, *, was_late: bool) -> None:
         """What the reply tells of the account; nothing where it says what is known, or where we were late ourselves."""
@@ -180,6 +222,8 @@ class Actions:
             net = self._cover(broker, run) if learned.run.held > 0 or run.dirty else run.net
         except (BrokerUnreachable, TokenInvalid) as error:
             return self._book_unread(turn, str(error))
+        if turn.holding.is_troubled:
+            self._accounts.read(run.strategy.account_id, turn.holding.account_version)
         after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real, net=net)
         checked, uncovered = lifecycle.check_cover(after)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
@@ -197,7 +241,7 @@ class Actions:
 
     def _book_unread(self, turn: Turn, reason: str) -> Stepped:
         run, now = turn.run, turn.now
-        alerts = lifecycle.book_unread_alert(run, now.real)
+        alerts = lifecycle.book_unread_alert(run, now.real, reason)
         note = Note("book_unreadable", outcome=f"book unreadable: {reason}", alerts=alerts)
         return Stepped(turn.holding, replace(run, book_asked_at=now.real), note)
 

@@ -94,12 +94,15 @@ def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     return (Alert(severity, code, f"{what} waits {wait.total_seconds():.0f} s: {why}"),)
 
 
-def book_unread_alert(run: Run, now: datetime) -> tuple[Alert, ...]:
+def book_unread_alert(run: Run, now: datetime, reason: str) -> tuple[Alert, ...]:
     """What to tell a human where a book that is needed was not readable for long; told once, at the limit."""
     since = run.book_read_at or min((order.send_by for order in run.orders if order.is_live), default=now)
     if not (run.book_asked_at or since) < since + UNREAD_FOR <= now:
         return ()
-    message = f"the book could not be read for {UNREAD_FOR.seconds} s; this run's orders stay in doubt until it can"
+    message = (
+        f"the book could not be read for {UNREAD_FOR.seconds} s ({reason}); "
+        "this run's orders stay in doubt until it can"
+    )
     return (Alert("critical", "book_unreadable", message),)
 
 

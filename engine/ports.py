@@ -17,6 +17,7 @@ from engine.domain.broker import (
     OrderRequest,
     Quote,
     Reply,
+    Trade,
 )
 from engine.domain.events import Event, EventType
 from engine.domain.health import Change, DeniedBy, Heard
@@ -50,8 +51,8 @@ class Broker(Protocol):
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         """Every order of the book under this client order id; two are a double."""
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled, by its trades, market time; None where none has."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """Every fill of one order: the last word on what filled, when and at which price."""
 
     def positions(self) -> Sequence[NetPosition]:
         """The account's net positions."""

@@ -18,6 +18,7 @@ from engine.domain.broker import (
     RejectCause,
     Reply,
     TokenInvalid,
+    Trade,
 )
 from engine.domain.events import Event, EventType
 from engine.domain.moment import Moment
@@ -147,9 +148,15 @@ class FakeBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """What filled, as one fill at the time of the first."""
         self._read()
-        return self.first_fills.get(broker_order_id)
+        at, entry = self.first_fills.get(broker_order_id), self.book.get(broker_order_id)
+        if at is None:
+            return []
+        symbol, side = (entry.symbol, entry.side) if entry else (SYMBOL, Side.BUY)
+        filled = entry.evidence.filled_quantity if entry else 1
+        return [Trade("T1", broker_order_id, symbol, side, Product.INTRADAY, filled, Decimal(100), at)]
 
     def positions(self) -> Sequence[NetPosition]:
         self._read()

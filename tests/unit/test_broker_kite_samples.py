@@ -5,7 +5,8 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,8 +20,18 @@ import pytest
 
 from broker_connector import kite_account as account
 from broker_connector import kite_words as words
+from broker_connector import reads
 from broker_connector.kite import KiteConnector
-from engine.domain.broker import Margin, NetPosition, OrderRequest, Outcome, RejectCause
+from engine.domain.broker import (
+    BrokerUnreachable,
+    Margin,
+    NetPosition,
+    OrderChange,
+    OrderRequest,
+    Outcome,
+    RejectCause,
+    TokenInvalid,
+)
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
 
 MOCKS = Path(os.environ.get("TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "kite_mocks"
@@ -102,7 +113,9 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, body: Any, status: int = HTTPStatus.OK) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.body, self.status = json.dumps(body).encode(), status
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.body, self.status = body if isinstance(body, bytes) else json.dumps(body).encode(), status
+        self.asked: list[str] = []
         self.forms: list[dict[str, list[str]]] = []
         self.connections: set[tuple[str, int]] = set()
 
@@ -112,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
+        self.server.asked.append(f"{self.command} {self.path}")
         self.server.connections.add(self.client_address)
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.body)))
@@ -119,6 +133,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.body)
 
     def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.server.forms.append(parse_qs(self.rfile.read(length).decode()))
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
         length = int(self.headers["Content-Length"])
         self.server.forms.append(parse_qs(self.rfile.read(length).decode()))
         self.do_GET()
@@ -132,7 +154,7 @@ def at_a_server(body: Any, status: int = HTTPStatus.OK) -> Iterator[tuple[KiteCo
     server = _Server(body, status)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    connector = KiteConnector(f"http://127.0.0.1:{server.server_port}", "key", "token")
+    connector = KiteConnector(server.url, "key", "token")
     try:
         yield connector, server
     finally:
@@ -188,3 +210,40 @@ def test_warming_an_unreachable_broker_says_that_nothing_stands(connections: int
     connector = KiteConnector("http://127.0.0.1:9", "key", "token")
     assert connector.warm(connections) == 0
     connector.close()
+
+
+#: A page a proxy, a firewall or a login portal puts in the broker's place.
+PAGE = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head><body>Token invalid? Log in here.</body></html>"
+
+
+@pytest.mark.parametrize("status", [200, 301, 302, 400, 401, 403, 404, 407, 413, 429, 451, 499, 500, 502, 503, 511])
+def test_a_page_in_the_brokers_place_is_doubt_for_orders_and_no_answer_to_reads(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "READ_PAUSE_MAX", 0.01)
+    monkeypatch.setattr(reads, "READ_PAUSE", 0.01)
+    with at_a_server(PAGE, HTTPStatus(status) if status != 499 else status) as (connector, server):
+        assert connector.place(BIG, lambda: True).outcome is Outcome.TIMEOUT
+        assert connector.cancel("1").outcome is Outcome.TIMEOUT
+        assert connector.modify("1", OrderChange(Decimal(1))).outcome is Outcome.TIMEOUT
+        sent = len(server.asked)
+        asked: list[Callable[[], object]] = [
+            connector.orders, connector.positions, connector.account_id, connector.trades, connector.margins,
+            lambda: connector.instruments("NSE"), lambda: connector.quote(["NSE:INFY"]),
+            lambda: connector.trades_of("1"), lambda: connector.order_history("1"),
+        ]  # fmt: skip
+        for read in asked:
+            with pytest.raises(BrokerUnreachable):
+                read()
+        assert sent == 3
+        assert set(Counter(server.asked[sent:]).values()) == {reads.READ_ATTEMPTS}
+        with pytest.raises(BrokerUnreachable):
+            KiteConnector.login(server.url, "key", "secret", "request-token")
+
+
+def test_only_the_brokers_own_word_says_that_a_token_is_dead() -> None:
+    refusal = {"status": "error", "message": "Incorrect `api_key`.", "data": None, "error_type": "TokenException"}
+    with at_a_server(refusal, HTTPStatus.FORBIDDEN) as (connector, _):
+        assert connector.place(BIG, lambda: True).outcome is Outcome.TOKEN_INVALID
+        with pytest.raises(TokenInvalid):
+            connector.orders()

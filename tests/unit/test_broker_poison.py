@@ -107,7 +107,7 @@ def test_an_unreadable_answer_to_an_order_is_doubt(body: str | bytes) -> None:
 
 @pytest.mark.parametrize("asked", ["inf", "nan", "-5", "1e300", "soon", "99999999"])
 def test_no_answer_holds_an_exit_for_longer_than_its_backoff(asked: str) -> None:
-    pause = kite_errors.error_reply(429, None, asked).retry_after
+    pause = kite_errors.error_reply(429, {"error_type": "NetworkException"}, asked).retry_after
     assert pause is None or pause <= kite_errors.LONGEST_PAUSE
 
 
