@@ -13,8 +13,9 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from broker_connector.kite_book import book_entry
 from broker_connector.kite_errors import error_reply
-from broker_connector.kite_words import book_entry, legible
+from broker_connector.kite_words import legible
 from broker_connector.ticker import Mode
 from engine.domain.broker import BookEntry, Outcome
 

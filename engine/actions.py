@@ -286,9 +286,12 @@ def _request(run: Run, order: Order) -> OrderRequest:
 
 
 def _net(positions: Iterable[NetPosition], run: Run) -> int:
-    """What the account holds of the run's symbol and product, in units."""
-    ours = (run.strategy.symbol, run.strategy.product)
-    return sum(each.quantity for each in positions if (each.symbol, each.product) == ours)
+    """What the account can sell of the run's symbol and product, in units; raises BrokerUnreachable where unread."""
+    key = (run.strategy.symbol, run.strategy.product)
+    ours = [each for each in positions if (each.symbol, each.product) == key]
+    if unread := [each.unread for each in ours if each.unread]:
+        raise BrokerUnreachable(f"positions: {unread[0]} of {run.strategy.symbol} cannot be read")
+    return sum(each.quantity for each in ours)
 
 
 def _stages(turn: Turn, submit: Submit, granted: datetime, sent: datetime, answered: datetime) -> dict[str, float]:

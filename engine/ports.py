@@ -55,7 +55,10 @@ class Broker(Protocol):
         """Every fill of one order: the last word on what filled, when and at which price."""
 
     def positions(self) -> Sequence[NetPosition]:
-        """The account's net positions."""
+        """What the account can sell, net, by symbol and product: today's trades and settled holdings together.
+
+        Nothing is held of a symbol that is not named. One told as `unread` may be held all the same.
+        """
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""

@@ -13,6 +13,7 @@ from requests import exceptions as wire
 from broker_connector import kite_words as words
 from broker_connector import template
 from broker_connector.http import Answer, Failure, Line, outcome_of
+from broker_connector.kite_book import book_entry
 from broker_connector.kite_errors import VERDICTS, error_reply, verdict_of
 from broker_connector.registry import BROKERS, Credentials, UnknownBroker, connect
 from broker_connector.verdicts import of_status
@@ -213,9 +214,9 @@ def test_a_damaged_order_is_unreadable_not_half_read(damage: dict[str, object]) 
         "exchange": "NSE", "tradingsymbol": "INFY", "transaction_type": "BUY", "tag": None,
         "order_timestamp": "2021-05-31 09:18:57",
     }  # fmt: skip
-    assert words.book_entry(order).tag == ""
+    assert book_entry(order).tag == ""
     with pytest.raises(words.Unreadable):
-        words.book_entry(order | damage)
+        book_entry(order | damage)
 
 
 def test_the_registry_knows_its_brokers_and_says_so() -> None:
