@@ -13,13 +13,22 @@ from engine.account_reading import read_account, settle
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import with_own_fills
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
-from engine.domain.broker import BrokerUnreachable, OrderChange, OrderRequest, Outcome, Reply, TokenInvalid
+from engine.domain.broker import (
+    BrokerUnreachable,
+    OrderChange,
+    OrderRequest,
+    Outcome,
+    RejectCause,
+    Reply,
+    TokenInvalid,
+    first_fill,
+)
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
-from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, Note, Store, Timers
+from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
 
 #: Real time from `intend` within which the order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
@@ -29,6 +38,8 @@ ANSWER_WITHIN = timedelta(seconds=15)
 DENIED_FOR = timedelta(milliseconds=100)
 #: When the sweeper looks at an attempt whose sender said nothing more, after `send_by`.
 LOOK_AFTER = timedelta(seconds=5)
+#: When an entry is tried again whose token is refused to orders and not to reads.
+TOKEN_ASKED_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +109,10 @@ class Actions:
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
+            fills = [fill for order in entries for fill in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return min((trade.filled_at for trade in trades), default=run.buy_at)
+        return first_fill(fills) or run.buy_at
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -133,6 +144,7 @@ class Actions:
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
+        reply = self._doubting_its_token(turn, broker, order.leg, reply)
         self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
         routed = apply_reply(wanted, order, reply, answered)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
@@ -155,6 +167,9 @@ class Actions:
         """The engine's own no: asked again when that can help, and an entry that cannot wait for a human ends."""
         why, until = DENIALS[denied.by], turn.now.real + max(denied.retry_after, DENIED_FOR)
         if denied.by is DeniedBy.TOKEN and order.leg is Leg.ENTRY:
+            if not self._refuses_token(turn, self._broker(turn)):
+                after = turn.run.pausing(order.leg, turn.now.real + TOKEN_ASKED_AGAIN)
+                return Stepped(turn.holding, after, Note("denied", outcome="denied: access token is asked for again"))
             after = replace(turn.run, abort_requested=f"entry_denied: {why}")
             return Stepped(turn.holding, after, Note("denied", outcome=f"denied: {why}"))
         if denied.by is DeniedBy.TOKEN:
@@ -164,6 +179,31 @@ class Actions:
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
         return Stepped(turn.holding, turn.run.pausing(order.leg, until), note)
+
+    def _doubting_its_token(self, turn: Turn, broker: Broker, leg: Leg, reply: Reply) -> Reply:
+        """`reply`, or a plain refusal where it alone says that the token is dead: no entry is aborted for a slip.
+
+        An exit is not asked about: it is tried on anyway, and sooner.
+        """
+        if reply.outcome is not Outcome.TOKEN_INVALID or leg is Leg.EXIT:
+            return reply
+        try:
+            is_dead = self._refuses_token(turn, broker)
+        except NoSlot:
+            is_dead = False
+        return reply if is_dead else replace(reply, outcome=Outcome.REJECTED, cause=RejectCause.OTHER)
+
+    def _refuses_token(self, turn: Turn, broker: Broker) -> bool:
+        """Whether the broker refuses the account's token to a cheap read too. Raises LockLost, NoSlot."""
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        try:
+            broker.account_id()
+        except TokenInvalid:
+            return True
+        except BrokerUnreachable:
+            return False
+        self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
+        return False
 
     def _hear(self, turn: Turn, leg: Leg, reply: Reply, *, was_late: bool) -> None:
         """What the reply tells of the account; nothing where it says what is known, or where we were late ourselves."""
@@ -218,8 +258,10 @@ class Actions:
             evidence, doubles = lifecycle.evidence_of(book, adopted)
             evidence = settle(broker, adopted, evidence)
         except (BrokerUnreachable, TokenInvalid) as error:
-            after, alerts = lifecycle.book_unread(turn.run, now)
+            after, alerts = lifecycle.book_unread(turn.run, now, str(error))
             return Stepped(turn.holding, after, Note("book_unreadable", outcome=f"unreadable: {error}", alerts=alerts))
+        if turn.holding.is_troubled:
+            self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
         net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
         seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))

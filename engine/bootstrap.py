@@ -12,7 +12,7 @@ from functools import cache, partial
 from cryptography.fernet import Fernet
 from redis.client import Redis
 
-from broker_connector.registry import BROKERS
+from broker_connector.registry import BROKERS, Reading
 from engine.actions import Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
@@ -25,6 +25,7 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.run import parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
@@ -32,7 +33,7 @@ from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
-from engine.ports import Broker, Log
+from engine.ports import AccountState, Broker, Log
 from engine.postbacks import Postbacks
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
@@ -97,6 +98,12 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     def around_broker(broker: Broker) -> Broker:
         return tapped(gate, "broker", broker)
 
+    def reading(account: AccountState) -> Reading:
+        return Reading(
+            lambda tag: parse_client_order_id(current.deployment, tag) is not None,
+            lambda what, number: log("row_skipped", account=account.id, what=what, number=number),
+        )
+
     return Parts(
         settings=current,
         redis=redis,
@@ -104,7 +111,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         store=store,
         real=real,
         clock=market_clock(current, real, redis),
-        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
+        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker, reading),
         publisher=publisher,
         timers=tapped(gate, "timers", RedBeatTimers(app, redis, publisher)),
         policy=current.policy(),

@@ -129,7 +129,7 @@ def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     return (Alert(severity, code, f"{what} waits {wait.total_seconds():.0f} s: {why}"),)
 
 
-def book_unread(run: Run, now: Moment) -> tuple[Run, tuple[Alert, ...]]:
+def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after its broker's book could not be read, and the alert where that has lasted too long; once."""
     asked = replace(run, book_asked_at=now.real, unread_since=run.unread_since or now.real)
     exit_waits = run.held > 0 and run.live(Leg.EXIT) is None and is_exit_due(run, now)
@@ -138,7 +138,7 @@ def book_unread(run: Run, now: Moment) -> tuple[Run, tuple[Alert, ...]]:
         return asked, ()
     what = f"an exit of {run.held} waits" if exit_waits else "this run's orders stay in doubt"
     since = f"{asked.unread_since:%H:%M:%S} UTC"
-    message = f"the broker's book or positions cannot be read since {since}: {what} until they can"
+    message = f"the broker's book or positions cannot be read since {since} ({reason}): {what} until they can"
     return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)
 
 

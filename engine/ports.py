@@ -54,13 +54,16 @@ class Broker(Protocol):
         """Every order of the book under this client order id; two are a double."""
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order; they are the last word on what filled, when and at which price."""
+        """Every fill of one order: the last word on what filled, when and at which price."""
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         """Ask for another limit of a resting order, which keeps its id; ACCEPTED means asked, not changed."""
 
     def positions(self) -> Sequence[NetPosition]:
-        """The account's net positions."""
+        """What the account can sell, net, by symbol and product: today's trades and settled holdings together.
+
+        Nothing is held of a symbol that is not named. One told as `unread` may be held all the same.
+        """
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""

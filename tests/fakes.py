@@ -155,13 +155,14 @@ class FakeBroker:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """What filled, as one fill at the time of the first."""
         self._read()
-        entry = self.book[broker_order_id]
-        told, at = entry.evidence, self.first_fills.get(broker_order_id)
+        at, entry = self.first_fills.get(broker_order_id), self.book.get(broker_order_id)
         if at is None:
             return []
-        quantity = self.traded.get(broker_order_id, told.filled_quantity)
-        return [Trade("T1", broker_order_id, entry.symbol, entry.side, Product.INTRADAY, quantity, Decimal(100), at)]
+        symbol, side = (entry.symbol, entry.side) if entry else (SYMBOL, Side.BUY)
+        filled = self.traded.get(broker_order_id, entry.evidence.filled_quantity if entry else 1)
+        return [Trade("T1", broker_order_id, symbol, side, Product.INTRADAY, filled, Decimal(100), at)]
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         self.modified.append((broker_order_id, change))

@@ -16,7 +16,7 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 #: What an exit that cannot be placed is called in `Run.failure`; none of them is an abort.
 SESSION_OVER = "session_over"
 NOT_COVERED = "not_covered"
-EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", NOT_COVERED, SESSION_OVER})
+EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -288,7 +288,7 @@ class RedisStore:
             "positions": [[pool_key(each.symbol, each.product), each.quantity] for each in reading.positions],
             "orders": [[o.client_order_id, o.filled_quantity, str(int(o.is_over))] for o in orders or ()],
             "is_book_read": orders is not None,
-            "keep": [],
+            "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
         }
         names = [keys.account(account_id), keys.held(account_id), keys.pool(account_id), keys.fills(account_id)]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""

@@ -74,6 +74,13 @@ class Placed:
         )
         return BookEntry(evidence, self.request.symbol, self.request.side, self.request.client_order_id)
 
+    def trades(self) -> list[Trade]:
+        """What filled of it, as one fill at the time of the first."""
+        if self.first_filled_at is None:
+            return []
+        of = (self.broker_order_id, self.request.symbol, self.request.side, self.request.product)
+        return [Trade(f"T{self.broker_order_id}", *of, self.filled, Decimal(100), self.first_filled_at)]
+
 
 @dataclass
 class SimulatedBroker:
@@ -141,15 +148,7 @@ class SimulatedBroker:
         self.boundary("broker.trades_of")
         if self._happens(self.chances.unreadable):
             raise BrokerUnreachable("unreadable")
-        placed = next(each for each in self.book if each.broker_order_id == broker_order_id)
-        if placed.first_filled_at is None:
-            return []
-        request, word = placed.request, f"T{broker_order_id}"
-        trade = Trade(
-            word, broker_order_id, request.symbol, request.side, request.product, placed.filled, Decimal(100),
-            placed.first_filled_at,
-        )  # fmt: skip
-        return [trade]
+        return next(each.trades() for each in self.book if each.broker_order_id == broker_order_id)
 
     def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
         self.boundary("broker.modify")

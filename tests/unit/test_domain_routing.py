@@ -33,7 +33,8 @@ def _expected(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | Non
         case (_, Leg.ENTRY):
             return R.ABORT if cause in (C.MARGIN, C.INPUT) or not first_three else R.RETRY
         case _:
-            return R.RETRY if first_three else R.RETRY_AND_ALERT
+            again = R.RETRY if first_three else R.RETRY_AND_ALERT
+            return R.HOLD_FOR_AUTHORISATION if cause is C.AUTHORISATION else again
 
 
 CASES = [(*case, _expected(*case)) for case in product(Outcome, Leg, ATTEMPTS, CAUSES)]
@@ -116,6 +117,20 @@ def test_an_exit_with_a_dead_token_waits_for_authentication_and_says_so() -> Non
     routed = apply_reply(run(sent), sent, Reply(Outcome.TOKEN_INVALID), AT)
     assert routed.run.exit_retry_at == AT + timedelta(seconds=5)
     assert [alert.code for alert in routed.alerts] == ["token_invalid"]
+
+
+def test_an_exit_whose_sale_wants_authorising_is_told_of_at_once_with_what_to_do_and_tried_on() -> None:
+    wants = Reply(Outcome.REJECTED, cause=C.AUTHORISATION, message="TPIN")
+    first, second = exit_(S.SENDING), exit_(S.SENDING, attempt=2)
+    routed = apply_reply(run(first), first, wants, AT)
+    ((severity, code, message),) = [(alert.severity, alert.code, alert.message) for alert in routed.alerts]
+    assert (severity, code) == ("critical", "authorisation_needed")
+    assert "authorise" in message
+    assert "TPIN" in message
+    assert routed.run.entry_retry_at == AT + timedelta(seconds=1)
+    assert not routed.run.is_frozen
+    again = apply_reply(routed.run.with_order(second), second, wants, AT)
+    assert (again.alerts, again.run.entry_retry_at) == ((), AT + timedelta(seconds=2))
 
 
 @pytest.mark.parametrize(
