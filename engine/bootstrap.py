@@ -5,12 +5,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 
 from cryptography.fernet import Fernet
 from redis.client import Redis
+from redis.exceptions import RedisError
 
 from broker_connector.registry import BROKERS
 from engine.actions import Actions
@@ -119,7 +121,10 @@ def market_clock(current: Settings, real: RealTime, redis: "Redis") -> MarketIsR
         return MarketIsReal(real)
 
     def read() -> dict[str, str]:
-        stored: dict[str, str] = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
+        stored: dict[str, str] = {}
+        # While Redis is away it is not announced.
+        with suppress(RedisError):
+            stored = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
         return stored
 
     return MarketIsScaled(real, read)
