@@ -205,7 +205,7 @@ def sweeper(shared: Parts) -> Sweeper:
 def drainer(shared: Parts, sessions: Sessions, epoch: int, observe: Observe = unobserved) -> Drainer:
     """The drainer, working under `epoch`."""
     carrier: Carrier = LedgerCarrier(shared.redis, sessions, epoch)
-    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions), observe)
+    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions, epoch), observe)
 
 
 def metrics(shared: Parts) -> Observe:
