@@ -92,6 +92,10 @@ class StoreClosed(Exception):
     """Raised when the live state may not be touched: Redis is away, was lost or swapped, or is being recovered."""
 
 
+class StoreFault(StoreClosed):
+    """Raised when a script of ours failed on what it found: the same call fails again, another one may well pass."""
+
+
 class Slot(StrEnum):
     """Which in-flight slots of an account an event takes; exits have their own.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.client import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.domain.account_positions import AccountReading, PoolChange, pool_change, pool_key
@@ -37,13 +37,14 @@ from engine.ports import (
     Refused,
     Slot,
     StoreClosed,
+    StoreFault,
     WakeUp,
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.readings import glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
-from engine.runtime.scripts import Scripts
+from engine.runtime.scripts import Scripts, is_fault
 
 #: How long a claim holds a run, ms; `intend` extends it past the order's deadline.
 LEASE_MS = 1000
@@ -401,11 +402,11 @@ class RedisStore:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if attempt == REPEATS:
                     raise StoreClosed(f"Redis does not answer: {error}") from error
-            except ResponseError as error:
+            except RedisError as error:
+                if is_fault(error):
+                    raise StoreFault(str(error)) from error
+                # Whatever a server refuses with (full, read-only, busy, not allowed ...), it is away until it does not.
                 if str(error).startswith("EPOCH"):
                     self._epoch.forget()
-                    raise StoreClosed(str(error)) from error
-                raise
-            except RedisError as error:
-                raise StoreClosed(str(error)) from error
+                raise StoreClosed(f"Redis refuses: {error}") from error
         raise AssertionError("unreachable")
