@@ -51,6 +51,8 @@ class Stepped:
     is_first_fill: bool = False
     first_fill: datetime | None = None
     finished: bool = False
+    #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
+    lets_go: bool = False
 
 
 class Actions:
@@ -165,7 +167,8 @@ class Actions:
         # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
         doubtful = reply.outcome is not Outcome.ACCEPTED
         after = replace(asked, dirty=turn.run.dirty or doubtful)
-        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"))
+        unanswered = reply.outcome in (Outcome.TIMEOUT, Outcome.SERVER_DOWN)
+        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"), lets_go=unanswered)
 
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         self._store.extend(turn.holding, ANSWER_WITHIN)
@@ -196,10 +199,11 @@ class Actions:
         return NetSeen(_net(positions, run), asked_at)
 
     def _book_unread(self, turn: Turn, reason: str) -> Stepped:
-        run, now = turn.run, turn.now
+        # The answer took its time: the pause before the next question begins now.
+        run, now = turn.run, self._clock.now()
         alerts = lifecycle.book_unread_alert(run, now.real)
         note = Note("book_unreadable", outcome=f"book unreadable: {reason}", alerts=alerts)
-        return Stepped(turn.holding, replace(run, book_asked_at=now.real), note)
+        return Stepped(turn.holding, replace(run, book_asked_at=now.real), note, lets_go=True)
 
     def _give_up(self, turn: Turn, give_up: GiveUp) -> Stepped:
         order = give_up.order
