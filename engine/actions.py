@@ -68,6 +68,8 @@ class Stepped:
     finished: bool = False
     #: Whether the attempt of this step provably never was taken by the broker.
     unsent: bool = False
+    #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
+    lets_go: bool = False
 
 
 class Actions:
@@ -218,7 +220,8 @@ class Actions:
         # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
         doubtful = reply.outcome is not Outcome.ACCEPTED
         after = replace(asked, dirty=turn.run.dirty or doubtful)
-        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"))
+        unanswered = reply.outcome in (Outcome.TIMEOUT, Outcome.SERVER_DOWN)
+        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"), lets_go=unanswered)
 
     def _reprice(self, turn: Turn, reprice: Reprice) -> Stepped:
         """Lower a resting exit's limit to the day's lowest price, where it takes whatever is bid.
@@ -230,7 +233,7 @@ class Actions:
         try:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
-            return self._repriced(turn, reprice, order, f"left: {error}")
+            return replace(self._repriced(turn, reprice, order, f"left: {error}"), lets_go=True)
         lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
         if lowest is None:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
@@ -258,8 +261,10 @@ class Actions:
             evidence, doubles = lifecycle.evidence_of(book, adopted)
             evidence = settle(broker, adopted, evidence)
         except (BrokerUnreachable, TokenInvalid) as error:
-            after, alerts = lifecycle.book_unread(turn.run, now, str(error))
-            return Stepped(turn.holding, after, Note("book_unreadable", outcome=f"unreadable: {error}", alerts=alerts))
+            # The answer took its time: the pause before the next question begins now.
+            after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error))
+            note = Note("book_unreadable", outcome=f"book unreadable: {error}", alerts=alerts)
+            return Stepped(turn.holding, after, note, lets_go=True)
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)

@@ -44,6 +44,7 @@ from engine.runtime.atwork import AtWork
 from engine.runtime.backlog import Backlog, Teller
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
@@ -314,6 +315,7 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+    owners: Owners
 
     def watch_clock(self) -> None:
         """Look at other clocks now, and from now on every second."""
@@ -354,7 +356,7 @@ def worker() -> Worker:
         with _lock:
             if _worker is None:
                 shared = parts(_worker_name)
-                _worker = Worker(pipeline(shared), shared)
+                _worker = Worker(pipeline(shared), shared, Owners(shared.store.account_of))
     return _worker
 
 

@@ -27,6 +27,8 @@ RETRY_BY_MESSAGE = timedelta(seconds=10)
 PARKED = timedelta(milliseconds=200)
 #: More steps than any run needs in one holding; past it the sweeper goes on.
 MOST_STEPS = 50
+#: Longest a thread goes on with one run, real time; the step under way is finished, and the sweeper goes on.
+HOLDS_FOR = timedelta(seconds=10)
 
 #: Which of the account's in-flight slots an event takes.
 SLOT_OF: dict[EventType, Slot] = {
@@ -100,7 +102,7 @@ class Pipeline:
                 holding = self._park(holding, event if number == 0 else None, number)
                 continue
             outcome = outcome or stepped.note.outcome
-            holding = self._commit(stepped, number)
+            holding = self._commit(stepped, number, began)
             self._tell(stepped)
             announced = self._announce_retries(stepped.run, announced)
         took = round((self._clock.now().real - began) / timedelta(milliseconds=1), 2)
@@ -164,11 +166,12 @@ class Pipeline:
             kind, decision = urgent
         return kind, decision, now
 
-    def _commit(self, stepped: Stepped, number: int) -> Holding | None:
-        """Store the step and let go of the run, unless it asks for something else right now."""
+    def _commit(self, stepped: Stepped, number: int, began: datetime) -> Holding | None:
+        """Store the step and let go of the run, unless it asks for something else right now and its broker answers."""
         now = self._clock.now()
         asks, due = outlook(stepped.run, now, self._policy)
-        more = asks and not stepped.finished
+        lets_go = stepped.finished or stepped.lets_go or now.real - began > HOLDS_FOR
+        more = asks and not lets_go
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(

@@ -90,6 +90,8 @@ class FakeBroker:
     #: Called as an order reaches the book, before the answer: the world moves on while a worker waits.
     on_placed: Callable[[BookEntry], None] | None = None
     unreachable: bool = False
+    #: Real seconds until an unreachable broker is found to be so.
+    hangs: float = 0.0
     token_dead: bool = False
     reads: int = 0
     listed: Sequence[Instrument] = (Instrument(SYMBOL, 1, Decimal("0.05"), 1),)
@@ -201,6 +203,7 @@ class FakeBroker:
     def _read(self) -> None:
         self.reads += 1
         if self.unreachable:
+            self.clock.advance(self.hangs)
             raise BrokerUnreachable("no answer")
         if self.token_dead:
             raise TokenInvalid("token")
