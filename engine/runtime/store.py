@@ -291,9 +291,15 @@ class RedisStore:
             "is_book_read": orders is not None,
             "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
         }
-        names = [keys.account(account_id), keys.held(account_id), keys.pool(account_id), keys.fills(account_id)]
+        names = [
+            keys.account(account_id),
+            keys.held(account_id),
+            keys.pool(account_id),
+            keys.fills(account_id),
+            keys.DUE,
+        ]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
-        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key])
+        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us()])
         return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:
