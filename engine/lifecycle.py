@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from engine.domain.broker import BookEntry
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger
 from engine.domain.routing import Alert, apply_ends
-from engine.domain.run import SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
+from engine.domain.run import CLOSED_ELSEWHERE, SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
@@ -146,7 +146,8 @@ def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run,
     """`run` after STOP with `status` at real time `at`; what a human must know of it."""
     for order in run.watched:
         run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
-    ended = replace(run, status=status, failure=run.failure if status is not RunStatus.MISSED else reason)
+    is_said = status is RunStatus.MISSED or reason == CLOSED_ELSEWHERE
+    ended = replace(run, status=status, failure=reason if is_said else run.failure)
     if status is RunStatus.MISSED:
         return ended, (Alert("warning", "missed", f"not bought: {reason}"),)
     if run.held > 0:

@@ -12,7 +12,7 @@ from engine.domain.events import EventType
 from engine.domain.exits import ask, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
+from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.domain.watch import is_watched_out, watch
 
@@ -124,14 +124,18 @@ def _resolved(run: Run) -> Decision | None:
     stated = [order for order in run.orders if order.client_order_id == run.absent and order.is_doubtful]
     if stated:
         return GiveUp(stated[0])
-    return _end(run, Finish(RunStatus.STOPPED, "closed_elsewhere")) if run.closed_elsewhere else None
+    if not run.closed_elsewhere or run.held > 0:
+        # What filled since the statement is not closed: it goes on as any position.
+        return None
+    return _end(run, Ignore("book_unread") if run.dirty else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
 
 
 def _end(run: Run, end: Decision) -> Decision:
-    """`end`, once nothing of the run can trade."""
+    """`end`, once nothing of the run can trade: what rests is taken back, an exit too."""
     if entry := run.live(Leg.ENTRY):
         return _withdraw(entry)
-    return Ignore("exit_in_flight") if run.live(Leg.EXIT) else end
+    exiting = run.live(Leg.EXIT)
+    return end if exiting is None else _withdraw(exiting)
 
 
 def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -151,6 +155,8 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
 def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     if run.dirty:
         return ask(run, "broker_update", now, policy.ask_interval)
+    if run.closed_elsewhere and isinstance(resolved := _resolved(run), Finish):
+        return resolved
     if run.is_terminal and is_watched_out(run, now):
         status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
         return Finish(status, run.exit_reason or run.failure or "flat")
@@ -160,10 +166,10 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     return watch(run, now, policy)
 
 
-def _withdraw(entry: Order) -> Decision:
-    if entry.status is OrderStatus.CANCEL_PENDING or not entry.is_resting:
-        return Ignore("entry_not_cancelable_yet")
-    return Cancel(entry, "entry_no_longer_wanted")
+def _withdraw(order: Order) -> Decision:
+    if order.status is OrderStatus.CANCEL_PENDING or not order.is_resting:
+        return Ignore(f"{order.leg}_not_cancelable_yet")
+    return Cancel(order, f"{order.leg}_no_longer_wanted")
 
 
 def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:

@@ -6,6 +6,7 @@ from engine.domain.action import AskBook, Cancel, Decision, Ignore, Policy, Subm
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import ExitReason, NetSeen, Run
+from engine.domain.strategy import StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
@@ -41,8 +42,11 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
-    if run.is_frozen or run.closed_elsewhere:
+    if run.is_frozen:
         return Ignore("frozen")
+    if run.stop_requested is StopMode.LEAVE:
+        # Its user keeps it: an exit sent now would only be taken back again.
+        return Ignore("left")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
     return _blocked(run, now) or _uncovered(run, now, policy) or Submit(Leg.EXIT, quantity, reason)

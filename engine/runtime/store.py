@@ -4,7 +4,7 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -20,7 +20,7 @@ from engine.domain.events import Event
 from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
 from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.schedule import Times
 from engine.domain.ticks import Tick
 from engine.ports import (
@@ -354,6 +354,19 @@ class RedisStore:
             return None
         strategy = self._ask(partial(self._redis.hgetall, keys.strategy(int(stored["strategy_id"]))))
         return codec.run_from_fields(stored, codec.strategy_from_fields(strategy)) if strategy else None
+
+    def covered(self, run: Run) -> Run:
+        """`run` with what its account was last seen to hold, where that is newer: for people, never for a decision."""
+        names = ("at", f"{run.strategy.symbol} {run.strategy.product}")
+        at, units = self._ask(partial(self._redis.hmget, keys.held(run.strategy.account_id), *names))
+        if at is None or (run.net is not None and run.net.at >= codec.from_us(at)):
+            return run
+        return replace(run, net=NetSeen(int(units or 0), codec.from_us(at)))
+
+    def ended(self, name: str) -> tuple[str, str] | None:
+        """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""
+        status, position = self._ask(partial(self._redis.hmget, keys.tombstone(name), "status", "position"))
+        return (status, position) if status is not None else None
 
     def symbols(self) -> set[str]:
         """Symbols that have a run; the listener subscribes to them."""
