@@ -19,7 +19,6 @@ from engine.domain.broker import (
     RejectCause,
     Reply,
     TokenInvalid,
-    first_fill,
 )
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
@@ -96,18 +95,16 @@ class Actions:
         Evidence tells an order's last fill, only its trades the first. They are asked for where a breach waits for
         the answer; where they are not to be had, every breach since the time to buy counts.
         """
-        run, entries = stepped.run, [order for order in stepped.run.orders if order.leg is Leg.ENTRY]
+        run, entries = stepped.run, [o for o in stepped.run.orders if o.leg is Leg.ENTRY and o.filled_quantity]
         if run.latch is None:
             return run.buy_at
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            fills = [
-                each for order in entries if order.filled_quantity for each in broker.trades_of(order.broker_order_id)
-            ]
+            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return first_fill(fills) or run.buy_at
+        return min((trade.filled_at for trade in trades), default=run.buy_at)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""

@@ -52,7 +52,7 @@ class Broker(Protocol):
         """Every order of the book under this client order id; two are a double."""
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """Every fill of one order: the last word on what filled, when and at which price."""
+        """The fills of one order; they are the last word on what filled, when and at which price."""
 
     def positions(self) -> Sequence[NetPosition]:
         """What the account can sell, net, by symbol and product: today's trades and settled holdings together.

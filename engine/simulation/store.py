@@ -480,6 +480,7 @@ class MemoryStore:
 
     def _compare_first_fill(self, run: str, stored: codec.Fields, filled_us: int) -> bool:
         """As commit.lua: an older breach counts only while the price is there, and a price already there counts."""
+        stored["first_fill_at"] = str(filled_us)
         symbol, stop = stored["symbol"], int(stored["stop_units"])
         price, at = self.prices.get(symbol, (0, 0))
         breached = at > int(stored["buy_at"]) - FRESH_US and price <= stop
