@@ -243,7 +243,8 @@ class RedisStore:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
             if tick.exchange_time is not None:
-                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
+                traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
+                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time), traded_at)
         reply = self._call("on_tick", [keys.DUE, self._wake_up.queue], flat)
         triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
