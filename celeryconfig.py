@@ -14,6 +14,8 @@ broker_url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 broker_connection_retry_on_startup = True
 # For as long as it takes: a worker that gave up would only be started again.
 broker_connection_max_retries = None
+# A Redis that answers with an error (full, read-only, busy ...) is away like one that does not answer.
+broker_channel_error_retry = True
 worker_consumer = "tasks.consumer:PromptConsumer"
 broker_transport_options = {
     # A message lost with its worker is repeated by the sweeper within two seconds; the transport's own bookkeeping

@@ -11,7 +11,6 @@ from enum import StrEnum
 from engine.bootstrap import Remote
 from engine.cli.rows import Row
 from engine.cli.stopping import ask
-from engine.domain.exits import CLOCKS_APART
 from engine.domain.orders import Leg, Order
 from engine.domain.run import SESSION_OVER, Run, RunStatus
 from engine.domain.strategy import StopMode
@@ -60,11 +59,11 @@ def _doubt_id(run: Run) -> str:
 
 
 def sellable(run: Run) -> int:
-    """What can be sold of what `run` holds: no more than its account holds, where it was read after the last fill."""
-    filled = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
-    if run.net is None or (filled and run.net.at <= max(filled) + CLOCKS_APART):
+    """What can be sold of what `run` holds: no more than its account has, as far as that is known."""
+    if run.net is None:
         return run.held
-    return max(min(run.held, run.net.quantity), 0)
+    own = sum(order.quantity - order.filled_quantity for order in run.orders if order.leg is Leg.EXIT and order.is_live)
+    return max(min(run.held, run.net.quantity + own), 0)
 
 
 def _sells(run: Run) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.feed import Connected, Disconnected, Malformed, OrderUpdate
 from broker_connector.registry import open_feed
@@ -17,7 +17,7 @@ from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
 from engine.orderstream import OrderStream
 from engine.ports import AccountState, StoreClosed
-from engine.processes.loop import PATIENCE, Stop, show_life
+from engine.processes.loop import PATIENCE, Stop, first_line, show_life
 from engine.reconcile import Reconciler
 from models.durable import DurableState
 
@@ -44,9 +44,9 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
     while not stop:
         try:
             accounts = await asyncio.to_thread(durable.accounts)
-        except OperationalError as error:
+        except SQLAlchemyError as error:
             # Running strategies go on without PostgreSQL: so do the streams that are open.
-            shared.log("waits", reason=str(error).splitlines()[0])
+            shared.log("waits", reason=first_line(error))
         for account in accounts:
             known = following.get(account.id)
             if known is None or known[0] != account.version or known[1].done():
