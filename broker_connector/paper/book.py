@@ -150,6 +150,7 @@ class Book:
         for order in self.orders.values():
             if order.ticket.token == token:
                 order.ticket = replace(order.ticket, token=listing.token, tradingsymbol=listing.name)
+                self._changed(order)
         self._working[listing.token] = self._working.pop(token, [])
 
     def next_due(self, now: datetime) -> datetime | None:
