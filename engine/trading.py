@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.paper.process import ControlError, PaperControl
 from engine.clock import Scale
@@ -160,7 +160,7 @@ class TradingStack:
             self._supervisor.start()
         if "paper" not in self._without:
             # What is away now is asked again at the next look.
-            with suppress(requests.RequestException, ControlError, OperationalError):
+            with suppress(requests.RequestException, ControlError, SQLAlchemyError):
                 self._open_accounts()
         return revived
 

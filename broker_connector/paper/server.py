@@ -175,9 +175,9 @@ class Server:
         query = socket.query_params
         try:
             account = self.exchange.accounts.authorized(query.get("api_key", ""), query.get("access_token", ""))
-        except BrokerError:
-            # Before it is accepted: the client sees HTTP 403.
-            await socket.close()
+        except BrokerError as error:
+            # Before it is accepted: the client sees HTTP 403, in the broker's own form.
+            await socket.send_denial_response(_error(error))
             return
         if self.hub.is_full(account.account_id):
             full = BrokerError("NetworkException", "Too many connections.", HTTPStatus.TOO_MANY_REQUESTS)
