@@ -10,6 +10,8 @@ from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
+#: How far apart the clocks of two machines may be: what claims to be of later than that proves nothing.
+CLOCKS_APART = timedelta(seconds=1)
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -47,8 +49,11 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
-    if run.is_frozen or run.closed_elsewhere:
+    if run.is_frozen:
         return Ignore("frozen")
+    if run.stop_requested is StopMode.LEAVE:
+        # Its user keeps it: an exit sent now would only be taken back again.
+        return Ignore("left")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
     return _blocked(run, now, policy) or _covered(run, quantity, reason, now, policy)
@@ -102,4 +107,4 @@ def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
         known.append(run.net.at)
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
     limit = policy.square_off_trust if squared_off else policy.trust_limit
-    return bool(known) and now.real - max(known) <= limit
+    return any(-CLOCKS_APART <= now.real - at <= limit for at in known)

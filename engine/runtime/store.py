@@ -4,7 +4,7 @@ Every script is given the epoch and may be repeated after a lost reply; nothing 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -243,7 +243,8 @@ class RedisStore:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
             if tick.exchange_time is not None:
-                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
+                traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
+                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time), traded_at)
         reply = self._call("on_tick", [keys.DUE, self._wake_up.queue], flat)
         triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
@@ -387,6 +388,18 @@ class RedisStore:
             return None
         strategy = self._ask(partial(self._redis.hgetall, keys.strategy(int(stored["strategy_id"]))))
         return codec.run_from_fields(stored, codec.strategy_from_fields(strategy)) if strategy else None
+
+    def covered(self, run: Run) -> Run:
+        """`run` with what its account has of its symbol: for people, never for a decision."""
+        # A reading as old as this one changes nothing and is answered all the same.
+        never = AccountReading(codec.from_us(0), ())
+        net = self.cover(run.strategy.account_id, never, run)
+        return replace(run, net=net) if net is not None and net.at > never.at else run
+
+    def ended(self, name: str) -> tuple[str, str] | None:
+        """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""
+        status, position = self._ask(partial(self._redis.hmget, keys.tombstone(name), "status", "position"))
+        return (status, position) if status is not None else None
 
     def symbols(self) -> set[str]:
         """Symbols that have a run; the listener subscribes to them."""

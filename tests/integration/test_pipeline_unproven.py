@@ -218,7 +218,7 @@ def test_an_attempt_in_doubt_costs_its_rate(breached: World) -> None:
 
 def _counted(world: World) -> int:
     names = world.live.redis.keys("account:1:rate:day:*")
-    return sum(int(world.live.redis.get(name) or 0) for name in names)  # type: ignore[union-attr, arg-type]
+    return sum(int(world.live.redis.get(name) or 0) for name in names)
 
 
 def test_of_many_runs_one_tries_a_login_that_is_refused(world: World) -> None:

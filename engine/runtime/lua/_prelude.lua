@@ -9,7 +9,7 @@
 --   lock_state:{run}             string  the holder's token, expiring with its lease
 --   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
 --   latched:{symbol}             set     runs whose stop was breached
---   price:{symbol}               hash    price (units), time (us)
+--   price:{symbol}               hash    price (units), time (us), traded_at (us, absent where not told)
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
