@@ -5,12 +5,14 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 
 from cryptography.fernet import Fernet
 from redis.client import Redis
+from redis.exceptions import RedisError
 
 from broker_connector.registry import BROKERS, Reading
 from engine.actions import Actions
@@ -42,6 +44,7 @@ from engine.runtime.atwork import AtWork
 from engine.runtime.backlog import Backlog, Teller
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
@@ -126,7 +129,10 @@ def market_clock(current: Settings, real: RealTime, redis: "Redis") -> MarketIsR
         return MarketIsReal(real)
 
     def read() -> dict[str, str]:
-        stored: dict[str, str] = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
+        stored: dict[str, str] = {}
+        # While Redis is away it is not announced.
+        with suppress(RedisError):
+            stored = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
         return stored
 
     return MarketIsScaled(real, read)
@@ -207,7 +213,7 @@ def sweeper(shared: Parts) -> Sweeper:
 def drainer(shared: Parts, sessions: Sessions, epoch: int, observe: Observe = unobserved) -> Drainer:
     """The drainer, working under `epoch`."""
     carrier: Carrier = LedgerCarrier(shared.redis, sessions, epoch)
-    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions), observe)
+    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions, epoch), observe)
 
 
 def metrics(shared: Parts) -> Observe:
@@ -309,6 +315,7 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+    owners: Owners
 
     def watch_clock(self) -> None:
         """Look at other clocks now, and from now on every second."""
@@ -349,7 +356,7 @@ def worker() -> Worker:
         with _lock:
             if _worker is None:
                 shared = parts(_worker_name)
-                _worker = Worker(pipeline(shared), shared)
+                _worker = Worker(pipeline(shared), shared, Owners(shared.store.account_of))
     return _worker
 
 

@@ -9,11 +9,13 @@ from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Quote,
     Reply,
@@ -24,7 +26,7 @@ from engine.domain.health import Change, DeniedBy, Heard
 from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 
@@ -52,7 +54,10 @@ class Broker(Protocol):
         """Every order of the book under this client order id; two are a double."""
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order; they are the last word on what filled, when and at which price."""
+        """Every fill of one order: the last word on what filled, when and at which price."""
+
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        """Ask for another limit of a resting order, which keeps its id; ACCEPTED means asked, not changed."""
 
     def positions(self) -> Sequence[NetPosition]:
         """What the account can sell, net, by symbol and product: today's trades and settled holdings together.
@@ -85,6 +90,10 @@ class Log(Protocol):
 
 class StoreClosed(Exception):
     """Raised when the live state may not be touched: Redis is away, was lost or swapped, or is being recovered."""
+
+
+class StoreFault(StoreClosed):
+    """Raised when a script of ours failed on what it found: the same call fails again, another one may well pass."""
 
 
 class Slot(StrEnum):
@@ -131,6 +140,8 @@ class Denied:
 
     by: DeniedBy
     retry_after: timedelta
+    #: Where the account has less than the order would sell: the units it has.
+    available: int = 0
 
 
 class NoSlot(Exception):
@@ -251,8 +262,12 @@ class Store(Protocol):
         release: bool,
         first_fill: datetime | None = None,
         finished: bool = False,
+        unsent: bool = False,
     ) -> Holding | None:
-        """Turn the holding's run into `after`; None where the lock was released. Raises LockLost."""
+        """Turn the holding's run into `after`; None where the lock was released. Raises LockLost.
+
+        `unsent`: the attempt that was granted provably never was taken by the broker and costs no rate.
+        """
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
         """Write what must happen into a run; "ok", "full", "gone" or "unknown"."""
@@ -278,8 +293,8 @@ class Store(Protocol):
     def note(self, event: Event, outcome: str) -> None:
         """Record the outcome of an event that ended without a transition, unless it has one."""
 
-    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
-        """Keep what an account holds, as its broker told when asked at real time `at`; its runs see it when loaded."""
+    def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
+        """Keep what an account has, for its runs to sell from; what that is for the run `of`, where one is given."""
 
     def alert(self, tenant: str, alert: Alert) -> None:
         """Record something a human should know that concerns no single run."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.accounts import AccountWatch
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
@@ -49,7 +50,7 @@ class Reconciler:
         # Whichever call the broker refused the token in, in whatever process: what it refused can be asked again.
         self._watch.read(account.id, account.version)
         known.unread_since, known.told = None, False
-        self._store.cover(account.id, positions, asked_at)
+        self._store.cover(account.id, AccountReading(asked_at, positions))
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what changed in the book. Raises StoreClosed."""

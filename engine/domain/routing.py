@@ -76,6 +76,10 @@ TRIGGER_OF: dict[Outcome, OrderTrigger] = {
 }
 
 
+#: Outcomes that prove that the broker took no order.
+NOT_TAKEN: frozenset[Outcome] = frozenset({Outcome.SERVER_DOWN, Outcome.TOKEN_INVALID})
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
     """Something a human should know. `code` is stable; `message` says what and what to do."""
@@ -98,7 +102,7 @@ def apply_reply(run: Run, order: Order, reply: Reply, at: datetime) -> Routed:
     """`run` after the broker answered `reply` to placing `order`, at real time `at`."""
     chosen = route(reply.outcome, order.leg, order.attempt, reply.cause)
     moved = order.on(TRIGGER_OF[reply.outcome], at, reply.message)
-    moved = replace(moved, broker_order_id=reply.broker_order_id)
+    moved = replace(moved, broker_order_id=reply.broker_order_id, unsent=reply.outcome in NOT_TAKEN)
     after = run.with_order(moved)
     return _follow(after, moved, chosen, at, reply.retry_after)
 
@@ -138,16 +142,15 @@ def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: fl
     reason, routed = order.reason or str(order.status), Routed(run, chosen)
     match chosen:
         case Route.RETRY:
-            routed = Routed(replace(run, retry_at=retry_at), chosen)
+            routed = Routed(run.pausing(order.leg, retry_at), chosen)
         case Route.RETRY_AND_ALERT:
             message = f"exit attempt {order.attempt} failed ({reason}); tried again until flat"
-            failed = replace(run, retry_at=retry_at, status=RunStatus.FAILED)
+            failed = replace(run.pausing(order.leg, retry_at), status=RunStatus.FAILED)
             routed = _troubled(failed, chosen, "exit_keeps_failing", message)
         case Route.HOLD_FOR_TOKEN:
-            held = replace(run, retry_at=at + timedelta(seconds=TOKEN_DELAY))
-            routed = _troubled(held, chosen, "token_invalid", "the exit waits: authenticate the account again")
+            routed = hold_for_token(run.pausing(order.leg, at + timedelta(seconds=TOKEN_DELAY)))
         case Route.HOLD_FOR_AUTHORISATION:
-            held = replace(run, retry_at=retry_at)
+            held = run.pausing(order.leg, retry_at)
             routed = _troubled(held, chosen, "authorisation_needed", _authorise(run, reason))
         case Route.ABORT:
             routed = Routed(replace(run, abort_requested=f"entry_{order.status}: {reason}"), chosen)
@@ -161,6 +164,12 @@ def _authorise(run: Run, reason: str) -> str:
         f"the broker wants the sale of {run.strategy.symbol} authorised at the depository ({reason}): do so in the "
         "broker's app or web page, under holdings; the exit is tried on meanwhile"
     )
+
+
+def hold_for_token(run: Run) -> Routed:
+    """`run` whose exit waits for its account's next login."""
+    message = "the exit waits: authenticate the account again"
+    return _troubled(run, Route.HOLD_FOR_TOKEN, "token_invalid", message)
 
 
 def _delay_after(order: Order) -> timedelta:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.base import Feed
 from broker_connector.feed import Connected, Disconnected, Frame, Malformed, Notice
@@ -23,7 +23,7 @@ from engine.domain.routing import Alert
 from engine.domain.ticks import Tick, to_units
 from engine.listener import Listener
 from engine.ports import AccountState, StoreClosed
-from engine.processes.loop import PATIENCE, Stop, show_life
+from engine.processes.loop import PATIENCE, Stop, awaited, show_life
 from models.durable import DurableState
 
 #: Seconds between two looks at which symbols have runs, and at overdue doubts.
@@ -41,8 +41,8 @@ def main(name: str = "listener") -> None:
     shared = bootstrap.parts(name)
     sessions, stop = bootstrap.database(shared.settings), Stop()
     durable = DurableState(sessions)
-    account = _feed_account(durable, stop)
-    days = bootstrap.calendar(shared.settings, sessions)
+    account = _feed_account(shared, durable, stop)
+    days = awaited(shared, partial(bootstrap.calendar, shared.settings, sessions), stop)
     relearn = partial(bootstrap.relearn, days, sessions)
     listener = bootstrap.listener(shared, days)
     bootstrap.settle()
@@ -50,10 +50,10 @@ def main(name: str = "listener") -> None:
         account = asyncio.run(_Run(name, shared, listener, relearn, durable.accounts, account, stop).run())
 
 
-def _feed_account(durable: DurableState, stop: Stop) -> AccountState | None:
+def _feed_account(shared: Parts, durable: DurableState, stop: Stop) -> AccountState | None:
     """The account whose ticker is listened to: the first; waits until there is one."""
     while not stop:
-        accounts = durable.accounts()
+        accounts = awaited(shared, durable.accounts, stop)
         if accounts:
             return accounts[0]
         stop.wait(PATIENCE)
@@ -130,6 +130,7 @@ class _Run:
         except ClockNotAnnounced:
             return
         except StoreClosed as error:
+            # What was missed meanwhile is kept by the listener and played in.
             self._wait_for(error)
 
     def _wait_for(self, error: Exception) -> None:
@@ -142,10 +143,10 @@ class _Run:
         """Sessions and a token an operator changes are the ones that count; without PostgreSQL, those known."""
         while True:
             await asyncio.sleep(RELEARN_EVERY)
-            with suppress(OperationalError, ClockNotAnnounced):
+            with suppress(SQLAlchemyError, ClockNotAnnounced):
                 await asyncio.to_thread(self._relearn)
                 self._listener.follow()
-            with suppress(OperationalError):
+            with suppress(SQLAlchemyError):
                 accounts = await asyncio.to_thread(self._accounts)
                 if accounts and accounts[0].version != self._account.version:
                     self._next = accounts[0]

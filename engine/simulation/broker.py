@@ -15,6 +15,7 @@ from engine.domain.broker import (
     BrokerUnreachable,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
@@ -148,6 +149,10 @@ class SimulatedBroker:
         if self._happens(self.chances.unreadable):
             raise BrokerUnreachable("unreadable")
         return next(each.trades() for each in self.book if each.broker_order_id == broker_order_id)
+
+    def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
+        self.boundary("broker.modify")
+        return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")

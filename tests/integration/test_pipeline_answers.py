@@ -105,7 +105,7 @@ def test_a_retry_is_published_for_its_time_and_survives_without_its_message(buyi
     _answers(buying, Answer(REFUSED))
     buying.serve(E.BUY)
     (retry,) = buying.publisher.published
-    assert (retry.type, buying.publisher.waiting[0][1]) == (E.RETRY, buying.run().retry_at)
+    assert (retry.type, buying.publisher.waiting[0][1]) == (E.RETRY, buying.run().entry_retry_at)
     buying.publisher.waiting.clear()
     buying.clock.advance(1)
     buying.sweep()
@@ -289,7 +289,7 @@ def test_an_attempt_beyond_the_accounts_rate_is_denied_and_sent_when_the_window_
     world.live.store.write_account(replace(ACCOUNT, limits={"rate_minute": 0}))
     assert world.serve(E.STOPLOSS, "sl").startswith("denied: minute rate until ")
     assert world.sides() == [BUY]
-    retry_at = world.run().retry_at
+    retry_at = world.run().exit_retry_at
     assert retry_at is not None
     waits = (retry_at - world.clock.real).total_seconds()
     assert 0 < waits <= 60
