@@ -14,7 +14,8 @@
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
 --                                        or "?" where that could not be told; at -> when the broker was last asked, us
---                                        :pool hash: "symbol product net|held|out" -> units, see account_has
+--                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
+--                                        "symbol product missing" -> 1 while the account lacks what its runs hold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
