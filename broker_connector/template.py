@@ -1,6 +1,6 @@
 """A connector to copy: small, running, and tested by the same contract as the others. See docs/write-a-connector.md.
 
-It speaks a plain dialect of what the paper broker understands. Replace the tables first, then the four translations
+It speaks a plain dialect of what the paper broker understands. Replace the tables first, then the translations
 below them, then take row after row out of MISSING. No account can name it: it is not in the registry.
 """
 
