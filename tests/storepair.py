@@ -23,7 +23,7 @@ from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
 from engine.simulation.store import MemoryStore
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
-from tests.livestate import ACCOUNT, EPOCH, LiveState
+from tests.livestate import ACCOUNT, EPOCH, LiveState, watched
 
 SYMBOLS = ("NSE:SBIN", "NSE:INFY")
 STOPS = (9500, 9500, 9400, 9600)
@@ -136,7 +136,7 @@ class Pair:
             Tick(SYMBOLS[symbol], price, None if second is None else BUY_AT + timedelta(seconds=second))
             for symbol, price, second in ticks
         ]
-        answers = self._both(lambda store, _: store.on_tick(frame, self.started, "sl:x"))
+        answers = self._both(lambda store, _: store.on_tick(ACCOUNT.market, frame, self.started, "sl:x"))
         if isinstance(answers[0], list):
             self._glance_at(answers[0])
         return answers
@@ -211,7 +211,8 @@ class Pair:
         self.reopen()
 
     def reopen(self) -> None:
-        """Under the next epoch."""
+        """Under the next epoch, its feed alive: the memory denies no entry for a blind symbol."""
+        watched(self.live.redis, ACCOUNT.market, *SYMBOLS)
         self.epoch_n += 1
         self.memory.open(self.epoch_n)
         self.live.epoch.open(self.epoch_n)
@@ -373,12 +374,12 @@ def live_state(live: LiveState) -> dict[str, Any]:
         "locks": {run: redis.get(name) for run, name in locks.items()},
         "armed": {
             symbol: {run: int(score) for run, score in redis.zrange(name, 0, -1, withscores=True)}
-            for symbol, name in under("symbol:", ":strategies").items()
+            for symbol, name in under(f"symbol:{ACCOUNT.market}:", ":strategies").items()
         },
-        "latched": {symbol: redis.smembers(name) for symbol, name in under("latched:").items()},
+        "latched": {symbol: redis.smembers(name) for symbol, name in under(f"latched:{ACCOUNT.market}:").items()},
         "prices": {
             symbol: tuple(int(value) for value in redis.hmget(name, "price", "time"))
-            for symbol, name in under("price:").items()
+            for symbol, name in under(f"price:{ACCOUNT.market}:").items()
         },
         "due": {run: int(score) for run, score in redis.zrange(keys.DUE, 0, -1, withscores=True)},
         "leases": {run: redis.pexpiretime(name) * 1000 for run, name in locks.items()},
@@ -397,8 +398,12 @@ def live_state(live: LiveState) -> dict[str, Any]:
 
 
 def _settled(fields: dict[str, str]) -> dict[str, str]:
-    """A run's fields but for when it was latched, and for when a first fill was seen to do so."""
-    timed = {"latch_at", *(["latch_seen_at"] if fields.get("latch_event", "").startswith(_FIRST_FILL) else ())}
+    """A run's fields but for its market, which the memory does not know, and for when it was latched or seen to be."""
+    timed = {
+        "latch_at",
+        "market",
+        *(["latch_seen_at"] if fields.get("latch_event", "").startswith(_FIRST_FILL) else ()),
+    }
     return {name: value for name, value in fields.items() if name not in timed}
 
 

@@ -54,6 +54,8 @@ class DeniedBy(StrEnum):
     BROKER = "broker"
     BREAKER = "breaker"
     TOKEN = "token"  # noqa: S105
+    #: No listener proves that the line of its symbol lives: its stop would not fire.
+    BLIND = "blind"
 
 
 #: What each refusal is called in records and alerts.
@@ -65,6 +67,7 @@ DENIALS: Mapping[DeniedBy, str] = MappingProxyType(
         DeniedBy.BROKER: "broker asked for a pause",
         DeniedBy.BREAKER: "broker does not answer",
         DeniedBy.TOKEN: "access token is dead",
+        DeniedBy.BLIND: "blind",
     }
 )
 

@@ -290,8 +290,9 @@ class MemoryStore:
     def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
         return self.signal(run_id, {"closes_at": str(codec.to_us(closes_at))}, due)
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         self._check()
+        del market
         breaches: list[Breach] = []
         for tick in ticks:
             if tick.exchange_time is None:

@@ -260,7 +260,7 @@ class World:
         if not self.store.is_open:
             return
         tick = Tick(SYMBOL, self._price, self.now)
-        for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
+        for breach in self.store.on_tick(self.accounts[0].market, [tick], self.now, f"t{self.now:%M%S%f}"):
             self._observer.wants_exit(breach.run_id, self.now, self.book)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
         if self.rng.random() < self.seed.user_stops:

@@ -10,7 +10,7 @@ from engine.domain.ticks import Tick
 from engine.ports import Breach
 from engine.runtime import keys
 from tests.builders import BUY_AT, SYMBOL, S, entry, run, strategy, tick
-from tests.livestate import LiveState, microseconds, run_id
+from tests.livestate import ACCOUNT, LiveState, microseconds, run_id
 
 OTHER = "NSE:INFY"
 STOPS = {11: 9400, 12: 9500, 13: 9501, 14: 9600}
@@ -27,7 +27,7 @@ def stops(live: LiveState) -> LiveState:
 
 def _on(live: LiveState, *ticks: Tick, seen_at: datetime = BUY_AT) -> dict[int, int]:
     """The price by strategy of every run these ticks latched."""
-    found = live.store.on_tick(ticks, seen_at, "sl:x")
+    found = live.store.on_tick(ACCOUNT.market, ticks, seen_at, "sl:x")
     assert len({breach.run_id for breach in found}) == len(found)
     return {breach.run_id.strategy_id: breach.price for breach in found}
 
@@ -42,7 +42,7 @@ def test_a_tick_latches_exactly_the_runs_whose_stop_is_at_or_above_it(stops: Liv
 
 def test_a_latch_holds_price_both_times_and_the_event_it_raised(stops: LiveState) -> None:
     seen_at = BUY_AT + 5 * S
-    breaches = stops.store.on_tick([tick(9550, 7)], seen_at, "sl:x")
+    breaches = stops.store.on_tick(ACCOUNT.market, [tick(9550, 7)], seen_at, "sl:x")
     name = str(run_id(14))
     assert breaches == [Breach(run_id(14), 9550, f"sl:x:{name}")]
     latch = stops.run(name).latch
@@ -73,13 +73,13 @@ def test_a_latched_run_is_not_latched_again(stops: LiveState) -> None:
 
 def test_every_tick_of_a_frame_is_evaluated(stops: LiveState) -> None:
     assert _on(stops, tick(9600, 1), tick(9450, 1), tick(9700, 1)) == {14: 9600, 13: 9450, 12: 9450}
-    assert stops.redis.hget(keys.price(SYMBOL), "price") == "9700"
+    assert stops.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == "9700"
 
 
 def test_a_tick_older_than_the_stored_price_has_no_effect(stops: LiveState) -> None:
     _on(stops, tick(9900, 10))
     assert _on(stops, tick(1, 9)) == {}
-    assert stops.redis.hgetall(keys.price(SYMBOL)) == {
+    assert stops.redis.hgetall(keys.price(ACCOUNT.market, SYMBOL)) == {
         "price": "9900",
         "time": str(microseconds(tick(1, 10).exchange_time)),
     }

@@ -118,7 +118,7 @@ def test_on_a_day_without_a_session_nothing_is_held_back() -> None:
 
 
 def test_a_year_nobody_confirmed_trades_nothing_stops_no_recovery_and_is_told_once() -> None:
-    left = run(entry(OrderStatus.FILLED, 10))
+    left = run(entry(OrderStatus.FILLED, 10), spec=replace(INFY, id=7))
     database = Database(replace(INFY, repeat=Recurrence()), open=[left])
     told: list[Alert] = []
     recoverer = _recoverer(database, datetime(2027, 1, 4, 4, tzinfo=UTC), told)

@@ -15,9 +15,10 @@ if redis.call('HGET', KEYS[3], 'done') == mark or redis.call('HGET', KEYS[5], 'd
 end
 if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
 
-local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at')
+local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at', 'market')
 local account, symbol, stop_units = 'account:' .. fields[1], fields[2], tonumber(fields[3])
-local armed, latched = 'symbol:' .. symbol .. ':strategies', 'latched:' .. symbol
+local market = fields[5] or ''
+local armed, latched = armed_of(market, symbol), latched_of(market, symbol)
 
 local function free()
   redis.call('DEL', KEYS[2])
@@ -32,12 +33,15 @@ write_fields(KEYS[3], cjson.decode(ARGV[8]))
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)
 redis.call('HDEL', KEYS[3], 'reply', 'nudges')
+note_holding(run, market)
 if ARGV[10] ~= '' then
   local repeated = ARGV[13] ~= '' and not is_news(run, ARGV[13])
   if not (repeated and ARGV[14] == '1') then record(run, ARGV[10], repeated) end
 end
 
 if ARGV[12] ~= '' then
+  record_exposure(run)
+  redis.call('SREM', 'holding:' .. market, run)
   local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
   redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
     'tenant', last[4], 'record_seq', last[5] or '0')
@@ -57,7 +61,7 @@ end
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
-  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
+  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local breached = fresh and tonumber(price[1]) <= stop_units
   local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
@@ -69,7 +73,7 @@ if ARGV[11] ~= '' then
     changed = true
   elseif breached and not latch_time then
     local now = string.format('%d', now_us())
-    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
+    latch(run, market, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
     changed = true
   end
 end

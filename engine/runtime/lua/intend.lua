@@ -42,6 +42,9 @@ if entry then
   local details = redis.call('HMGET', account, 'version', 'token_ends')
   local ends = tonumber(details[2] or '')
   if (known[5] and known[5] == details[1]) or (ends and now >= ends) then return { 'denied', 'token', 0 } end
+  -- A position whose stop nobody watches must not be opened.
+  local _, is_blind = proven_at(market_of(run), redis.call('HGET', KEYS[3], 'symbol'))
+  if is_blind then return { 'denied', 'blind', 1000000 } end
 end
 local limited = tonumber(known[4] or '0')
 if entry then limited = math.max(limited, tonumber(known[3] or '0')) end
@@ -77,7 +80,7 @@ write_fields(KEYS[3], cjson.decode(ARGV[8]))
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
 redis.call('ZADD', KEYS[4], ARGV[9], run)
 if ARGV[12] ~= '' and redis.call('HEXISTS', KEYS[3], 'latch_time') == 0 then
-  redis.call('ZADD', 'symbol:' .. ARGV[12] .. ':strategies', redis.call('HGET', KEYS[3], 'stop_units'), run)
+  redis.call('ZADD', armed_of(market_of(run), ARGV[12]), redis.call('HGET', KEYS[3], 'stop_units'), run)
 end
 record(run, ARGV[11])
 return { 'granted' }

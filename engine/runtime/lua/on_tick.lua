@@ -2,10 +2,10 @@
 -- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
 --       4 message for the queue, with {event}, {run} and {reading} where the event's id, its run and the run's fields go
---       5 real time of this call, us
+--       5 real time of this call, us  6 market
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
 -- Reply a flat list: run, price, event id for each run latched by this call
-local seen_at, prefix = ARGV[2], ARGV[3]
+local seen_at, prefix, market = ARGV[2], ARGV[3], ARGV[6]
 local latched = {}
 
 -- The run as claim would load it, for whoever takes the message; not where it is long, for this blocks the server.
@@ -16,19 +16,19 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
-for i = 6, #ARGV, 3 do
+for i = 7, #ARGV, 3 do
   local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local key = 'price:' .. symbol
+  local key = price_of(market, symbol)
   local known = redis.call('HGET', key, 'time')
   if not known or tonumber(time) >= tonumber(known) then
     redis.call('HSET', key, 'price', price, 'time', time)
-    local armed = 'symbol:' .. symbol .. ':strategies'
+    local armed = armed_of(market, symbol)
     local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
     for _, run in ipairs(breached) do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
       redis.call('ZREM', armed, run)
       if redis.call('EXISTS', runtime) == 1 then
-        latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
+        latch(run, market, symbol, price, time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
         if KEYS[3] ~= '' then
