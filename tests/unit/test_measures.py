@@ -74,7 +74,11 @@ def test_every_metric_of_the_table_is_scraped_under_its_name_and_no_other() -> N
 
 
 def test_names_end_in_their_unit_and_buckets_hold_the_budgets() -> None:
-    ends = {Kind.HISTOGRAM: "_seconds", Kind.COUNTER: "_total", Kind.GAUGE: ("_length", "_tenants")}
+    ends: dict[Kind, tuple[str, ...]] = {
+        Kind.HISTOGRAM: ("_seconds",),
+        Kind.COUNTER: ("_total",),
+        Kind.GAUGE: ("_length", "_tenants"),
+    }
     assert [each.name for each in TABLE if not each.name.endswith(ends[each.kind])] == []
     assert list(BUCKETS) == sorted(BUCKETS)
     assert (BUCKETS[0], BUCKETS[-1]) == (0.001, 10.0)
