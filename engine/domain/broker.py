@@ -3,7 +3,7 @@
 Knows nothing of HTTP or of any broker's own words; connectors translate into these values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -31,6 +31,8 @@ class RejectCause(StrEnum):
     MARGIN = "margin"
     INPUT = "input"
     RATE_LIMITED = "rate_limited"
+    #: A person must authorise the sale of settled shares first.
+    AUTHORISATION = "authorisation"
     OTHER = "other"
 
 
@@ -109,6 +111,11 @@ class Trade:
     filled_at: datetime
 
 
+def first_fill(trades: Iterable[Trade]) -> datetime | None:
+    """When the first unit of some trades filled, market time; None where there is none."""
+    return min((trade.filled_at for trade in trades), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Margin:
     """Money in one segment of an account: what new orders may use, what open ones and positions use already."""
@@ -120,11 +127,15 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class NetPosition:
-    """What the account holds of one symbol in one product, net, in units; negative is short."""
+    """What the account can sell of one symbol in one product, net, in units; negative is short.
+
+    `unread`: the broker's field that could not be read; then `quantity` is 0 and proves nothing.
+    """
 
     symbol: str
     product: Product
     quantity: int
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from engine.calendar import Calendar
 from engine.clock import ClockNotAnnounced
 from engine.listener import Listener
 from engine.ports import AccountState
-from engine.processes.loop import Stop, show_life
+from engine.processes.loop import Stop, awaited, show_life
 from engine.processes.marketfeed import MarketFeed
 from models.durable import DurableState
 
@@ -27,7 +27,7 @@ def main(name: str = "listener") -> None:
     """Listen until told to stop. Two may serve the same symbols: a breach is latched by whichever sees it first."""
     shared = bootstrap.parts(name)
     sessions, stop = bootstrap.database(shared.settings), Stop()
-    days = bootstrap.calendar(shared.settings, sessions)
+    days = awaited(shared, partial(bootstrap.calendar, shared.settings, sessions), stop)
     listening = Listening(name, shared, days, DurableState(sessions).accounts)
     bootstrap.watch_clock(shared)
     bootstrap.settle()

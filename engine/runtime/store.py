@@ -3,7 +3,7 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,15 +12,15 @@ from typing import Any
 
 from redis.client import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from engine.domain.broker import NetPosition
+from engine.domain.account_positions import AccountReading, PoolChange, pool_change, pool_key
 from engine.domain.events import Event
-from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
-from engine.domain.orders import Evidence, Leg, Order
+from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.schedule import Times
 from engine.domain.ticks import Tick
 from engine.ports import (
@@ -37,6 +37,7 @@ from engine.ports import (
     Refused,
     Slot,
     StoreClosed,
+    StoreFault,
     WakeUp,
 )
 from engine.runtime import codec, keys
@@ -44,7 +45,7 @@ from engine.runtime.epoch import EpochGuard
 from engine.runtime.feeds import Feeds
 from engine.runtime.readings import glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
-from engine.runtime.scripts import Scripts
+from engine.runtime.scripts import Scripts, is_fault
 
 #: How long a claim holds a run, ms; `intend` extends it past the order's deadline.
 LEASE_MS = 1000
@@ -78,6 +79,15 @@ def load_scripts() -> dict[str, str]:
     folder = resources.files("engine.runtime").joinpath("lua")
     prelude = folder.joinpath("_prelude.lua").read_text()
     return {name: prelude + folder.joinpath(f"{name}.lua").read_text() for name in _SCRIPTS}
+
+
+def _pool_json(change: PoolChange) -> str:
+    """A change of an account's pool as the scripts take it."""
+    fills = [
+        [o.client_order_id, o.filled_quantity, 1 if o.leg is Leg.ENTRY else -1, "1" if o.status in TERMINAL else "0"]
+        for o in change.fills
+    ]
+    return as_json({"key": change.key, "net": change.net, "held": change.held, "out": change.out, "fills": fills})
 
 
 class RedisStore(Feeds):
@@ -140,13 +150,19 @@ class RedisStore(Feeds):
                 OPENS_AFTER,
                 PAUSE_US,
                 holding.glanced_at,
+                order.quantity,
+                _pool_json(pool_change(before, after)),
+                EXIT_PROBE_US,
             ],
         )
         match reply[0]:
             case "granted":
                 return None
             case "denied":
-                return Denied(DeniedBy(reply[1]), timedelta(microseconds=int(reply[2])))
+                by, amount = DeniedBy(reply[1]), int(reply[2])
+                if by is DeniedBy.COVER:
+                    return Denied(by, timedelta(0), amount)
+                return Denied(by, timedelta(microseconds=amount))
             case "full":
                 raise NoSlot(run)
             case "lost" if holding.glanced_at:
@@ -165,6 +181,7 @@ class RedisStore(Feeds):
         release: bool,
         first_fill: datetime | None = None,
         finished: bool = False,
+        unsent: bool = False,
     ) -> Holding | None:
         run = str(after.id)
         reply = self._call(
@@ -184,6 +201,8 @@ class RedisStore(Feeds):
                 TOMBSTONE_MS if finished else "",
                 note.event_id if note else "",
                 "1" if note and note.tells_only_of_its_event(holding.run, after) else "",
+                _pool_json(pool_change(holding.run, after, finished=finished)),
+                "1" if unsent else "",
             ],
         )
         if reply[0] == "lost":
@@ -257,6 +276,7 @@ class RedisStore(Feeds):
                 run.strategy.symbol,
                 record_body(run, run, Note("armed")),
                 "1" if buying else "",
+                _pool_json(pool_change(None, run)),
             ],
         )
         return Armed(reply)
@@ -264,11 +284,18 @@ class RedisStore(Feeds):
     def note(self, event: Event, outcome: str) -> None:
         self._call("note", [], [str(event.run_id), event.id, event.type.value, outcome])
 
-    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
-        held: list[str | int] = []
-        for each in positions:
-            held += (f"{each.symbol} {each.product}", each.quantity)
-        self._call("cover", [keys.held(account_id)], [codec.to_us(at), *held])
+    def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
+        orders = reading.orders
+        told = {
+            "positions": [[pool_key(each.symbol, each.product), each.quantity] for each in reading.positions],
+            "orders": [[o.client_order_id, o.filled_quantity, str(int(o.is_over))] for o in orders or ()],
+            "is_book_read": orders is not None,
+            "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
+        }
+        names = [keys.account(account_id), keys.held(account_id), keys.pool(account_id), keys.fills(account_id)]
+        key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
+        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key])
+        return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._tell({"kind": "alert", "alerts": [alert_object(alert)]}, tenant)
@@ -363,11 +390,11 @@ class RedisStore(Feeds):
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if attempt == REPEATS:
                     raise StoreClosed(f"Redis does not answer: {error}") from error
-            except ResponseError as error:
+            except RedisError as error:
+                if is_fault(error):
+                    raise StoreFault(str(error)) from error
+                # Whatever a server refuses with (full, read-only, busy, not allowed ...), it is away until it does not.
                 if str(error).startswith("EPOCH"):
                     self._epoch.forget()
-                    raise StoreClosed(str(error)) from error
-                raise
-            except RedisError as error:
-                raise StoreClosed(str(error)) from error
+                raise StoreClosed(f"Redis refuses: {error}") from error
         raise AssertionError("unreachable")

@@ -10,6 +10,8 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from engine.actions import Actions
 from engine.calendar import Calendar
 from engine.domain.action import Policy
@@ -27,6 +29,7 @@ from engine.simulation.actors import NO_SKEW, Actor
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.invariants import Observer, check_always, check_end
+from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import (
     DEPLOYMENT,
     FAULTS_END,
@@ -38,7 +41,6 @@ from engine.simulation.scenario import (
     run_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
-from engine.simulation.store import MemoryStore
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
@@ -64,7 +66,7 @@ _Message = tuple[datetime, Callable[[], object], str]
 class World:
     """One seed's world."""
 
-    def __init__(self, seed: Seed, store: Callable[[Callable[[], datetime]], Any] = MemoryStore) -> None:
+    def __init__(self, seed: Seed, store: Callable[[Callable[[], datetime]], Any] = LiveState) -> None:
         """`store`: makes the live state from a clock; in memory, or the real scripts on a server."""
         self.seed = seed
         self.rng = random.Random(seed.number ^ 0x5EED)  # noqa: S311
@@ -112,6 +114,7 @@ class World:
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
+        self._carry()
         self._on_disk = self.store.snapshot()
         for run in self._runs:
             for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
@@ -252,7 +255,7 @@ class World:
         self._running = None
         if actor.done:
             self.actors.remove(actor)
-            if actor.error is not None and not isinstance(actor.error, StoreClosed):
+            if actor.error is not None and not isinstance(actor.error, (StoreClosed, RedisError)):
                 raise actor.error
 
     def _tick(self) -> None:
@@ -284,6 +287,7 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
+        self._carry()
         self._observer.check(self.now, self.book, is_busy=self._is_busy())
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
@@ -296,6 +300,11 @@ class World:
                 self._begin("reconciler", partial(self._reconcile, account))
         if not self._healed:
             self._lose_something()
+
+    def _carry(self) -> None:
+        """A listener proves that the line of the symbol lives."""
+        if self.store.is_open:
+            self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def _reconcile(self, account: AccountState) -> None:
         self.reconciler.cover(account, self.brokers[account.id])

@@ -2,6 +2,7 @@
 -- KEYS  1 engine:epoch  2 runtime:{run}  3 tombstone:{run}  4 strategy:{id}  5 due
 -- ARGV  1 epoch  2 run  3 runtime JSON  4 strategy JSON  5 due, us  6 symbol  7 record JSON
 --       8 '1' to arm its stop at once: it may already hold or be buying
+--       9 JSON of what it adds to its account's pool, see change_pool
 -- Reply 'created' | 'exists' | 'ended'
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
@@ -24,5 +25,6 @@ if ARGV[8] == '1' then
     redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end
+change_pool('account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9]))
 record(ARGV[2], ARGV[7])
 return 'created'
