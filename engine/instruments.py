@@ -19,6 +19,8 @@ PUBLISHED = timedelta(hours=8, minutes=30)
 #: Seconds to the next try where no account could read it, and to the next look where a symbol is missing or a dump was
 #: refused: a dump is megabytes.
 RETRY_AFTER, LOOK_AGAIN_AFTER = 5.0, 60.0
+#: The longest pause between two looks for what stays missing: it doubles up to here.
+LONGEST_PAUSE = 900.0
 #: Accounts without an answer after which a reading ends: theirs is one broker, and each costs its time limit.
 MOST_SILENT = 2
 #: A dump with a smaller share of the last one's instruments is not believed.
@@ -41,6 +43,8 @@ class _Shelf:
     day: date | None = None
     #: Monotonic seconds before which it is not read again.
     not_before: float = 0.0
+    #: Readings in a row that told nothing new of what is missing.
+    fruitless: int = 0
     #: Where among the accounts the next reading begins.
     turn: int = 0
 
@@ -97,7 +101,9 @@ class Instruments:
                 silent += isinstance(error, BrokerUnreachable)
                 shelf.turn = (shelf.turn + 1) % len(asked)
                 continue
-            shelf.not_before = self._passed() + LOOK_AGAIN_AFTER
+            is_new_day, known = shelf.day != day, len(shelf.listed)
+            shelf.fruitless = 0 if is_new_day or len(found) > known else shelf.fruitless + 1
+            shelf.not_before = self._passed() + min(LOOK_AGAIN_AFTER * 2.0**shelf.fruitless, LONGEST_PAUSE)
             if found and len(found) >= SHRUNK * len(shelf.listed):
                 shelf.listed, shelf.day = found, day
                 self._log("listed", market=market, exchange=exchange, instruments=len(found), day=day.isoformat())

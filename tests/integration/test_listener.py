@@ -263,3 +263,41 @@ def test_the_sweeper_publishes_and_executes_nothing(world: World) -> None:
     assert world.sweeper.sweep() == 20
     assert len({event.id for event in world.publisher.published}) == 20
     assert world.sides() == []
+
+
+def frames_of_a_slow_clock(watch: Watch, lead: float, seconds: int, price: int = GOOD) -> int:
+    """A frame a second by a clock that is `lead` seconds behind the exchange's; how many runs were latched."""
+    latched = 0
+    for _ in range(seconds):
+        watch.world.clock.advance(1)
+        at = watch.world.clock.market + timedelta(seconds=lead)
+        latched += watch.frame(tick(price, exchange_time=at))
+    return latched
+
+
+def test_a_clock_that_is_slow_refuses_a_whole_feed_for_seconds_only(watch: Watch) -> None:
+    frames_of_a_slow_clock(watch, 4, 5)
+    assert watch.listener.refused()[Refusal.FROM_THE_FUTURE] > 0
+    assert frames_of_a_slow_clock(watch, 4, 1, STOP) == 1
+    assert watch.listener.clock_lead >= timedelta(seconds=3)
+
+
+def test_once_the_clock_is_right_again_nothing_is_allowed_for(watch: Watch) -> None:
+    frames_of_a_slow_clock(watch, 4, 5)
+    frames_of_a_slow_clock(watch, 0, 70)
+    assert watch.listener.clock_lead == timedelta(0)
+
+
+def test_one_sick_stamp_among_good_ones_moves_no_clock(watch: Watch) -> None:
+    for _ in range(10):
+        frames_of_a_slow_clock(watch, 30, 1, STOP)
+        frames_of_a_slow_clock(watch, 0, 1)
+    assert watch.listener.clock_lead == timedelta(0)
+    assert watch.world.run().latch is None
+
+
+def test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_unreadable(watch: Watch) -> None:
+    assert frames_of_a_slow_clock(watch, 3600, 10, STOP) == 0
+    assert watch.listener.unreadable() == {SYMBOL}
+    frames_of_a_slow_clock(watch, 0, 1)
+    assert watch.listener.unreadable() == set()
