@@ -21,7 +21,6 @@ from engine.domain.broker import (
     RejectCause,
     Reply,
     TokenInvalid,
-    first_fill,
 )
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
@@ -111,10 +110,10 @@ class Actions:
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            fills = [fill for order in entries for fill in broker.trades_of(order.broker_order_id)]
+            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return first_fill(fills) or run.buy_at
+        return min((trade.filled_at for trade in trades), default=run.buy_at)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""

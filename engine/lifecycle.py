@@ -12,7 +12,15 @@ from engine.domain.exits import is_exit_due
 from engine.domain.moment import Moment
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger, is_behind
 from engine.domain.routing import Alert, apply_ends
-from engine.domain.run import NOT_COVERED, SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
+from engine.domain.run import (
+    CLOSED_ELSEWHERE,
+    NOT_COVERED,
+    SIDE_OF,
+    Run,
+    RunStatus,
+    client_order_id,
+    parse_client_order_id,
+)
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
@@ -201,8 +209,9 @@ def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run,
     """`run` after STOP with `status` at real time `at`; what a human must know of it."""
     for order in run.watched:
         run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
-    why = f"{reason} ({run.failure})" if run.failure else reason
-    ended = replace(run, status=status, failure=run.failure if status is not RunStatus.MISSED else why)
+    why = f"{reason} ({run.failure})" if run.failure and reason != CLOSED_ELSEWHERE else reason
+    is_said = status is RunStatus.MISSED or reason == CLOSED_ELSEWHERE
+    ended = replace(run, status=status, failure=why if is_said else run.failure)
     if status is RunStatus.MISSED:
         return ended, (Alert("warning", "missed", f"not bought: {why}"),)
     if run.held > 0:

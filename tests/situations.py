@@ -311,9 +311,13 @@ CASES = [
     ),
     Case(
         "leave requested with the exit in flight",
-        seen(BOUGHT, EXITING, stop_requested=StopMode.LEAVE),
+        seen(BOUGHT, EXITING, stop_requested=StopMode.LEAVE, latch=latch()),
         NOON,
-        STOPPING | WATCHED | ignored(FORCE_STOP="exit_in_flight") | SELLS_LATER,
+        STOPPING
+        | WATCHED
+        | ignored(STOPLOSS="left")
+        | {E.SELL: Wait(SELL_AT)}
+        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)},
     ),
     Case(
         "abort requested",
@@ -527,20 +531,35 @@ CASES = [
     ),
     Case(
         "a human stated that the position is closed",
-        seen(BOUGHT, latch=latch(), closed_elsewhere=True, **PROTECT),
+        seen(BOUGHT, latch=latch(), closed_elsewhere=10, **PROTECT),
         EVENING,
         ABORTED
-        | ignored(STOPLOSS="frozen", SELL="frozen", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
-        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY)},
+        | ignored(STOPLOSS="not_bought", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "a human stated that the position is closed, an exit in flight",
-        seen(BOUGHT, EXITING, closed_elsewhere=True, **PROTECT),
+        seen(BOUGHT, EXITING, closed_elsewhere=10, **PROTECT),
         NOON,
         ABORTED
         | WATCHED
-        | SELLS_LATER
-        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", FORCE_STOP="exit_in_flight"),
+        | ignored(STOPLOSS="not_latched", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)},
+    ),
+    Case(
+        "a human stated that the position is closed, and more was bought since",
+        seen(BOUGHT, closed_elsewhere=4, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(6, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 6, ExitReason.STOP_LOSS)},
+    ),
+    Case(
+        "a human stated that the position is closed, the book unread",
+        seen(BOUGHT, closed_elsewhere=10, dirty=True, **PROTECT),
+        NOON,
+        ABORTED
+        | ignored(STOPLOSS="not_latched", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | ignored(FORCE_STOP="book_unread", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "stop requested, the book unread",

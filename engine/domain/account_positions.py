@@ -47,10 +47,11 @@ class PoolChange:
 
 def share_of(run: Run, *, finished: bool = False) -> Share:
     """What `run` adds to its pool. A run that has finished sells no more, whatever it still holds."""
+    net = run.filled(Leg.ENTRY) - run.filled(Leg.EXIT)
     if finished:
-        return Share(net=run.held)
+        return Share(net=net)
     open_exits = (o.quantity - o.filled_quantity for o in run.orders if o.leg is Leg.EXIT and o.is_live)
-    return Share(run.held, run.held, sum(max(0, units) for units in open_exits))
+    return Share(net, net, sum(max(0, units) for units in open_exits))
 
 
 def pool_change(before: Run | None, after: Run, *, finished: bool = False) -> PoolChange:

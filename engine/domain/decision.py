@@ -12,7 +12,7 @@ from engine.domain.events import EventType
 from engine.domain.exits import ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
+from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.domain.watch import is_watched_out, watch
 
@@ -132,14 +132,19 @@ def _resolved(run: Run) -> Decision | None:
     stated = [o for o in run.orders if o.client_order_id == run.absent and (o.is_doubtful or o.is_unconfirmed)]
     if stated:
         return GiveUp(stated[0])
-    return _end(run, Finish(RunStatus.STOPPED, "closed_elsewhere")) if run.closed_elsewhere else None
+    if not run.closed_elsewhere or run.held > 0:
+        # What filled since the statement is not closed: it goes on as any position.
+        return None
+    is_unread = run.dirty or run.unread or run.unsettled
+    return _end(run, Ignore("book_unread") if is_unread else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
 
 
 def _end(run: Run, end: Decision) -> Decision:
-    """`end`, once nothing of the run can trade."""
+    """`end`, once nothing of the run can trade: what rests is taken back, an exit too."""
     if entry := run.live(Leg.ENTRY):
         return _withdraw(entry)
-    return Ignore("exit_in_flight") if run.live(Leg.EXIT) else end
+    exiting = run.live(Leg.EXIT)
+    return end if exiting is None else _withdraw(exiting)
 
 
 def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -161,9 +166,16 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
         return ask(run, "broker_update", now, policy.ask_interval)
     if run.is_terminal and run.unsettled:
         return ask(run, "attempt_unsettled", now, policy.ask_interval)
+    if run.closed_elsewhere and isinstance(resolved := _resolved(run), Finish):
+        return resolved
     if run.is_terminal and is_watched_out(run, now):
         status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
         return Finish(status, run.exit_reason or run.failure or "flat")
+    return _holding(run, now, policy)
+
+
+def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
+    """What a run that goes on needs: its session's end told, its account looked at, its orders watched."""
     is_told = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES - {SESSION_OVER}
     if run.held > 0 and is_session_over(run, now) and not is_told:
         return Abort(SESSION_OVER)
@@ -172,10 +184,10 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     return watch(run, now, policy)
 
 
-def _withdraw(entry: Order) -> Decision:
-    if entry.status is OrderStatus.CANCEL_PENDING or not entry.is_resting:
-        return Ignore("entry_not_cancelable_yet")
-    return Cancel(entry, "entry_no_longer_wanted")
+def _withdraw(order: Order) -> Decision:
+    if order.status is OrderStatus.CANCEL_PENDING or not order.is_resting:
+        return Ignore(f"{order.leg}_not_cancelable_yet")
+    return Cancel(order, f"{order.leg}_no_longer_wanted")
 
 
 def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:

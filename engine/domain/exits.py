@@ -47,8 +47,11 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
-    if run.is_frozen or run.closed_elsewhere:
+    if run.is_frozen:
         return Ignore("frozen")
+    if run.stop_requested is StopMode.LEAVE:
+        # Its user keeps it: an exit sent now would only be taken back again.
+        return Ignore("left")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
     return _blocked(run, now, policy) or _covered(run, quantity, reason, now, policy)

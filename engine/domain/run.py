@@ -16,6 +16,8 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 #: What an exit that cannot be placed is called in `Run.failure`; none of them is an abort.
 SESSION_OVER = "session_over"
 NOT_COVERED = "not_covered"
+#: What `Run.failure` says of a run that ended because its position was closed elsewhere.
+CLOSED_ELSEWHERE = "closed_elsewhere"
 EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
@@ -149,9 +151,9 @@ class Run:
     latch: Latch | None = None
     stop_requested: StopMode | None = None
     abort_requested: str = ""
-    #: What a human resolved: the attempt that never reached the broker, and that the position was closed elsewhere.
+    #: What a human resolved: the attempt that never reached the broker, and how many units were closed elsewhere.
     absent: str = ""
-    closed_elsewhere: bool = False
+    closed_elsewhere: int = 0
     #: Until when the next attempt of each leg pauses.
     entry_retry_at: datetime | None = None
     exit_retry_at: datetime | None = None
@@ -176,18 +178,19 @@ class Run:
 
     @property
     def held(self) -> int:
-        """Units bought and not sold, by fill evidence."""
-        return sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        """Units bought and not sold, by fill evidence, less those a human stated to be closed elsewhere."""
+        filled = sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        return filled - self.closed_elsewhere
 
     @property
     def position(self) -> Position:
-        """What the fills prove it to be."""
-        bought = self.filled(Leg.ENTRY)
-        if not bought:
+        """What the fills prove it to be, and what a human stated."""
+        if not self.filled(Leg.ENTRY):
             return Position.NONE
-        if bought > self.filled(Leg.EXIT):
+        if self.held > 0:
             return Position.BOUGHT
-        return Position.EXITED_BY_SL if self.exit_reason is ExitReason.STOP_LOSS else Position.SOLD
+        by_stop = self.exit_reason is ExitReason.STOP_LOSS and not self.closed_elsewhere
+        return Position.EXITED_BY_SL if by_stop else Position.SOLD
 
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""

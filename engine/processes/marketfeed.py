@@ -307,8 +307,8 @@ class MarketFeed:
         elif lost:
             self._undecoded_since = self._undecoded_since or time.monotonic()
         ticks = [
-            Tick(symbol, price, _at(seconds), close)
-            for token, price, seconds, close in prices
+            Tick(symbol, price, _at(seconds), close, _at(traded_at))
+            for token, price, seconds, close, traded_at in prices
             if (symbol := self._symbol_of.get(token)) is not None
         ]
         if ticks:

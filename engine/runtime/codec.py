@@ -263,7 +263,7 @@ _PARTS: tuple[_Part, ...] = (
     *(_alone(name, lambda at: str(to_us(at))) for name in ("buy_at", "sell_at", "closes_at")),
     *(_alone(name, lambda value: str(value or "")) for name in ("status", "exit_reason", "failure", "stop_requested")),
     *(_alone(name, str) for name in ("stop_units", "abort_requested", "absent")),
-    _alone("closed_elsewhere", lambda is_so: "1" if is_so else ""),
+    _alone("closed_elsewhere", lambda units: str(units or "")),
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
     *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted")),
@@ -271,7 +271,8 @@ _PARTS: tuple[_Part, ...] = (
     _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
     # Told with every reading of the run, from what its account has; stored in no run.
     _Part(("net_quantity", "net_missing", "net_at"), ("net",), _net_fields, is_scripts=True),
-    _Part(("position",), ("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
+    # What a human stated is written by a signal; the end it leads to says so in `failure`.
+    _Part(("position",), ("orders", "exit_reason", "failure"), lambda run: {"position": str(run.position)}),
     _Part(("last_buy_order", "last_sell_order"), ("orders",), _last_orders),
 )
 
@@ -307,7 +308,7 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         stop_requested=StopMode(stored["stop_requested"]) if stored.get("stop_requested") else None,
         abort_requested=stored.get("abort_requested", ""),
         absent=stored.get("absent", ""),
-        closed_elsewhere=bool(stored.get("closed_elsewhere")),
+        closed_elsewhere=int(stored.get("closed_elsewhere") or 0),
         orders=tuple(sorted(orders, key=lambda order: (order.leg, order.attempt))),
         dirty=bool(stored.get("dirty")),
         unread=bool(stored.get("unread")),

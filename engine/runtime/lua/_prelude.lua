@@ -11,7 +11,7 @@
 --   symbols:{market}             set     its symbols with a run
 --   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
 --   latched:{market}:{symbol}    set     runs whose stop was breached
---   price:{market}:{symbol}      hash    price (units), time (us)
+--   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
 --   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
 --   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
 --   holding:{market}             set     runs that hold something
@@ -20,7 +20,8 @@
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
 --                                        or "?" where that could not be told; at -> when the broker was last asked, us
---                                        :pool hash: "symbol product net|held|out" -> units, see account_has
+--                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
+--                                        "symbol product missing" -> 1 while the account lacks what its runs hold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
