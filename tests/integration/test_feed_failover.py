@@ -1,5 +1,6 @@
 """Listeners' processes on real paper brokers: who carries a market's feed, and what happens when that account fails."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -79,9 +80,12 @@ class Starter:
     def __init__(self, stack: ExitStack, chosen: dict[str, str], where: Path) -> None:
         self._stack, self.chosen, self.where = stack, chosen, where
 
-    def __call__(self, name: str, *, ready: bool = True, **more: str) -> ProcessContainer:
+    def __call__(self, name: str, *, ready: bool = True, behind: tuple[str, ...] = (), **more: str) -> ProcessContainer:
+        """`behind`: what the command is given to."""
         chosen = self.chosen | {"ENGINE_PROCESS": name} | more
-        process = ProcessContainer(name, command_of(name), chosen, self.where / f"{name}.log", "feed_up")
+        process = ProcessContainer(
+            name, (*behind, *command_of(name)[-3:]), chosen, self.where / f"{name}.log", "feed_up"
+        )
         self._stack.callback(process.teardown)
         process.start()
         assert not ready or process.ready()
@@ -203,3 +207,23 @@ def test_two_listeners_and_the_order_stream_fit_the_connections_of_one_account(f
         assert "order_stream_down" not in stream.logs()
     finally:
         stream.teardown()
+
+
+@pytest.mark.slow
+def test_a_listener_whose_clock_was_slow_at_its_start_sees_a_breach_and_follows_a_clock_set_right(floor: Floor) -> None:
+    floor.add("acme", CREDENTIALS)
+    run = floor.hold()
+    wall = floor.start.where / "wall"
+    wall.write_text("-4")
+    listener = floor.start("listener", behind=(sys.executable, "-m", "tests.shifted", str(wall)))
+    assert eventually(lambda: '"subscribed"' in listener.logs())
+
+    def breached() -> bool:
+        floor.paper.price(SYMBOL, STOP)
+        time.sleep(0.2)
+        return floor.is_latched(run)
+
+    assert eventually(breached, within=15), listener.logs()
+    assert "clock_disagrees" in listener.logs()
+    wall.write_text("0")
+    assert eventually(lambda: "clock_agrees" in listener.logs()), listener.logs()
