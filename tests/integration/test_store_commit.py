@@ -242,9 +242,9 @@ def test_a_breach_while_the_run_was_buying_counts_by_when_it_was_traded(
     live: LiveState, traded: int, left: bool
 ) -> None:
     live.arm(run(ACCEPTED))
-    live.redis.zadd(f"symbol:{SYMBOL}:strategies", {RUN: STOP})
+    live.redis.zadd(keys.armed(ACCOUNT.market, SYMBOL), {RUN: STOP})
     repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
-    assert len(live.store.on_tick([repeated], BUY_AT, "sl:x")) == 1
+    assert len(live.store.on_tick(ACCOUNT.market, [repeated], BUY_AT, "sl:x")) == 1
     held = live.claim()
     live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     assert (live.run().latch is not None) is left
