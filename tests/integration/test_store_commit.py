@@ -230,7 +230,7 @@ def test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_trade
 ) -> None:
     live.arm(run(ACCEPTED))
     repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
-    live.store.on_tick([repeated], BUY_AT, "sl:x")
+    live.store.on_tick(ACCOUNT.market, [repeated], BUY_AT, "sl:x")
     held = live.claim()
     live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     assert (live.run().latch is not None) is left

@@ -136,3 +136,18 @@ def test_a_price_that_was_traded_before_the_first_fill_latches_nothing_and_the_n
     if not latches:
         again = replace(sent, exchange_time=filled_at + 61 * S, traded_at=filled_at + 61 * S)
         assert len(live.store.on_tick(ACCOUNT.market, [again], filled_at, "sl:y")) == 1
+
+
+def test_a_price_that_changed_since_the_first_fill_was_traded_whatever_its_time_says(live: LiveState) -> None:
+    """A trade's time by a clock that is behind must not disarm a stop."""
+    filled_at = BUY_AT + 2 * S
+    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    held = live.claim()
+    live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=filled_at)
+    hours_behind = filled_at - 5 * 3600 * S
+    higher, at_stop = (
+        replace(tick(price), exchange_time=filled_at + seconds * S, traded_at=hours_behind)
+        for price, seconds in ((STOP + 100, 1), (STOP, 2))
+    )
+    assert not live.store.on_tick(ACCOUNT.market, [higher], filled_at, "sl:x")
+    assert len(live.store.on_tick(ACCOUNT.market, [at_stop], filled_at, "sl:y")) == 1

@@ -8,7 +8,7 @@
 --       16 units of the order  17 JSON of what it changes in the account's pool, see change_pool
 --       18 how long an account's exits wait for one that tries a dead line, us
 -- Reply {'granted'} | {'lost'}: the lock is not ours, or not to be had
---       | {'denied', by: a window, broker, breaker or token, retry after us}
+--       | {'denied', by: as engine.domain.health names them, retry after us}
 --       | {'denied', 'cover', units}: an exit of more than so many would sell what the account has not
 --       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -22,6 +22,16 @@ local function state_of()
   local _, _, seen_at = account_has('account:' .. now[1], pool_key(KEYS[3]))
   local version = redis.call('HGET', 'account:' .. now[1], 'version')
   return table.concat({ now[2] or '', now[3], seen_at or '', version or '' }, ' ')
+end
+
+-- Whether the last price is at the stop already: what is bought would be sold at once. A price of another day proves
+-- nothing, but for a stop no price can reach within a day's band.
+local function is_stop_reached()
+  local of = redis.call('HMGET', KEYS[3], 'symbol', 'stop_units', 'buy_at')
+  local known = redis.call('HMGET', price_of(market_of(run), of[1]), 'price', 'time', 'traded_at')
+  if not known[1] then return false end
+  local is_todays = tonumber(known[3] or known[2]) > tonumber(of[3]) - 43200000000
+  return tonumber(of[2]) >= tonumber(known[1]) * (is_todays and 1 or 1.2)
 end
 
 local holder = redis.call('GET', KEYS[2])
@@ -62,6 +72,7 @@ if limited > now then return { 'denied', 'broker', limited - now } end
 if entry and is_open and tonumber(known[2] or '0') > now then
   return { 'denied', 'breaker', tonumber(known[2]) - now }
 end
+if entry and is_stop_reached() then return { 'denied', 'stop_above_price', 1000000 } end
 local change = cjson.decode(ARGV[17])
 if not entry then
   local free = account_has(account, change.key)

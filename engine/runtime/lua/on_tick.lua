@@ -17,17 +17,20 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
--- Whether a price traded then says anything to a run: one from before it held something does not.
-local function concerns(runtime, traded_at)
-  local filled_at = redis.call('HGET', runtime, 'first_fill_at')
-  return traded_at == '' or not filled_at or tonumber(traded_at) >= tonumber(filled_at)
+-- Whether a price traded then says anything to a run: one from before it held something does not. `moved_at`: when it
+-- was last seen at another price, which proves a trade since, whatever clock the trade's time is told by.
+local function concerns(runtime, traded_at, moved_at)
+  local filled_at = tonumber(redis.call('HGET', runtime, 'first_fill_at') or '')
+  return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
 end
 
 for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key = price_of(market, symbol)
-  local known = redis.call('HGET', key, 'time')
+  local before = redis.call('HMGET', key, 'price', 'time')
+  local known = before[2]
   if not known or tonumber(time) >= tonumber(known) then
+    local moved_at = before[1] and before[1] ~= price and tonumber(known)
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
     local armed = armed_of(market, symbol)
@@ -36,7 +39,7 @@ for i = 7, #ARGV, 4 do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
       if redis.call('EXISTS', runtime) == 0 then
         redis.call('ZREM', armed, run)
-      elseif concerns(runtime, traded_at) then
+      elseif concerns(runtime, traded_at, moved_at) then
         -- By the trade's own time: a run that is still buying is measured by it at its first fill.
         latch(run, market, symbol, price, traded_at ~= '' and traded_at or time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
