@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from engine.domain.budget import limits_of
 from engine.domain.orders import Product
 from engine.domain.strategy import AbortPolicy
 
@@ -155,8 +156,8 @@ def hardships_of(number: int, kinds: Collection[Kind]) -> Hardships:
     if Kind.CLOCKS in chosen:
         made = replace(made, clock=rng.uniform(-5.0, 5.0))
     if Kind.WINDOWS in chosen:
-        limits = {"rate_second": 2, "rate_minute": rng.randint(2, 8), "rate_day": rng.randint(3, 12)}
-        made = replace(made, limits=(*limits.items(), ("reserve_minute", 1), ("reserve_day", 1)))
+        limits = limits_of({"second": 2, "minute": rng.randint(2, 8), "day": rng.randint(3, 12)})
+        made = replace(made, limits=(*limits.items(),))
     if Kind.POLICIES in chosen:
         made = replace(made, on_abort=rng.choice([*AbortPolicy]))
     if Kind.DELIVERY in chosen:

@@ -127,7 +127,10 @@ class Troubles:
     def _resolve(self) -> None:
         """An owner leaves a position, or says of a run that waits for a human what is to become of it."""
         world = self._world
-        run = world.rng.choice(world.durable.runs())
+        runs = world.durable.runs()
+        if not runs:
+            return
+        run = world.rng.choice(runs)
         doubtful = next((order for order in run.orders if order.is_doubtful), None)
         if run.status is RunStatus.FAILED and run.held > 0:
             way = world.rng.choice(("sell", "leave", "closed"))

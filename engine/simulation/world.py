@@ -17,7 +17,7 @@ from engine.calendar import Calendar
 from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
-from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.feed import Asked, FeedPolicy, SymbolGuard
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Session, StopMode
 from engine.domain.ticks import Tick
@@ -57,6 +57,8 @@ ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
 #: A rare thing: a process that stands still for seconds.
 RARE = 0.02
+#: How often a quote names the day's band.
+QUOTES_BAND = 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
@@ -165,6 +167,7 @@ class World:
 
     def _new_recoverer(self) -> Recoverer:
         """A recoverer that has just started and remembers nothing."""
+        self._has_just_started = True
         settle_after = self.brokers[1].profile.settles_after
         brokers, clock, store = Brokers(self.brokers), Clock(self), self._bounded
         return Recoverer(
@@ -181,8 +184,9 @@ class World:
         )
 
     def _recover(self) -> None:
-        if not self.store.is_open:
+        if not self.store.is_open or self._has_just_started:
             self.recoverer.open(lambda: self.now, Clock(self).sleep_until)
+            self._has_just_started = False
         self.recoverer.arm()
 
     @property
@@ -354,7 +358,8 @@ class World:
         if self._happens(self.seed.hard.bad_ticks * 100):
             ticks.insert(self.rng.randint(0, 1), self._bad_tick())
         self.listener.on_frame(ticks, self.now)
-        self.listener.on_pause()
+        if self.listener.doubted:
+            self._ask_price()
         if not self.store.is_open or self.store.server.refuses:
             return
         if self.rng.random() < self.seed.user_stops:
@@ -363,6 +368,13 @@ class World:
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
                 self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
+
+    def _ask_price(self) -> None:
+        """A price that is doubted is asked of the broker, which tells the last trade."""
+        self.listener.doubted.clear()
+        at = self.now + self.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
+        band = (self._price // 2, self._price * 2) if self.rng.random() < QUOTES_BAND else (0, 0)
+        self.listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
 
     def _bad_tick(self) -> Tick:
         """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
@@ -401,6 +413,7 @@ class World:
             self._troubles_and_oversight()
         else:
             self._observer.check(self.now, self.book, is_busy=self._is_busy())
+        self.listener.on_pause()
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
