@@ -14,6 +14,8 @@ broker_url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 broker_connection_retry_on_startup = True
 # For as long as it takes: a worker that gave up would only be started again.
 broker_connection_max_retries = None
+# A Redis that answers with an error (full, read-only, busy ...) is away like one that does not answer.
+broker_channel_error_retry = True
 worker_consumer = "tasks.consumer:PromptConsumer"
 broker_transport_options = {
     # A message lost with its worker is repeated by the sweeper within two seconds; the transport's own bookkeeping
@@ -52,6 +54,11 @@ task_routes = {
 }
 #: Served by `tasks.direct`, in the worker that takes from no other queue.
 direct_queue = "stoploss"
+#: An account holds at most one in so many of a worker's threads: one whose broker hangs leaves the others to the rest.
+account_share = 8
+#: Tasks that may open a position; they leave one in so many of their worker's threads to exits.
+entry_tasks = ("execution.buy", "execution.retry")
+exit_share = 4
 
 imports = ("tasks.execution",)
 accept_content = ["json"]

@@ -6,19 +6,22 @@ Reconnects forever, wants again what it wanted, and notices a silent line itself
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from broker_connector.kite_words import book_entry, legible
+from broker_connector.kite_book import book_entry
+from broker_connector.kite_errors import error_reply
+from broker_connector.kite_words import legible
 from broker_connector.ticker import Mode
-from engine.domain.broker import BookEntry
+from engine.domain.broker import BookEntry, Outcome
 
 #: Seconds without any frame, heartbeats included, until a line counts as dead.
-SILENCE_LIMIT = 5.0
+SILENCE_LIMIT = 3.0
 #: Seconds to open a connection.
 OPEN_TIMEOUT = 5.0
 #: Seconds a dead peer is waited for when its line is closed.
@@ -56,7 +59,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The line is gone or could not be opened. `token_invalid`: refused for the access token."""
+    """The line is gone or could not be opened. `token_invalid`: the broker itself refused the access token."""
 
     reason: str
     token_invalid: bool = False
@@ -100,6 +103,13 @@ class TickerLine:
         self._wanted: dict[int, Mode] = {}
         self._line: ClientConnection | None = None
         self._failures = 0
+        #: When anything came last, monotonic seconds; None while it does not stand.
+        self.heard_at: float | None = None
+
+    @property
+    def wanted(self) -> Collection[int]:
+        """The instruments it is wanted for."""
+        return self._wanted.keys()
 
     @property
     def load(self) -> int:
@@ -134,17 +144,19 @@ class TickerLine:
                     # Open to others first: what is wanted meanwhile is told twice rather than never.
                     self._line = line
                     await self._resubscribe(line)
+                    self.heard_at = time.monotonic()
                     yield Connected()
                     while True:
                         message = await self._next(line)
                         self._failures = 0
+                        self.heard_at = time.monotonic()
                         event = event_of(message)
                         if event is not None:
                             yield event
             except (OSError, WebSocketException, TimeoutError, _Silent) as error:
                 yield _disconnected(error)
             finally:
-                self._line = None
+                self._line = self.heard_at = None
             await asyncio.sleep(self._pause())
 
     async def _next(self, line: ClientConnection) -> str | bytes:
@@ -205,8 +217,17 @@ def event_of(message: str | bytes) -> Event | None:
     return None
 
 
+def _fields(body: bytes | bytearray | None) -> dict[str, Any] | None:
+    """The JSON object of a refusal; None where there is none."""
+    try:
+        fields = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
 def _disconnected(error: BaseException) -> Disconnected:
     if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return Disconnected(f"refused with HTTP {status}", token_invalid=status == HTTPStatus.FORBIDDEN)
+        reply = error_reply(error.response.status_code, _fields(error.response.body), None)
+        return Disconnected(f"refused with {reply.message}"[:REASON_SHOWN], reply.outcome is Outcome.TOKEN_INVALID)
     return Disconnected(f"{type(error).__name__}: {error}")

@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "connectors.md"
 ROWS: Mapping[str, str] = {
     # Placing and filling.
     "B01": "a market order is accepted, and its fill is evidence in the book",
-    "B02": "an order's trades tell when its first unit filled",
+    "B02": "an order's trades tell when, how much and at which price it filled",
     "B03": "a limit order away from the market rests, and fills when the price comes",
     "B04": "a partly filled order says so",
     "B05": "a market order carries the protection its broker demands, and may rest unfilled for it",
@@ -62,6 +62,7 @@ ROWS: Mapping[str, str] = {
     "B55": "a token that dies in between places nothing, and a live one goes on",
     "B56": "every fill of the account is among its trades",
     "B57": "the account's money is told by segment",
+    "B58": "what settled is sellable together with today's trades, and a sale of it counts once",
     # Reads.
     "B60": "a read is tried again",
     "B61": "a book that cannot be read says so, and is not empty",

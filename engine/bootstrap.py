@@ -5,15 +5,18 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 
 from cryptography.fernet import Fernet
 from redis.client import Redis
+from redis.exceptions import RedisError
 
-from broker_connector.registry import BROKERS
+from broker_connector.registry import BROKERS, Reading
 from engine.actions import Actions
+from engine.blindness import BlindWatch
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.chaos.tap import Gate, tapped
@@ -25,14 +28,16 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.run import parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
+from engine.instruments import Instruments
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
-from engine.ports import Broker, Log
+from engine.ports import AccountState, Broker, Log
 from engine.postbacks import Postbacks
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
@@ -41,6 +46,7 @@ from engine.runtime.atwork import AtWork
 from engine.runtime.backlog import Backlog, Teller
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
@@ -97,6 +103,12 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     def around_broker(broker: Broker) -> Broker:
         return tapped(gate, "broker", broker)
 
+    def reading(account: AccountState) -> Reading:
+        return Reading(
+            lambda tag: parse_client_order_id(current.deployment, tag) is not None,
+            lambda what, number: log("row_skipped", account=account.id, what=what, number=number),
+        )
+
     return Parts(
         settings=current,
         redis=redis,
@@ -104,7 +116,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         store=store,
         real=real,
         clock=market_clock(current, real, redis),
-        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
+        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker, reading),
         publisher=publisher,
         timers=tapped(gate, "timers", RedBeatTimers(app, redis, publisher)),
         policy=current.policy(),
@@ -119,7 +131,10 @@ def market_clock(current: Settings, real: RealTime, redis: "Redis") -> MarketIsR
         return MarketIsReal(real)
 
     def read() -> dict[str, str]:
-        stored: dict[str, str] = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
+        stored: dict[str, str] = {}
+        # While Redis is away it is not announced.
+        with suppress(RedisError):
+            stored = redis.hgetall(keys.MARKET_CLOCK)  # type: ignore[assignment]
         return stored
 
     return MarketIsScaled(real, read)
@@ -161,8 +176,8 @@ def pipeline(shared: Parts) -> Pipeline:
     return Pipeline(shared.store, actions, shared.clock, shared.publisher, shared.policy, shared.log)
 
 
-def listener(shared: Parts, days: Calendar) -> Listener:
-    """The market listener, judging ticks by today's session."""
+def listener(shared: Parts, market: str, days: Calendar) -> Listener:
+    """The listener of one market, judging ticks by today's session."""
 
     def guard_for(symbol: str) -> SymbolGuard:
         exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
@@ -176,8 +191,24 @@ def listener(shared: Parts, days: Calendar) -> Listener:
             return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
     waking = RedisStore(shared.redis, shared.epoch, shared.real.now, wake_up(app, EventType.STOPLOSS))
-    heard = Listener(tapped(shared.gate, "store", waking), shared.clock, guard_for, shared.log)
+    heard = Listener(tapped(shared.gate, "store", waking), market, shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
+
+
+def instruments(shared: Parts, days: Calendar) -> Instruments:
+    """What brokers list."""
+    return Instruments(shared.brokers, days.today, shared.store, shared.log)
+
+
+def watch_clock(shared: Parts) -> None:
+    """Hold this process's clock against others, now and every second: it follows a host that was set right."""
+    witnesses = {"the broker": partial(of_broker, shared.real), "Redis": partial(of_redis, shared.real, shared.redis)}
+    ClockWatch(shared.real, witnesses, shared.store, shared.log).start()
+
+
+def blind_watch(shared: Parts) -> BlindWatch:
+    """What tells tenants that what they hold is not watched."""
+    return BlindWatch(shared.store, shared.log)
 
 
 def orderstream(shared: Parts) -> OrderStream:
@@ -200,7 +231,7 @@ def sweeper(shared: Parts) -> Sweeper:
 def drainer(shared: Parts, sessions: Sessions, epoch: int, observe: Observe = unobserved) -> Drainer:
     """The drainer, working under `epoch`."""
     carrier: Carrier = LedgerCarrier(shared.redis, sessions, epoch)
-    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions), observe)
+    return Drainer(tapped(shared.gate, "drainer", carrier), stored_up_to(sessions, epoch), observe)
 
 
 def metrics(shared: Parts) -> Observe:
@@ -302,12 +333,11 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+    owners: Owners
 
     def watch_clock(self) -> None:
         """Look at other clocks now, and from now on every second."""
-        real, redis = self.parts.real, self.parts.redis
-        witnesses = {"the broker": partial(of_broker, real), "Redis": partial(of_redis, real, redis)}
-        ClockWatch(real, witnesses, self.parts.store, self.parts.log).start()
+        watch_clock(self.parts)
 
     def keep_warm(self) -> None:
         """Keep a connection to the broker of each account at work, now and from now on."""
@@ -342,7 +372,7 @@ def worker() -> Worker:
         with _lock:
             if _worker is None:
                 shared = parts(_worker_name)
-                _worker = Worker(pipeline(shared), shared)
+                _worker = Worker(pipeline(shared), shared, Owners(shared.store.account_of))
     return _worker
 
 

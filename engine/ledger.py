@@ -91,10 +91,15 @@ class Drainer:
             pass
 
 
-def stored_up_to(sessions: Sessions) -> str:
-    """The stream id up to which everything is stored."""
+def stored_up_to(sessions: Sessions, epoch: int) -> str:
+    """The stream id up to which everything is stored that `epoch` may find.
+
+    Each epoch reads its server's stream from the start: that server may be another, whose clock, and so its stream
+    ids, lie before those of the last. What was stored already is left alone.
+    """
     with sessions() as session:
-        return drain.cursor(session).stream_id
+        stored = drain.cursor(session)
+    return stored.stream_id if stored.epoch == epoch else drain.START.stream_id
 
 
 def _entries_of(read: Any) -> list[tuple[str, dict[str, str]]]:

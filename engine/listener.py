@@ -4,29 +4,41 @@ Every believed tick is evaluated, none conflated. Knows no wire format and no co
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 
-from engine.domain.feed import Asked, Refusal, SymbolGuard
+from engine.domain.feed import Asked, ClockLead, Refusal, SymbolGuard
 from engine.domain.moment import Moment
+from engine.domain.routing import Alert
 from engine.domain.ticks import Tick
-from engine.ports import Clock, Log, Store, StoreClosed
+from engine.ports import Clock, Log, Store, StoreClosed, StoreFault
 
 #: Market time after a session's close from which its symbols are judged by the next session.
 AFTER_CLOSE = timedelta(hours=1)
+
+#: Real time for which every tick of a symbol is refused until its feed counts as dead.
+UNREADABLE_FOR = timedelta(seconds=5)
 
 
 class Listener:
     """Turns ticks into latched runs, whose workers the store wakes. Used by one thread."""
 
-    def __init__(self, store: Store, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log) -> None:
+    def __init__(
+        self, store: Store, market: str, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
+    ) -> None:
         self._store = store
+        self._market = market
         self._clock = clock
         self._guard_for = guard_for
         self._log = log
         self._guards: dict[str, SymbolGuard] = {}
+        self._lead = ClockLead()
         #: While the store is away: each symbol's lowest and latest believed tick, played back on its return.
         self._missed: dict[str, list[Tick]] = {}
+        #: Symbols whose state the scripts cannot work on: they are tried alone, so that they hold no other back.
+        self._faulty: set[str] = set()
+        self._is_away = False
         self._frames = 0
         self.evaluated = 0
         #: Symbols whose price took a step too far; whoever can asks the broker, see `on_asked`.
@@ -38,7 +50,7 @@ class Listener:
         believed: list[Tick] = []
         for tick in ticks:
             guard = self._guard(tick.symbol, now)
-            believed += guard.judge(tick, now)
+            believed += self._judge(guard, tick, now)
             if guard.doubts:
                 self.doubted.add(tick.symbol)
         return self._evaluate(believed, seen_at)
@@ -54,6 +66,37 @@ class Listener:
         now = self._clock.now().real
         overdue = [tick for guard in self._guards.values() for tick in guard.overdue(now)]
         return self._evaluate(overdue, now) if overdue or self._missed else 0
+
+    def unreadable(self) -> set[str]:
+        """Symbols all of whose ticks are refused for what they are, for a while now: theirs is no living feed.
+
+        So is that of a symbol whose prices the store cannot take.
+        """
+        since = self._clock.now().real - UNREADABLE_FOR
+        guards = self._guards.items()
+        refused = {symbol for symbol, guard in guards if guard.unreadable_since and guard.unreadable_since < since}
+        return refused | self._faulty
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether ticks wait for the store."""
+        return self._is_away
+
+    @property
+    def clock_lead(self) -> timedelta:
+        """How far our clock is behind the feed's, where that is allowed for."""
+        return self._lead.lead
+
+    def _judge(self, guard: SymbolGuard, tick: Tick, now: Moment) -> list[Tick]:
+        before = guard.refused[Refusal.FROM_THE_FUTURE]
+        believed = guard.judge(tick, self._lead.shifted(now))
+        if tick.exchange_time is None:
+            return believed
+        is_ahead = guard.refused[Refusal.FROM_THE_FUTURE] > before
+        if self._lead.see(tick.exchange_time, now, is_ahead=is_ahead):
+            self._log("clock_behind", seconds=self._lead.lead.total_seconds())
+            return guard.judge(tick, self._lead.shifted(now))
+        return believed
 
     def follow(self) -> None:
         """Judge every symbol by its session as the calendar now has it."""
@@ -71,28 +114,74 @@ class Listener:
         return guard
 
     def _evaluate(self, ticks: list[Tick], seen_at: datetime) -> int:
+        """Hand what was missed and `ticks` to the store; returns how many runs that latched."""
         if self._missed:
-            ticks = [*(tick for kept in self._missed.values() for tick in kept), *ticks]
+            ticks = [*chain.from_iterable(self._missed.values()), *ticks]
+            self._missed = {}
+        if self._faulty:
+            alone = _by_symbol(tick for tick in ticks if tick.symbol in self._faulty)
+            ticks = [tick for tick in ticks if tick.symbol not in self._faulty]
+        else:
+            alone = {}
+        try:
+            latched = self._hand_over(ticks, seen_at)
+        except StoreFault:
+            latched, alone = 0, alone | _by_symbol(ticks)
+        return latched + sum(self._try_alone(symbol, own, seen_at) for symbol, own in alone.items())
+
+    def _hand_over(self, ticks: Sequence[Tick], seen_at: datetime) -> int:
+        """One call of the store; what it does not take while it is away is kept. Raises StoreFault."""
         if not ticks:
             return 0
         self._frames += 1
         prefix = f"sl:{seen_at:%H%M%S%f}:{self._frames}"
         try:
-            breaches = self._store.on_tick(ticks, seen_at, prefix)
+            breaches = self._store.on_tick(self._market, ticks, seen_at, prefix)
+        except StoreFault:
+            raise
         except StoreClosed as error:
-            self._keep(ticks, error)
+            if not self._is_away:
+                self._log("ticks_kept", reason=str(error))
+            self._is_away = True
+            self._keep(ticks)
             return 0
-        self._missed.clear()
+        self._is_away = False
         self.evaluated += len(ticks)
         for breach in breaches:
             self._log("latched", run=str(breach.run_id), price=breach.price, event_id=breach.event_id)
         return len(breaches)
 
-    def _keep(self, ticks: list[Tick], error: StoreClosed) -> None:
-        if not self._missed:
-            self._log("ticks_kept", reason=str(error))
-        missed: dict[str, list[Tick]] = {}
-        for tick in ticks:
-            lowest = missed.get(tick.symbol, [tick])[0]
-            missed[tick.symbol] = [min(lowest, tick, key=lambda t: t.price), tick]
-        self._missed = missed
+    def _try_alone(self, symbol: str, ticks: Sequence[Tick], seen_at: datetime) -> int:
+        """Hand over one symbol's ticks; where its own state is what fails, somebody is told and the others go on."""
+        try:
+            latched = self._hand_over(ticks, seen_at)
+        except StoreFault as error:
+            self._keep(ticks)
+            if symbol not in self._faulty:
+                self._faulty.add(symbol)
+                self._tell(symbol, error)
+            return 0
+        if not self._is_away:
+            self._faulty.discard(symbol)
+        return latched
+
+    def _tell(self, symbol: str, error: StoreFault) -> None:
+        message = f"prices of {symbol} cannot be stored, its stops do not fire: {error}"
+        self._log("alert", severity="critical", code="symbol_broken", message=message)
+        try:
+            self._store.alert_once("", Alert("critical", "symbol_broken", message), f"symbol_broken:{symbol}")
+        except StoreClosed as closed:
+            self._log("store_closed", reason=str(closed))
+
+    def _keep(self, ticks: Iterable[Tick]) -> None:
+        """Keep each symbol's lowest and latest tick."""
+        for symbol, own in _by_symbol(ticks).items():
+            known = [*self._missed.get(symbol, []), *own]
+            self._missed[symbol] = [min(known, key=lambda tick: tick.price), known[-1]]
+
+
+def _by_symbol(ticks: Iterable[Tick]) -> dict[str, list[Tick]]:
+    found: dict[str, list[Tick]] = {}
+    for tick in ticks:
+        found.setdefault(tick.symbol, []).append(tick)
+    return found

@@ -6,10 +6,11 @@ One account in one call. A broker that cannot be read is told of once, when it h
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from engine.accounts import AccountWatch
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
-from engine.domain.health import Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
 from engine.orderstream import OrderStream
@@ -23,11 +24,9 @@ UNREADABLE_FOR = timedelta(seconds=60)
 class _Known:
     """What an account's book said last, by broker order id, and since when it cannot be read."""
 
-    orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
+    orders: dict[str, tuple[OrderStatus, int, Decimal]] = field(default_factory=dict)
     unread_since: datetime | None = None
     told: bool = False
-    #: Whether its token was refused at the last reading.
-    refused: bool = False
 
 
 class Reconciler:
@@ -47,14 +46,12 @@ class Reconciler:
         try:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
-            known.refused = isinstance(error, TokenInvalid)
-            self._unread(account, known, str(error))
+            self._unread(account, known, error)
             return
-        if known.refused:
-            # A broker that took the token for a dead one was mistaken: what it refused to place can be asked again.
-            self._watch.hear(account.id, account.version, Heard.TOKEN_LIVES)
-        known.unread_since, known.told, known.refused = None, False, False
-        self._store.cover(account.id, positions, asked_at)
+        # Whichever call the broker refused the token in, in whatever process: what it refused can be asked again.
+        self._watch.read(account.id, account.version)
+        known.unread_since, known.told = None, False
+        self._store.cover(account.id, AccountReading(asked_at, positions))
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what changed in the book. Raises StoreClosed."""
@@ -62,20 +59,22 @@ class Reconciler:
         try:
             book = broker.orders()
         except (BrokerUnreachable, TokenInvalid) as error:
-            self._unread(account, known, str(error))
+            self._unread(account, known, error)
             return
         for entry in book:
-            told = (entry.evidence.status, entry.evidence.filled_quantity)
+            # A price that was not known at the fill is news as well.
+            told = (entry.evidence.status, entry.evidence.filled_quantity, entry.evidence.average_price)
             if known.orders.get(entry.evidence.broker_order_id) != told:
                 self._updates.on_update(entry, account.id)
                 known.orders[entry.evidence.broker_order_id] = told
 
-    def _unread(self, account: AccountState, known: _Known, reason: str) -> None:
+    def _unread(self, account: AccountState, known: _Known, error: Exception) -> None:
         now = self._clock.now().real
         known.unread_since = known.unread_since or now
         if known.told or now - known.unread_since < UNREADABLE_FOR:
             return
-        message = f"account {account.name} cannot be read: {reason}; its exits may not be sent: authenticate it again"
+        then = "authenticate it again" if isinstance(error, TokenInvalid) else "look at the broker's app"
+        message = f"account {account.name} cannot be read: {error}; its exits may not be sent: {then}"
         self._log("alert", tenant=account.tenant, severity="critical", code="account_unreadable", message=message)
         self._store.alert(account.tenant, Alert("critical", "account_unreadable", message))
         known.told = True

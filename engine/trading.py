@@ -5,6 +5,7 @@ Used by `engine up`, `engine demo` and `engine replay`, which differ only in mar
 
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,11 +16,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import requests
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.paper.process import ControlError, PaperControl
 from engine.clock import Scale
 from engine.config import CalendarKind, MarketClock, Settings
+from engine.domain.market import market_of
 from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.stack import procfile
@@ -33,6 +35,8 @@ from models.secrets import Credentials, Encrypted
 
 #: The one process list.
 PROCFILE = Path(__file__).parents[1] / "Procfile"
+#: Where the paper broker keeps its book, in the state directory.
+PAPER_STATE = "paper.sqlite"
 #: How long all processes may take to be ready, seconds.
 READY_WITHIN = 60.0
 #: Processes that leave no sign of life: they are asked directly, or nothing waits for them.
@@ -107,6 +111,11 @@ class TradingStack:
         )
 
     @property
+    def paper_market(self) -> str:
+        """The market its paper broker makes."""
+        return market_of("paper", self.paper.base_url, self.paper.ws_url)
+
+    @property
     def log_dir(self) -> Path:
         """Where each process writes its log."""
         return self._directory / "logs"
@@ -157,7 +166,7 @@ class TradingStack:
             self._supervisor.start()
         if "paper" not in self._without:
             # What is away now is asked again at the next look.
-            with suppress(requests.RequestException, ControlError, OperationalError):
+            with suppress(requests.RequestException, ControlError, SQLAlchemyError):
                 self._open_accounts()
         return revived
 
@@ -216,7 +225,9 @@ class TradingStack:
             "ENGINE_SECRET_KEY": self._secret_key,
             "ENGINE_MARKET_CLOCK": chosen.market_clock.value,
             "ENGINE_CALENDAR": chosen.calendar.value,
-            "PAPER_OPTIONS": f"--port {self._port} {self._market.paper_options or ''}",
+            # Its book lives as long as the engine's own state: positions are still there after a restart.
+            "PAPER_OPTIONS": f"--port {self._port} --state {shlex.quote(str(self._directory / PAPER_STATE))}"
+            f" {self._market.paper_options or ''}",
             "PAPER_CONTROL_TOKEN": self._paper_token,
         }
 

@@ -1,7 +1,7 @@
 """A lock only one process of the deployment holds, lost with its connection. Knows nothing of what it guards."""
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 
 class AdvisoryLock:
@@ -13,17 +13,21 @@ class AdvisoryLock:
         self._connection: Connection | None = None
 
     def hold(self) -> bool:
-        """Whether the lock is ours: still, or from now on. Raises OperationalError where PostgreSQL is away."""
+        """Whether the lock is ours: still, or from now on. Raises SQLAlchemyError where PostgreSQL is away."""
         if self._connection is not None:
             try:
                 # The lock lives exactly as long as this connection.
                 self._connection.execute(text("SELECT 1"))
-            except DBAPIError:
+            except SQLAlchemyError:
                 self.release()
                 raise
             return True
         connection = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
-        taken = connection.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": self._number})
+        try:
+            taken = connection.scalar(text("SELECT pg_try_advisory_lock(:number)"), {"number": self._number})
+        except SQLAlchemyError:
+            connection.close()
+            raise
         if not taken:
             connection.close()
             return False

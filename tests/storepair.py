@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.health import Heard
@@ -23,7 +24,7 @@ from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
 from engine.simulation.livestate import LiveState as Memory
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
-from tests.livestate import ACCOUNT, EPOCH, LiveState
+from tests.livestate import ACCOUNT, EPOCH, LiveState, watched
 
 SYMBOLS = ("NSE:SBIN", "NSE:INFY")
 STOPS = (9500, 9500, 9400, 9600)
@@ -135,7 +136,7 @@ class Pair:
             Tick(SYMBOLS[symbol], price, None if second is None else BUY_AT + timedelta(seconds=second))
             for symbol, price, second in ticks
         ]
-        answers = self._both(lambda store, _: store.on_tick(frame, self.started, "sl:x"))
+        answers = self._both(lambda store, _: store.on_tick(ACCOUNT.market, frame, self.started, "sl:x"))
         if isinstance(answers[0], list):
             self._glance_at(answers[0])
         return answers
@@ -164,7 +165,7 @@ class Pair:
     def cover(self, account: int, held: dict[int, int], second: int) -> None:
         positions = [NetPosition(SYMBOLS[symbol], Product.INTRADAY, units) for symbol, units in held.items()]
         positions.append(NetPosition(SYMBOLS[0], Product.DELIVERY, 77))
-        self._both(lambda store, _: store.cover(account, positions, BUY_AT + timedelta(seconds=second)))
+        self._both(lambda store, _: store.cover(account, AccountReading(BUY_AT + timedelta(seconds=second), positions)))
 
     def prolong(self, number: int, hours: int, due: int) -> None:
         self._both(lambda store, _: store.prolong(run_id(number), BUY_AT + timedelta(hours=hours), self.at(due)))
@@ -208,7 +209,9 @@ class Pair:
         self.reopen()
 
     def reopen(self) -> None:
-        """Under the next epoch."""
+        """Under the next epoch, the feed alive."""
+        for redis in (self.live.redis, self.memory.client):
+            watched(redis, ACCOUNT.market, *SYMBOLS)
         self.epoch_n += 1
         self.memory.open(self.epoch_n)
         self.live.epoch.open(self.epoch_n)
@@ -296,8 +299,8 @@ def _filled(what: Run) -> Run:
 CHANGES: dict[str, Callable[[Run], Run]] = {
     "nothing": lambda what: what,
     "fails": lambda what: replace(what, status=RunStatus.FAILED, failure="unsafe", abort_requested=""),
-    "waits": lambda what: replace(what, retry_at=BUY_AT),
-    "waits no more": lambda what: replace(what, retry_at=None),
+    "waits": lambda what: replace(what, entry_retry_at=BUY_AT),
+    "waits no more": lambda what: replace(what, entry_retry_at=None),
     "asks the book": lambda what: replace(what, dirty=False, book_asked_at=BUY_AT),
     "fills": _filled,
 }
@@ -348,12 +351,12 @@ def state_of(redis: Any) -> dict[str, Any]:
         "locks": {run: redis.get(name) for run, name in locks.items()},
         "armed": {
             symbol: {run: int(score) for run, score in redis.zrange(name, 0, -1, withscores=True)}
-            for symbol, name in under("symbol:", ":strategies").items()
+            for symbol, name in under(f"symbol:{ACCOUNT.market}:", ":strategies").items()
         },
-        "latched": {symbol: redis.smembers(name) for symbol, name in under("latched:").items()},
+        "latched": {symbol: redis.smembers(name) for symbol, name in under(f"latched:{ACCOUNT.market}:").items()},
         "prices": {
             symbol: tuple(int(value) for value in redis.hmget(name, "price", "time"))
-            for symbol, name in under("price:").items()
+            for symbol, name in under(f"price:{ACCOUNT.market}:").items()
         },
         "due": {run: int(score) for run, score in redis.zrange(keys.DUE, 0, -1, withscores=True)},
         "leases": {run: redis.pexpiretime(name) * 1000 for run, name in locks.items()},

@@ -1,14 +1,15 @@
-"""What an account holds at the paper broker: positions and holdings that follow its fills. Pure; prices are money."""
+"""What an account traded today at the paper broker: positions that follow its fills. Pure; prices are money."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from broker_connector.paper.errors import bad_input
 from broker_connector.paper.orders import BookOrder
-from broker_connector.paper.symbols import Listing, money
+from broker_connector.paper.symbols import Listing
 
 #: Part of its value a position in a product binds.
 MARGIN_RATES: Mapping[str, Decimal] = defaultdict(
@@ -57,10 +58,10 @@ class Holding:
         return self.lots[0]
 
 
-def holdings_of(orders: Iterable[BookOrder], moved: Sequence[Lot] = ()) -> list[Holding]:
-    """What fills and moves come to, by symbol and product, in the order they first traded."""
+def holdings_of(orders: Iterable[BookOrder], moved: Sequence[Lot] = (), until: datetime | None = None) -> list[Holding]:
+    """What fills (up to `until`) and moves come to, by symbol and product, in the order they first traded."""
     lots: dict[tuple[int, str], list[Lot]] = defaultdict(list)
-    for lot in [*_lots(orders), *moved]:
+    for lot in [*_lots(orders, until), *moved]:
         lots[lot.token, lot.product].append(lot)
     return [_sum(group) for group in lots.values()]
 
@@ -77,16 +78,19 @@ def convert(held: Iterable[Holding], old: str, new: str, *, listing: Listing, is
     raise bad_input("The position cannot be converted: it is smaller, of another side, or already of that product.")
 
 
-def positions_json(held: Iterable[Holding], last: Mapping[int, Decimal]) -> dict[str, Any]:
-    """Positions as /portfolio/positions shows them; all were opened today, so net and day are the same."""
-    rows = [_position(position, last.get(position.first.token, Decimal(0))) for position in held]
+def positions_json(
+    held: Iterable[Holding], last: Mapping[int, Decimal], overnight: Sequence[Lot] = ()
+) -> dict[str, Any]:
+    """Positions as /portfolio/positions shows them; `overnight` are the lots carried into today."""
+    carried: dict[tuple[int, str], int] = defaultdict(int)
+    for lot in overnight:
+        carried[lot.token, lot.product] += lot.quantity if lot.is_buy else -lot.quantity
+    rows = [
+        _position(position, last.get(position.first.token, Decimal(0)))
+        | {"overnight_quantity": carried.get((position.first.token, position.first.product), 0)}
+        for position in held
+    ]
     return {"net": rows, "day": rows}
-
-
-def holdings_json(held: Iterable[Holding], last: Mapping[int, Decimal], closes: Mapping[int, int]) -> list[Any]:
-    """Delivered shares as /portfolio/holdings shows them, at once: nobody waits for a settlement here."""
-    delivered = [position for position in held if position.first.product in {"CNC", "MTF"} and position.quantity > 0]
-    return [_holding(position, last, closes) for position in delivered]
 
 
 def bound_margin(held: Iterable[Holding]) -> Decimal:
@@ -106,10 +110,12 @@ def _realised(held: Holding) -> Decimal:
     return closed * (held.sell_value / held.sold - held.buy_value / held.bought) if closed else Decimal(0)
 
 
-def _lots(orders: Iterable[BookOrder]) -> Iterable[Lot]:
+def _lots(orders: Iterable[BookOrder], until: datetime | None) -> Iterable[Lot]:
     for order in orders:
         ticket = order.ticket
         for fill in order.fills:
+            if until is not None and fill.at > until:
+                continue
             yield Lot(
                 ticket.token, ticket.tradingsymbol, ticket.exchange, ticket.product,
                 order.is_buy, fill.quantity, fill.price,
@@ -155,46 +161,6 @@ def _position(held: Holding, last: Decimal) -> dict[str, Any]:
         "sell_m2m": float(held.sell_value),
         **sides,
         **{f"day_{name}": value for name, value in sides.items()},
-    }
-
-
-def _holding(held: Holding, last: Mapping[int, Decimal], closes: Mapping[int, int]) -> dict[str, Any]:
-    token, quantity, average = held.first.token, held.quantity, held.average_price
-    price, close = last.get(token, Decimal(0)), money(closes.get(token, 0))
-    change = price - close
-    financed = quantity if held.first.product == "MTF" else 0
-    return {
-        "tradingsymbol": held.first.tradingsymbol,
-        "exchange": held.first.exchange,
-        "instrument_token": token,
-        "isin": f"INE{token:09d}",
-        "product": "CNC",
-        "price": 0,
-        "quantity": quantity - financed,
-        "used_quantity": 0,
-        "t1_quantity": quantity - financed,
-        "realised_quantity": 0,
-        "authorised_quantity": 0,
-        "authorised_date": "1970-01-01 00:00:00",
-        "authorisation": {},
-        "opening_quantity": 0,
-        "short_quantity": 0,
-        "collateral_quantity": 0,
-        "collateral_type": "",
-        "discrepancy": False,
-        "average_price": float(average),
-        "last_price": float(price),
-        "close_price": float(close),
-        "pnl": float(quantity * (price - average)),
-        "day_change": float(change),
-        "day_change_percentage": float(change / close * 100) if close else 0.0,
-        "mtf": {
-            "quantity": financed,
-            "used_quantity": 0,
-            "average_price": float(average) if financed else 0,
-            "value": float(financed * average),
-            "initial_margin": float(financed * average * MARGIN_RATES["MTF"]),
-        },
     }
 
 

@@ -32,10 +32,11 @@ METHODS: Mapping[str, Sequence[str]] = {
     # After `place`: the broker has accepted, and nothing of it is committed.
     "broker": (
         "place",
+        "modify",
         "cancel",
         "orders",
         "orders_by_client_id",
-        "first_fill",
+        "trades_of",
         "positions",
         "instruments",
         "quote",

@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import typer
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.admission import InstrumentsUnknown
+from engine.ports import StoreClosed
 from engine.stack.problems import EnvironmentProblem
 from engine.strategies import StrategyFileError
 from models.repositories.strategies import Refused
 from models.secrets import SecretsUnavailable
 
-USAGE = 2
+FAILED, USAGE = 1, 2
 
 #: Columns of a table that no terminal limits.
 WIDE = 200
@@ -42,7 +45,18 @@ def tell_problem(error: Exception) -> int | None:
             name = "_".join(map(str, first["loc"])).upper()
             errors.print(f"setting {name}: {first['msg']}", markup=False)
             return USAGE
+        case SQLAlchemyError():
+            errors.print(f"the database does not do it: {first_line(error)}", markup=False)
+            return FAILED
+        case StoreClosed() | RedisError():
+            errors.print(f"the live state is away: {first_line(error)}", markup=False)
+            return FAILED
     return None
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without what a driver adds below."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def print_rows(title: str, rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:

@@ -4,10 +4,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
+from typing import TypeVar
 
 from redis.exceptions import RedisError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.bootstrap import Parts
 from engine.ports import StoreClosed
@@ -17,6 +19,13 @@ from engine.runtime import keys
 LIFE = 15
 #: How long to wait before trying again where Redis, PostgreSQL or the store is away, seconds.
 PATIENCE = 0.2
+#: Seconds between two attempts of what a process needs before it can begin.
+AWAITED_EVERY = 1.0
+#: What says that one of them is away: whatever a server refuses with is waited for as if it were not there.
+AWAY = (StoreClosed, RedisError, SQLAlchemyError)
+
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -49,13 +58,30 @@ def repeat(shared: Parts, name: str, step: Callable[[], float], stop: Stop) -> N
                 next_sign = time.monotonic() + LIFE / 3
             pause = step()
             away = ""
-        except (StoreClosed, RedisError, OperationalError) as error:
+        except AWAY as error:
             if away != type(error).__name__:
-                shared.log("waits", reason=str(error).splitlines()[0])
+                shared.log("waits", reason=first_line(error))
             away, pause = type(error).__name__, PATIENCE
         stop.wait(pause)
 
 
+def awaited(shared: Parts, call: Callable[[], T], stop: Stop) -> T:
+    """What `call` returns once nothing it needs is away. Raises SystemExit where the stop came first."""
+    while not stop:
+        try:
+            return call()
+        except AWAY as error:
+            shared.log("waits", reason=first_line(error))
+            stop.wait(AWAITED_EVERY)
+    raise SystemExit(0)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without what a driver adds below."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def show_life(shared: Parts, name: str) -> None:
-    """Leave a sign of life that lasts a while."""
-    shared.redis.set(keys.process(name), str(shared.real.now().timestamp()), ex=LIFE)
+    """Leave a sign of life that lasts a while; where Redis does not take it there is none."""
+    with suppress(RedisError):
+        shared.redis.set(keys.process(name), str(shared.real.now().timestamp()), ex=LIFE)

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.feed import Connected, Disconnected, Malformed, OrderUpdate
 from broker_connector.registry import open_feed
@@ -16,7 +17,7 @@ from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
 from engine.orderstream import OrderStream
 from engine.ports import AccountState, StoreClosed
-from engine.processes.loop import PATIENCE, Stop, show_life
+from engine.processes.loop import PATIENCE, Stop, first_line, show_life
 from engine.reconcile import Reconciler
 from models.durable import DurableState
 
@@ -43,9 +44,9 @@ async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
     while not stop:
         try:
             accounts = await asyncio.to_thread(durable.accounts)
-        except OperationalError as error:
+        except SQLAlchemyError as error:
             # Running strategies go on without PostgreSQL: so do the streams that are open.
-            shared.log("waits", reason=str(error).splitlines()[0])
+            shared.log("waits", reason=first_line(error))
         for account in accounts:
             known = following.get(account.id)
             if known is None or known[0] != account.version or known[1].done():
@@ -72,13 +73,22 @@ async def _attend(
 
 
 async def _reconcile(shared: Parts, account: AccountState, reconciler: Reconciler) -> None:
-    for look in count():
-        with suppress(StoreClosed, ClockNotAnnounced):
-            broker = shared.brokers.of(account.id, account.version)
-            await asyncio.to_thread(reconciler.cover, account, broker)
-            if look % COVERS_A_BOOK == 0:
-                await asyncio.to_thread(reconciler.reconcile, account, broker)
-        await asyncio.sleep(COVER_EVERY)
+    # A thread of its own: those of a shared pool would all wait for the accounts whose brokers hang.
+    own, loop = ThreadPoolExecutor(1, f"account-{account.id}"), asyncio.get_running_loop()
+    try:
+        for look in count():
+            with suppress(StoreClosed, ClockNotAnnounced):
+                await loop.run_in_executor(own, _read, shared, account, reconciler, look % COVERS_A_BOOK == 0)
+            await asyncio.sleep(COVER_EVERY)
+    finally:
+        own.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(shared: Parts, account: AccountState, reconciler: Reconciler, with_book: bool) -> None:
+    broker = shared.brokers.of(account.id, account.version)
+    reconciler.cover(account, broker)
+    if with_book:
+        reconciler.reconcile(account, broker)
 
 
 async def _follow(shared: Parts, account: AccountState, updates: OrderStream, connected: set[int]) -> None:

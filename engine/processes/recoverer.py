@@ -1,10 +1,11 @@
 """The recoverer's process: one at a time by PostgreSQL's advisory lock; opens the store, then keeps it armed."""
 
 import time
+from functools import partial
 
 from engine import bootstrap
 from engine.clock import ASK_EVERY
-from engine.processes.loop import Stop, repeat
+from engine.processes.loop import Stop, awaited, repeat
 from engine.tokens import TokenWatch
 from models import schema
 
@@ -16,11 +17,11 @@ RESCHEDULE_EVERY = 30.0
 
 def main() -> None:
     """Recover, then arm and reschedule until told to stop."""
-    shared = bootstrap.parts("recoverer")
+    shared, stop = bootstrap.parts("recoverer"), Stop()
     # Whoever starts first brings the tables up to date; a repeat changes nothing.
-    schema.upgrade(shared.settings.database_url)
-    sessions, stop = bootstrap.database(shared.settings), Stop()
-    days, lock = bootstrap.calendar(shared.settings, sessions), bootstrap.recoverer_lock(shared.settings)
+    awaited(shared, partial(schema.upgrade, shared.settings.database_url), stop)
+    sessions, lock = bootstrap.database(shared.settings), bootstrap.recoverer_lock(shared.settings)
+    days = awaited(shared, partial(bootstrap.calendar, shared.settings, sessions), stop)
     recoverer = bootstrap.recoverer(shared, sessions, days)
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
     tokens = TokenWatch(shared.store, shared.log)

@@ -64,7 +64,7 @@ class EpochGuard:
         if not isinstance(text, str) or ":" not in text:
             return None
         n, run_id = text.split(":", 1)
-        return int(n), run_id
+        return (int(n), run_id) if n.isdecimal() else None
 
     def is_open(self) -> bool:
         """Whether this Redis holds an epoch of its own run."""

@@ -14,6 +14,13 @@ from typing import Any
 from redis.client import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+#: How often a script is loaded for one call: somebody may flush the scripts again in between.
+LOADS = 3
+#: Errors a server answers by its own words alone: what a command of ours did not fit, and what Lua itself raises.
+_FAULTS = ("WRONGTYPE ", "user_script:", "@user_script:", "Error running script")
+#: What an error without a word of its own says where it is about rights: the caller may get them back.
+_DENIED = "ACL failure"
+
 
 class Scripts:
     """Callable by their names. Safe to use from many threads."""
@@ -34,11 +41,11 @@ class Scripts:
         except IndexError:
             connection = self._pool.make_connection()
         try:
-            try:
-                return _asked(connection, "EVALSHA", self._shas[name], len(keys), *keys, *arguments)
-            except NoScriptError:
+            for _ in range(LOADS):
+                with suppress(NoScriptError):
+                    return _asked(connection, "EVALSHA", self._shas[name], len(keys), *keys, *arguments)
                 _asked(connection, "SCRIPT LOAD", self._sources[name])
-                return _asked(connection, "EVALSHA", self._shas[name], len(keys), *keys, *arguments)
+            return _asked(connection, "EVALSHA", self._shas[name], len(keys), *keys, *arguments)
         except ResponseError:
             raise
         except BaseException:
@@ -53,6 +60,20 @@ class Scripts:
         with suppress(IndexError):
             while True:
                 self._idle.pop().disconnect()
+
+
+def is_fault(error: Exception) -> bool:
+    """Whether a script of ours itself failed, on state it did not expect; a refusal of the server is none.
+
+    A refusal begins with a word of the server's (OOM, READONLY, BUSY ...), which redis-py keeps or knows by a class
+    of its own; a script's failure has the general ERR, which it cuts off, or WRONGTYPE.
+    """
+    text = str(error)
+    if type(error) is not ResponseError or _DENIED in text:
+        return False
+    word, _, _ = text.partition(" ")
+    has_word = word.isupper() and word.isalpha() and word != "WRONGTYPE"
+    return not has_word and (text.startswith(_FAULTS) or ", on @user_script:" in text)
 
 
 def _asked(connection: Any, *command: Any) -> Any:

@@ -15,12 +15,14 @@ from engine.domain.broker import (
     BrokerUnreachable,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
     RejectCause,
     Reply,
     TokenInvalid,
+    Trade,
 )
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, OrderType, Product, Side
 from engine.simulation.hardships import Hardships
@@ -81,6 +83,13 @@ class Placed:
             filled_at=self.filled_at,
         )
         return BookEntry(evidence, self.request.symbol, self.request.side, self.request.client_order_id)
+
+    def trades(self) -> list[Trade]:
+        """What filled of it, as one fill at the time of the first."""
+        if self.first_filled_at is None:
+            return []
+        of = (self.broker_order_id, self.request.symbol, self.request.side, self.request.product)
+        return [Trade(f"T{self.broker_order_id}", *of, self.filled, Decimal(100), self.first_filled_at)]
 
 
 @dataclass
@@ -181,11 +190,15 @@ class SimulatedBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        self.boundary("broker.first_fill")
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        self.boundary("broker.trades_of")
         self._read(self.blind_book)
-        found = [each.first_filled_at for each in self.book if each.broker_order_id == broker_order_id]
-        return found[0] if found else None
+        found = [each.trades() for each in self.book if each.broker_order_id == broker_order_id]
+        return found[0] if found else []
+
+    def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
+        self.boundary("broker.modify")
+        return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")
@@ -196,8 +209,8 @@ class SimulatedBroker:
         return self._positions()
 
     def _positions(self) -> list[NetPosition]:
-        """What was traded today, net; what is held since yesterday is no position."""
-        held: dict[tuple[str, Product], int] = {}
+        """What the account can sell: what was traded today, net, and what it holds since yesterday."""
+        held = {(symbol, Product.DELIVERY): quantity for symbol, quantity in self.holdings.items()}
         for placed in self.book:
             if not placed.is_past:
                 sign = 1 if placed.request.side is Side.BUY else -1
@@ -207,8 +220,7 @@ class SimulatedBroker:
 
     def net(self, symbol: str, product: Product) -> int:
         """What the account has to sell, in truth: today's position and yesterday's holding."""
-        today = sum(each.quantity for each in self._positions() if (each.symbol, each.product) == (symbol, product))
-        return today + (self.holdings.get(symbol, 0) if product is Product.DELIVERY else 0)
+        return sum(each.quantity for each in self._positions() if (each.symbol, each.product) == (symbol, product))
 
     def promised(self, symbol: str, product: Product) -> int:
         """What our resting exits will sell of it."""
@@ -241,9 +253,7 @@ class SimulatedBroker:
         for placed in self.book:
             if placed.status not in TERMINAL:
                 placed.status = OrderStatus.EXPIRED
-        for each in self._positions():
-            if each.product is Product.DELIVERY:
-                self.holdings[each.symbol] = self.holdings.get(each.symbol, 0) + each.quantity
+        self.holdings = {each.symbol: each.quantity for each in self._positions() if each.product is Product.DELIVERY}
         for placed in self.book:
             placed.is_past = True
         self.changed()

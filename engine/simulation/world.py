@@ -141,11 +141,12 @@ class World:
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
+        self._carry()
         self._on_disk = self.store.snapshot()
         # From here on, so that the first opening needs no luck.
         self._set_clock()
         wakes: Any = _Wakes(self)
-        self.listener = Listener(wakes, clock, self._guard, self._log)
+        self.listener = Listener(wakes, self.accounts[0].market, clock, self._guard, self._log)
 
     def _set_clock(self) -> None:
         """The server's clock, where this seed sets it apart."""
@@ -409,6 +410,7 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
+        self._carry()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:
@@ -436,6 +438,11 @@ class World:
         self.oversight.check(self.now, self._told_price, is_well=is_well, is_fed=is_fed)
         if not self._healed:
             self._troubles.every_second()
+
+    def _carry(self) -> None:
+        """A listener proves that the line of the symbol lives."""
+        if self.store.is_open and not self.store.server.refuses:
+            self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def _reconcile(self, account: AccountState, *, has_book: bool) -> None:
         self.reconciler.cover(account, self.brokers[account.id])
@@ -481,10 +488,10 @@ class _Wakes:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         """As the store's."""
         try:
-            breaches: Sequence[Breach] = self._world.store.on_tick(ticks, seen_at, prefix)
+            breaches: Sequence[Breach] = self._world.store.on_tick(market, ticks, seen_at, prefix)
         except RedisError as error:
             raise Violation(f"the listener ended of {error}") from error
         self._world.latched(breaches)

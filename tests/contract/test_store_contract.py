@@ -46,7 +46,7 @@ HOLDERS = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 4))
 DUES = st.sampled_from((-10, 10, 20, 30))
 FLAGS = st.booleans()
 SIGNALS = st.sampled_from(
-    ({"dirty": "1"}, {"stop_requested": "close"}, {"abort_requested": "unsafe"}, {"retry_at": "5"}, {})
+    ({"dirty": "1"}, {"stop_requested": "close"}, {"abort_requested": "unsafe"}, {"entry_retry_at": "5"}, {})
 )
 LIMITS = st.fixed_dictionaries(
     {},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.clock import RealTime
+from engine.domain.account_positions import AccountReading
 from engine.domain.events import Event, EventType
 from engine.domain.orders import Side
 from engine.domain.ticks import Tick
@@ -81,7 +82,7 @@ def _a_step(breached: Breached) -> None:
 
 
 def _a_reading_of_the_holdings(breached: Breached) -> None:
-    breached.live.store.cover(1, breached.world.broker.held(), datetime.now(UTC))
+    breached.live.store.cover(1, AccountReading(datetime.now(UTC), breached.world.broker.held(), []))
 
 
 def _a_login(breached: Breached) -> None:
@@ -164,7 +165,7 @@ def test_a_long_run_is_not_told(live: LiveState) -> None:
     live.store = RedisStore(live.client, live.epoch, RealTime().now, WakeUp(QUEUE, "{reading}"))
     live.arm()
     live.redis.hset(keys.runtime(RUN), mapping={f"evidence:{number}": "{}" for number in range(61)})
-    live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")
+    live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")
     assert live.redis.rpop(QUEUE) == "null"
 
 
@@ -174,7 +175,7 @@ def test_a_run_that_cannot_be_read_keeps_back_no_other(live: LiveState) -> None:
         live.arm(run(spec=strategy(id=number)))
     broken = replace(run().id, strategy_id=8)
     live.redis.hdel(keys.runtime(str(broken)), "account_id", "strategy_id")
-    assert len(live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")) == 3
+    assert len(live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")) == 3
     told: Any = live.redis.lrange(QUEUE, 0, -1)
     assert [text.endswith(" null") for text in reversed(told)] == [False, True, False]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.events import EventType
 from engine.domain.health import Heard
 from engine.domain.orders import Leg, OrderStatus
@@ -21,7 +22,7 @@ LIVED = run(
     exit_(OrderStatus.UNKNOWN, given_up=True),
     latch=replace(latch(), seen_at=BUY_AT, latched_at=BUY_AT),
     failure="why",
-    retry_at=BUY_AT,
+    entry_retry_at=BUY_AT,
     book_asked_at=BUY_AT,
 )
 
@@ -30,7 +31,7 @@ def test_an_armed_run_is_stored_as_it_was_told(live: LiveState) -> None:
     live.arm(LIVED)
     assert live.run() == LIVED
     assert live.due() == microseconds(BUY_AT)
-    assert live.store.symbols() == {SYMBOL}
+    assert live.store.symbols(ACCOUNT.market) == {SYMBOL}
     record = live.records("armed")[0]
     assert (record["run"], record["tenant"], len(record["orders"])) == (RUN, "alpha", 2)
 
@@ -156,11 +157,14 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "intend": lambda: store.intend(held, "i0", held.run, after, order, BUY_AT, NOTE),
         "commit": lambda: store.commit(held, "c0", after, None, NOTE, release=True, finished=True),
         "signal": lambda: store.signal(held.run.id, {"dirty": "1"}, BUY_AT),
-        "on_tick": lambda: store.on_tick([tick(1)], BUY_AT, "sl"),
+        "account": lambda: store.write_account(ACCOUNT),
+        "carry": lambda: store.carry(ACCOUNT.market, "listener", 1, [(timedelta(0), [SYMBOL])]),
+        "watch": lambda: store.watch(ACCOUNT.market, BUY_AT),
+        "on_tick": lambda: store.on_tick(ACCOUNT.market, [tick(1)], BUY_AT, "sl"),
         "sweep": lambda: store.sweep(10),
         "arm": lambda: store.arm(run(spec=strategy(id=8)), BUY_AT, buying=True),
         "note": lambda: store.note(event(EventType.BUY), "lost"),
-        "cover": lambda: store.cover(1, [], BUY_AT),
+        "cover": lambda: store.cover(1, AccountReading(BUY_AT, [])),
         "tell": lambda: store.dead_letter("a", "b", "c"),
         "heard": lambda: store.heard(1, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None),
     }

@@ -1,12 +1,14 @@
 """Reconciliation: what an account's book and positions say, told to its runs whatever a push told."""
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from engine.domain.broker import BookEntry, NetPosition
+from engine.domain.account_positions import AccountReading
+from engine.domain.broker import BookEntry
 from engine.domain.health import Change, Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
@@ -21,7 +23,7 @@ class Told:
     """What the runs and the humans were told, in the place of store and order stream."""
 
     updates: list[BookEntry] = field(default_factory=list)
-    covers: list[tuple[int, list[NetPosition], datetime]] = field(default_factory=list)
+    covers: list[AccountReading] = field(default_factory=list)
     alerts: list[tuple[str, str]] = field(default_factory=list)
     lives: list[Heard] = field(default_factory=list)
 
@@ -30,8 +32,9 @@ class Told:
         self.updates.append(item)
         return True
 
-    def cover(self, account_id: int, positions: list[NetPosition], at: datetime) -> None:
-        self.covers.append((account_id, positions, at))
+    def cover(self, account_id: int, reading: AccountReading) -> None:
+        assert account_id == ACCOUNT.id
+        self.covers.append(reading)
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self.alerts.append((tenant, alert.code))
@@ -73,22 +76,35 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     broker.fill("B1")
     reconcile()
     assert [item.evidence.filled_quantity for item in told.updates] == [0, 10]
-    assert [positions[0].quantity for _, positions, _ in told.covers] == [0, 0, 10]
+    assert [reading.positions[0].quantity for reading in told.covers] == [0, 0, 10]
 
 
-def test_a_token_that_is_taken_again_is_heard_of_once(told: Told, broker: FakeBroker, reconcile: Any) -> None:
+def test_a_price_that_was_not_known_at_the_fill_is_told_when_it_is(
+    told: Told, broker: FakeBroker, reconcile: Any
+) -> None:
+    order = entry(OrderStatus.ACCEPTED)
+    broker.book["B1"] = book_entry(evidence(order, OrderStatus.ACCEPTED))
+    filled = broker.fill("B1")
+    broker.book["B1"] = replace(filled, evidence=replace(filled.evidence, average_price=Decimal(0)))
     reconcile()
-    broker.unreachable = True
+    broker.book["B1"] = filled
     reconcile()
-    broker.unreachable = False
     reconcile()
-    assert told.lives == []
-    broker.token_dead = True
-    reconcile()
-    broker.token_dead = False
-    reconcile()
+    assert [item.evidence.average_price for item in told.updates] == [Decimal(0), filled.evidence.average_price]
+
+
+def test_each_reading_heals_what_any_process_believed_of_the_token_and_no_failed_one_does(
+    told: Told, broker: FakeBroker, reconcile: Any
+) -> None:
     reconcile()
     assert told.lives == [Heard.TOKEN_LIVES]
+    for trouble in ("unreachable", "token_dead"):
+        setattr(broker, trouble, True)
+        reconcile()
+        setattr(broker, trouble, False)
+    assert told.lives == [Heard.TOKEN_LIVES]
+    reconcile()
+    assert told.lives == [Heard.TOKEN_LIVES] * 2
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "token_dead"])

@@ -7,17 +7,26 @@
 --   tombstone:{run}              hash    what is left of a run that ended
 --   events:{run}                 set     events of the run that have their terminal record
 --   lock_state:{run}             string  the holder's token, expiring with its lease
---   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
---   latched:{symbol}             set     runs whose stop was breached
---   price:{symbol}               hash    price (units), time (us)
+--   markets                      set     markets with a run; a market is one source of prices, see engine.domain.market
+--   symbols:{market}             set     its symbols with a run
+--   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
+--   latched:{market}:{symbol}    set     runs whose stop was breached
+--   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
+--   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
+--   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
+--   holding:{market}             set     runs that hold something
+--   outage:{market}              hash    tenant -> what it was last told of being blind, JSON
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
---                                        :held hash: "symbol product" -> units, and when the broker was asked, us
+--                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
+--                                        or "?" where that could not be told; at -> when the broker was last asked, us
+--                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
+--                                        "symbol product missing" -> 1 while the account lacks what its runs hold
+--                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
 --   due                          zset    run -> next moment it needs attention (real, us)
---   symbols                      set     symbols with a run
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
 -- Times are epoch microseconds. KEYS[1] is always engine:epoch, ARGV[1] the epoch the caller works under.
 
@@ -61,25 +70,89 @@ local function note_event(run, event_id, event_type, outcome)
   end
 end
 
+-- Names of what belongs to one symbol of one market, and to the market.
+local function price_of(market, symbol) return 'price:' .. market .. ':' .. symbol end
+local function armed_of(market, symbol) return 'symbol:' .. market .. ':' .. symbol .. ':strategies' end
+local function latched_of(market, symbol) return 'latched:' .. market .. ':' .. symbol end
+
+-- The market a run trades in: that of its account, kept in the run by `arm` and `account`.
+local function market_of(run)
+  return redis.call('HGET', 'runtime:' .. run, 'market') or ''
+end
+
+-- When a listener last proved that a symbol's line lives, us, and whether that is too long ago; as in
+-- engine.domain.market.
+local blind_after = 5000000
+
+local function proven_at(market, symbol)
+  local proven = redis.call('HGET', 'feed:' .. market, symbol)
+  return proven, not proven or now_us() - tonumber(proven) > blind_after
+end
+
+-- Keep the index of runs that hold something: theirs is the outage of a feed.
+local function note_holding(run, market)
+  local position = redis.call('HGET', 'runtime:' .. run, 'position')
+  redis.call(position == 'bought' and 'SADD' or 'SREM', 'holding:' .. market, run)
+end
+
 -- A breach seen: kept in the run, and recorded, so that no loss takes it away.
-local function latch(run, symbol, price, time, event_id, seen_at, latched_at)
-  redis.call('ZREM', 'symbol:' .. symbol .. ':strategies', run)
-  redis.call('SADD', 'latched:' .. symbol, run)
+local function latch(run, market, symbol, price, time, event_id, seen_at, latched_at)
+  redis.call('ZREM', armed_of(market, symbol), run)
+  redis.call('SADD', latched_of(market, symbol), run)
   redis.call('HSET', 'runtime:' .. run, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
     'latch_seen_at', seen_at, 'latch_at', latched_at)
   record(run, cjson.encode({ kind = 'latched', event_type = 'STOPLOSS', outcome = 'latched',
     latch = { price = price, time = time, event = event_id, seen_at = seen_at, latched_at = latched_at } }))
 end
 
--- Give a run what its account was seen to hold, where that is newer than what the run knows.
-local function see_cover(runtime)
-  local fields = redis.call('HMGET', runtime, 'account_id', 'symbol', 'strategy_id', 'net_at')
-  local held = 'account:' .. fields[1] .. ':held'
-  local at = redis.call('HGET', held, 'at')
-  if at and tonumber(at) > tonumber(fields[4] or '0') then
-    local product = redis.call('HGET', 'strategy:' .. fields[3], 'product')
-    redis.call('HSET', runtime, 'net_quantity', redis.call('HGET', held, fields[2] .. ' ' .. product) or '0', 'net_at', at)
+-- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
+-- Returns the units that may still be sold, how many units its runs hold that the account does not, when the broker
+-- was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.
+--   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
+--   held  the same of the runs that live
+--   out   units of their exits that may still fill
+-- A reading of `units` stands beside the net it already contains, so a fill counts once however late it is learned.
+local function account_has(account, key)
+  local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
+  local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
+  local seen = redis.call('HMGET', account .. ':held', key, 'at')
+  if seen[1] == '?' or not (seen[1] or seen[2]) then return held - out, 0, nil end
+  local units, contained, at = string.match(seen[1] or '0 0 ', '^(%-?%d+) (%-?%d+) (%d*)$')
+  local has = tonumber(units) + net - tonumber(contained)
+  return has - out, math.max(0, held - has), at ~= '' and at or seen[2]
+end
+
+-- What an account's runs have learned of fills, and what they may still sell: `change` is
+-- {key, net, held, out, fills}, the differences, and for each order {id, units filled, 1 or -1, '1' once it has ended}.
+local function change_pool(account, change)
+  local key = change.key
+  for _, name in ipairs({ 'net', 'held', 'out' }) do
+    if change[name] ~= 0 then
+      redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
+    end
   end
+  for _, fill in ipairs(change.fills) do
+    redis.call('HSET', account .. ':fills', fill[1],
+      string.format('%d %d %s %s', fill[2], fill[3], fill[4], key))
+  end
+end
+
+local function pool_key(runtime)
+  local fields = redis.call('HMGET', runtime, 'symbol', 'strategy_id')
+  return (fields[1] or '') .. ' ' .. (redis.call('HGET', 'strategy:' .. (fields[2] or ''), 'product') or '')
+end
+
+-- A run's fields, with what its account has of its symbol and product: `net_quantity`, `net_missing`, `net_at`.
+local function fields_of(runtime)
+  local fields, account = redis.call('HGETALL', runtime), redis.call('HGET', runtime, 'account_id') or ''
+  local free, missing, at = account_has('account:' .. account, pool_key(runtime))
+  if at then
+    for _, value in ipairs({ 'net_quantity', string.format('%d', free), 'net_missing', string.format('%d', missing),
+                             'net_at', at }) do
+      fields[#fields + 1] = value
+    end
+  end
+  return fields
 end
 
 -- All that a decision about a run rests on: {runtime fields, strategy fields, account version, facts in its health}.
@@ -87,12 +160,11 @@ local function loaded(run)
   local runtime = 'runtime:' .. run
   if redis.call('HGET', runtime, 'epoch') ~= epoch_n then
     -- Last held under another epoch: this server may have lost its last second, and orders with it.
-    redis.call('HSET', runtime, 'epoch', epoch_n, 'dirty', '0')
+    redis.call('HSET', runtime, 'epoch', epoch_n, 'dirty', '0', 'unread', '1')
   end
-  see_cover(runtime)
   local of = redis.call('HMGET', runtime, 'strategy_id', 'account_id')
   local account = 'account:' .. of[2]
-  return { redis.call('HGETALL', runtime), redis.call('HGETALL', 'strategy:' .. of[1]),
+  return { fields_of(runtime), redis.call('HGETALL', 'strategy:' .. of[1]),
            redis.call('HGET', account, 'version') or '', redis.call('HLEN', account .. ':health') }
 end
 
@@ -129,4 +201,25 @@ local function write_fields(key, changes)
   if changes.del then
     for _, name in ipairs(changes.del) do redis.call('HDEL', key, name) end
   end
+end
+
+-- How long a run was blind or naked, ms: counted from look to look, so that a watcher that was away misses nothing.
+-- `since`: from when to count at the first look.
+local function expose(key, what, is_so, counted_to, since, now)
+  if is_so then
+    local from = tonumber(counted_to or since or now)
+    redis.call('HINCRBY', key, what .. '_ms', math.max(0, math.floor((now - from) / 1000)))
+    redis.call('HSET', key, what .. '_at', string.format('%d', now))
+  elseif counted_to then
+    redis.call('HDEL', key, what .. '_at')
+  end
+end
+
+-- What was counted since this was recorded last, as a record of the run.
+local function record_exposure(run)
+  local key = 'runtime:' .. run
+  local ms = redis.call('HMGET', key, 'blind_ms', 'naked_ms')
+  if not ms[1] and not ms[2] then return end
+  redis.call('HDEL', key, 'blind_ms', 'naked_ms')
+  record(run, cjson.encode({ kind = 'exposed', blind_ms = tonumber(ms[1] or '0'), naked_ms = tonumber(ms[2] or '0') }))
 end

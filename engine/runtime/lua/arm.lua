@@ -2,6 +2,7 @@
 -- KEYS  1 engine:epoch  2 runtime:{run}  3 tombstone:{run}  4 strategy:{id}  5 due
 -- ARGV  1 epoch  2 run  3 runtime JSON  4 strategy JSON  5 due, us  6 symbol  7 record JSON
 --       8 '1' to arm its stop at once: it may already hold or be buying
+--       9 JSON of what it adds to its account's pool, see change_pool
 -- Reply 'created' | 'exists' | 'ended'
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
@@ -10,14 +11,20 @@ redis.call('PERSIST', KEYS[4])
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
 redis.call('HSET', KEYS[2], 'epoch', epoch_n)
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
-redis.call('SADD', 'symbols', ARGV[6])
-redis.call('SADD', 'account:' .. redis.call('HGET', KEYS[2], 'account_id') .. ':runs', ARGV[2])
+local account = 'account:' .. redis.call('HGET', KEYS[2], 'account_id')
+local market = redis.call('HGET', account, 'market') or ''
+redis.call('HSET', KEYS[2], 'market', market)
+redis.call('SADD', 'markets', market)
+redis.call('SADD', 'symbols:' .. market, ARGV[6])
+redis.call('SADD', account .. ':runs', ARGV[2])
+note_holding(ARGV[2], market)
 if ARGV[8] == '1' then
   if redis.call('HEXISTS', KEYS[2], 'latch_time') == 1 then
-    redis.call('SADD', 'latched:' .. ARGV[6], ARGV[2])
+    redis.call('SADD', latched_of(market, ARGV[6]), ARGV[2])
   else
-    redis.call('ZADD', 'symbol:' .. ARGV[6] .. ':strategies', redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
+    redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end
+change_pool('account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9]))
 record(ARGV[2], ARGV[7])
 return 'created'

@@ -4,20 +4,23 @@
 --       8 changes JSON {set, del}  9 due, us, or ''  10 record JSON, or ''  11 fill time of a first fill, us, or ''
 --       12 tombstone's life, ms, or '': the run ends  13 the event the record ends, or ''
 --       14 '1': the record tells nothing but the event's outcome
+--       15 JSON of what changed in the account's pool, see change_pool, or ''
+--       16 '1': the attempt `intend` granted was provably not sent; its account's rate is given back
 -- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
 --       | {'lost'}: the lock is no longer ours and nothing was applied
 local token, step, run = ARGV[2], ARGV[3], ARGV[4]
 local mark = token .. ':' .. step
 
 if redis.call('HGET', KEYS[3], 'done') == mark or redis.call('HGET', KEYS[5], 'done') == mark then
-  if redis.call('GET', KEYS[2]) == token then return { 'held', redis.call('HGETALL', KEYS[3]) } end
+  if redis.call('GET', KEYS[2]) == token then return { 'held', fields_of(KEYS[3]) } end
   return { 'released' }
 end
 if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
 
-local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at')
+local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at', 'market')
 local account, symbol, stop_units = 'account:' .. fields[1], fields[2], tonumber(fields[3])
-local armed, latched = 'symbol:' .. symbol .. ':strategies', 'latched:' .. symbol
+local market = fields[5] or ''
+local armed, latched = armed_of(market, symbol), latched_of(market, symbol)
 
 local function free()
   redis.call('DEL', KEYS[2])
@@ -29,15 +32,24 @@ local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]
 local hinted = redis.call('HGET', KEYS[3], 'dirty')
 if hinted and tonumber(hinted) <= tonumber(ARGV[5]) then hinted = nil end
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
+if ARGV[15] ~= '' then change_pool(account, cjson.decode(ARGV[15])) end
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)
-redis.call('HDEL', KEYS[3], 'reply', 'nudges')
+if ARGV[16] == '1' then
+  for counter in string.gmatch(redis.call('HGET', KEYS[3], 'charged') or '', '%S+') do
+    if redis.call('EXISTS', counter) == 1 then redis.call('DECR', counter) end
+  end
+end
+redis.call('HDEL', KEYS[3], 'reply', 'nudges', 'charged')
+note_holding(run, market)
 if ARGV[10] ~= '' then
   local repeated = ARGV[13] ~= '' and not is_news(run, ARGV[13])
   if not (repeated and ARGV[14] == '1') then record(run, ARGV[10], repeated) end
 end
 
 if ARGV[12] ~= '' then
+  record_exposure(run)
+  redis.call('SREM', 'holding:' .. market, run)
   local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
   redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
     'tenant', last[4], 'record_seq', last[5] or '0')
@@ -56,10 +68,13 @@ end
 
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
-  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
-  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
+  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one
+  -- that was traded before the fill, however often it was repeated since.
+  redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
+  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
-  local breached = fresh and tonumber(price[1]) <= stop_units
+  local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
+  local breached = fresh and is_later and tonumber(price[1]) <= stop_units
   local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
   if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then
     redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at', 'latch_at')
@@ -69,7 +84,7 @@ if ARGV[11] ~= '' then
     changed = true
   elseif breached and not latch_time then
     local now = string.format('%d', now_us())
-    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
+    latch(run, market, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
     changed = true
   end
 end
@@ -87,4 +102,4 @@ if ARGV[6] == '1' and not changed then
   return { 'released' }
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-return { 'held', redis.call('HGETALL', KEYS[3]) }
+return { 'held', fields_of(KEYS[3]) }
