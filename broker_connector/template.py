@@ -222,7 +222,7 @@ class TemplateConnector:
         self._line.close()
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """Every fill of one order."""
+        """The fills of one order."""
         raise NotImplementedError(MISSING["B02"])
 
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:

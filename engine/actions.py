@@ -21,7 +21,6 @@ from engine.domain.broker import (
     RejectCause,
     Reply,
     TokenInvalid,
-    first_fill,
 )
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
@@ -66,10 +65,10 @@ class Stepped:
     is_first_fill: bool = False
     first_fill: datetime | None = None
     finished: bool = False
-    #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
-    lets_go: bool = False
     #: Whether the attempt of this step provably never was taken by the broker.
     unsent: bool = False
+    #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
+    lets_go: bool = False
 
 
 class Actions:
@@ -111,10 +110,10 @@ class Actions:
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            fills = [fill for order in entries for fill in broker.trades_of(order.broker_order_id)]
+            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return first_fill(fills) or run.buy_at
+        return min((trade.filled_at for trade in trades), default=run.buy_at)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -233,7 +232,7 @@ class Actions:
         try:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
-            return self._repriced(turn, reprice, order, f"left: {error}", lets_go=True)
+            return replace(self._repriced(turn, reprice, order, f"left: {error}"), lets_go=True)
         lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
         if lowest is None:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
@@ -246,12 +245,10 @@ class Actions:
         # Refused may well mean filled, or canceled by somebody else.
         return self._repriced(turn, reprice, order, reply.outcome, dirty=reply.outcome is not Outcome.SERVER_DOWN)
 
-    def _repriced(
-        self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False, lets_go: bool = False
-    ) -> Stepped:
+    def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
         after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
         after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
-        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"), lets_go=lets_go)
+        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"))
 
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         """Read the account, and settle what became of the run's orders and what the account has."""
@@ -265,14 +262,17 @@ class Actions:
         except (BrokerUnreachable, TokenInvalid) as error:
             # The answer took its time: the pause before the next question begins now.
             after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error))
-            note = Note("book_unreadable", outcome=f"unreadable: {error}", alerts=alerts)
+            note = Note("book_unreadable", outcome=f"book unreadable: {error}", alerts=alerts)
             return Stepped(turn.holding, after, note, lets_go=True)
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
-        net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
-        seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
-        checked, uncovered = lifecycle.check_cover(seen)
+        if isinstance(reading, str):
+            checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), reading)
+        else:
+            net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
+            seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
+            checked, uncovered = lifecycle.check_cover(seen)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
 

@@ -150,6 +150,12 @@ def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, .
     return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)
 
 
+def positions_unread(before: Run, read: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
+    """`read`, whose orders the book told of and whose account's positions could not be read; `before`: not read yet."""
+    known = replace(read, unread_since=before.unread_since, unread_alerted=before.unread_alerted)
+    return book_unread(known, now, reason)
+
+
 def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after a reading of its account, flagged where two readings lack what the account's runs hold.
 
@@ -209,9 +215,9 @@ def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run,
     """`run` after STOP with `status` at real time `at`; what a human must know of it."""
     for order in run.watched:
         run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
-    why = f"{reason} ({run.failure})" if run.failure else reason
-    failure = {RunStatus.MISSED: why}.get(status, reason if reason == CLOSED_ELSEWHERE else run.failure)
-    ended = replace(run, status=status, failure=failure)
+    why = f"{reason} ({run.failure})" if run.failure and reason != CLOSED_ELSEWHERE else reason
+    is_said = status is RunStatus.MISSED or reason == CLOSED_ELSEWHERE
+    ended = replace(run, status=status, failure=why if is_said else run.failure)
     if status is RunStatus.MISSED:
         return ended, (Alert("warning", "missed", f"not bought: {why}"),)
     if run.held > 0:

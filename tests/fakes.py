@@ -55,6 +55,10 @@ class HandClock:
     def sleep_until(self, real: datetime) -> None:
         self.advance(max(real - self.real, timedelta(0)).total_seconds())
 
+    def jump(self, market: datetime) -> None:
+        """Let time pass until market time `market`."""
+        self.advance((market - self.market).total_seconds() / self.speed)
+
     def advance(self, seconds: float) -> None:
         """Let real seconds pass."""
         self.real += timedelta(seconds=seconds)
@@ -89,6 +93,8 @@ class FakeBroker:
     canceled: list[str] = field(default_factory=list)
     #: Called as an order reaches the book, before the answer: the world moves on while a worker waits.
     on_placed: Callable[[BookEntry], None] | None = None
+    #: Whether an order that is refused on the wire rests in the book all the same.
+    refused_rests: bool = False
     unreachable: bool = False
     #: Real seconds until an unreachable broker is found to be so.
     hangs: float = 0.0
@@ -112,6 +118,9 @@ class FakeBroker:
             )
             if self.on_placed:
                 self.on_placed(self.book[broker_id])
+        elif self.refused_rests:
+            told = Evidence(request.client_order_id, broker_id, OrderStatus.ACCEPTED, request.quantity, 0, Decimal(0))
+            self.book[broker_id] = BookEntry(told, request.symbol, request.side, request.client_order_id)
         if answer.crash:
             raise Crash
         return (
@@ -122,6 +131,8 @@ class FakeBroker:
 
     def cancel(self, broker_order_id: str) -> Reply:
         self.canceled.append(broker_order_id)
+        if broker_order_id not in self.book:
+            return REFUSED
         answer = self.cancel_answers.popleft() if self.cancel_answers else Answer()
         if answer.reply.outcome is Outcome.ACCEPTED and answer.reaches_book:
             self.end(broker_order_id, OrderStatus.CANCELED)
@@ -136,6 +147,12 @@ class FakeBroker:
         return self._set(
             broker_id, status=status, filled_quantity=filled, average_price=Decimal(100), filled_at=self.clock.market
         )
+
+    def trade_by_hand(self, side: Side, quantity: int, symbol: str = SYMBOL) -> None:
+        """The account's owner trades beside the engine: an order of no tag, filled at once."""
+        broker_id = f"H{len(self.book) + 1}"
+        told = Evidence("", broker_id, OrderStatus.FILLED, quantity, quantity, Decimal(100))
+        self.book[broker_id] = BookEntry(told, symbol, side, "")
 
     def end(self, broker_id: str, status: OrderStatus, reason: str = "") -> BookEntry:
         """End an order that still lives."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -164,6 +165,10 @@ class Server:
         except BrokerError as error:
             # Before it is accepted: the client sees HTTP 403, in the broker's own form.
             await socket.send_denial_response(_error(error))
+            return
+        if self.hub.is_full(account.account_id):
+            full = BrokerError("NetworkException", "Too many connections.", HTTPStatus.TOO_MANY_REQUESTS)
+            await socket.send_denial_response(_error(full))
             return
         await self.hub.serve(socket, account.account_id)
 

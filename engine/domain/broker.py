@@ -3,7 +3,7 @@
 Knows nothing of HTTP or of any broker's own words; connectors translate into these values.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -109,11 +109,6 @@ class Trade:
     quantity: int
     price: Decimal
     filled_at: datetime
-
-
-def first_fill(trades: Iterable[Trade]) -> datetime | None:
-    """When the first unit of some trades filled, market time; None where there is none."""
-    return min((trade.filled_at for trade in trades), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
 #: What an exit that cannot be placed is called in `Run.failure`; none of them is an abort.
 SESSION_OVER = "session_over"
+NOT_COVERED = "not_covered"
 #: What `Run.failure` says of a run that ended because its position was closed elsewhere.
 CLOSED_ELSEWHERE = "closed_elsewhere"
-NOT_COVERED = "not_covered"
 EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
@@ -178,13 +178,9 @@ class Run:
 
     @property
     def held(self) -> int:
-        """Units bought and not sold, less those a human stated to be closed elsewhere."""
-        return self.proven - self.closed_elsewhere
-
-    @property
-    def proven(self) -> int:
-        """Units bought and not sold, by fill evidence."""
-        return sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        """Units bought and not sold, by fill evidence, less those a human stated to be closed elsewhere."""
+        filled = sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        return filled - self.closed_elsewhere
 
     @property
     def position(self) -> Position:

@@ -243,7 +243,8 @@ class RedisStore:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
             if tick.exchange_time is not None:
-                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
+                traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
+                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time), traded_at)
         reply = self._call("on_tick", [keys.DUE, self._wake_up.queue], flat)
         triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
@@ -291,9 +292,15 @@ class RedisStore:
             "is_book_read": orders is not None,
             "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
         }
-        names = [keys.account(account_id), keys.held(account_id), keys.pool(account_id), keys.fills(account_id)]
+        names = [
+            keys.account(account_id),
+            keys.held(account_id),
+            keys.pool(account_id),
+            keys.fills(account_id),
+            keys.DUE,
+        ]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
-        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key])
+        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us()])
         return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:
@@ -383,10 +390,11 @@ class RedisStore:
         return codec.run_from_fields(stored, codec.strategy_from_fields(strategy)) if strategy else None
 
     def covered(self, run: Run) -> Run:
-        """`run` with what its account has for it: for people, never for a decision."""
-        # A reading older than any is dropped, and answered as every one is.
-        seen = self.cover(run.strategy.account_id, AccountReading(codec.from_us("0"), ()), run)
-        return replace(run, net=seen) if seen is not None and codec.to_us(seen.at) > 0 else run
+        """`run` with what its account has of its symbol: for people, never for a decision."""
+        # A reading as old as this one changes nothing and is answered all the same.
+        never = AccountReading(codec.from_us(0), ())
+        net = self.cover(run.strategy.account_id, never, run)
+        return replace(run, net=net) if net is not None and net.at > never.at else run
 
     def ended(self, name: str) -> tuple[str, str] | None:
         """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""

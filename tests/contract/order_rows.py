@@ -4,7 +4,7 @@ from time import sleep
 
 import pytest
 
-from engine.domain.broker import BookEntry, OrderChange, OrderRequest, Outcome, RejectCause, first_fill
+from engine.domain.broker import BookEntry, OrderChange, OrderRequest, Outcome, RejectCause
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
 from tests.contract.venue import PRICE, READ_TIMEOUT, SYMBOL, Venue, always, answers, eventually, filled, only, request
 
@@ -34,7 +34,7 @@ class OrderRows:
         assert {trade.broker_order_id for trade in trades} == {placed.broker_order_id}
         assert sum(trade.quantity for trade in trades) == 10
         assert {trade.price for trade in trades} == {PRICE}
-        assert first_fill(trades) == only(broker, "B02F").evidence.filled_at
+        assert min(trade.filled_at for trade in trades) == only(broker, "B02F").evidence.filled_at
         assert broker.trades_of(resting.broker_order_id) == []
 
     def test_b06_times_are_aware_utc(self, venue: Venue) -> None:

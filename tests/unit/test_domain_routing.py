@@ -127,10 +127,10 @@ def test_an_exit_whose_sale_wants_authorising_is_told_of_at_once_with_what_to_do
     assert (severity, code) == ("critical", "authorisation_needed")
     assert "authorise" in message
     assert "TPIN" in message
-    assert routed.run.entry_retry_at == AT + timedelta(seconds=1)
+    assert routed.run.exit_retry_at == AT + timedelta(seconds=1)
     assert not routed.run.is_frozen
     again = apply_reply(routed.run.with_order(second), second, wants, AT)
-    assert (again.alerts, again.run.entry_retry_at) == ((), AT + timedelta(seconds=2))
+    assert (again.alerts, again.run.exit_retry_at) == ((), AT + timedelta(seconds=2))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@
 --   lock_state:{run}             string  the holder's token, expiring with its lease
 --   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
 --   latched:{symbol}             set     runs whose stop was breached
---   price:{symbol}               hash    price (units), time (us)
+--   price:{symbol}               hash    price (units), time (us), traded_at (us, absent where not told)
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
 --                                        or "?" where that could not be told; at -> when the broker was last asked, us
---                                        :pool hash: "symbol product net|held|out" -> units, see account_has
+--                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
+--                                        "symbol product missing" -> 1 while the account lacks what its runs hold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON

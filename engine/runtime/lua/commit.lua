@@ -65,6 +65,7 @@ end
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
+  redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
   local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local breached = fresh and tonumber(price[1]) <= stop_units

@@ -1,11 +1,12 @@
 -- cover: keep what an account has, by its broker's positions and order book, for its runs to draw from.
--- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills
+-- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills  6 due
 -- ARGV  1 epoch  2 when the broker was asked, us  3 JSON {positions: [[key, units]...],
 --       orders: [[client order id, units filled, '1' once it has ended]...], is_book_read: false where only positions
 --       were asked, keep: [key...] that could not be read}; a key is "symbol product"
---       4 a key to answer for, or ''
+--       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
 -- Reply {units free, units missing, us} for that key, {} without one
--- A symbol that is not named is not held. An older word than the one kept is dropped.
+-- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
+-- clock that was wrong must not keep its reading.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
 -- Without the book that is not known where an entry may still fill, and the older reading of that symbol stays.
 local account, asked_at = KEYS[2], ARGV[2]
@@ -49,7 +50,31 @@ local function keep_reading()
   for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
 end
 
-if tonumber(redis.call('HGET', KEYS[3], 'at') or '0') < tonumber(asked_at) then keep_reading() end
+-- Runs whose account lacks what they hold, or has it again, are looked at without any event of their own.
+local function wake_runs()
+  local pool, changed = redis.call('HGETALL', KEYS[4]), {}
+  for i = 1, #pool, 2 do
+    local key = string.match(pool[i], '^(.+) held$')
+    if key then
+      local _, missing = account_has(account, key)
+      local before = redis.call('HGET', KEYS[4], key .. ' missing')
+      if (missing > 0) ~= (before == '1') then
+        redis.call('HSET', KEYS[4], key .. ' missing', missing > 0 and '1' or '0')
+        changed[key] = true
+      end
+    end
+  end
+  if not next(changed) then return end
+  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+    if changed[pool_key('runtime:' .. run)] then redis.call('ZADD', KEYS[6], 'LT', ARGV[5], run) end
+  end
+end
+
+local known_at = tonumber(redis.call('HGET', KEYS[3], 'at') or '0')
+if asked_at ~= '0' and (known_at < tonumber(asked_at) or known_at > now_us() + 2000000) then
+  keep_reading()
+  wake_runs()
+end
 if ARGV[4] == '' then return {} end
 local free, missing, at = account_has(account, ARGV[4])
 return { free, missing, at or asked_at }

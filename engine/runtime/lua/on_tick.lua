@@ -3,7 +3,8 @@
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
 --       4 message for the queue, with {event}, {run} and {reading} where the event's id, its run and the run's fields go
 --       5 real time of this call, us
---       then for each tick, oldest first: symbol, price (integer units), exchange time (us)
+--       then for each tick, oldest first: symbol, price (integer units), exchange time (us), when the price was
+--       traded (us) or ''
 -- Reply a flat list: run, price, event id for each run latched by this call
 local seen_at, prefix = ARGV[2], ARGV[3]
 local latched = {}
@@ -16,18 +17,26 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
-for i = 6, #ARGV, 3 do
-  local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+-- Whether a price traded then says anything to a run: one from before it held something does not.
+local function concerns(runtime, traded_at)
+  local filled_at = redis.call('HGET', runtime, 'first_fill_at')
+  return traded_at == '' or not filled_at or tonumber(traded_at) >= tonumber(filled_at)
+end
+
+for i = 6, #ARGV, 4 do
+  local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key = 'price:' .. symbol
   local known = redis.call('HGET', key, 'time')
   if not known or tonumber(time) >= tonumber(known) then
     redis.call('HSET', key, 'price', price, 'time', time)
+    if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
     local armed = 'symbol:' .. symbol .. ':strategies'
     local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
     for _, run in ipairs(breached) do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
-      redis.call('ZREM', armed, run)
-      if redis.call('EXISTS', runtime) == 1 then
+      if redis.call('EXISTS', runtime) == 0 then
+        redis.call('ZREM', armed, run)
+      elseif concerns(runtime, traded_at) then
         latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
