@@ -220,7 +220,7 @@ def test_updates_told_in_any_order_lead_to_the_same_run(world: World) -> None:
     [
         ({"stop_requested": "close"}, EventType.FORCE_STOP),
         ({"abort_requested": "unsafe"}, EventType.SAFETY_ABORT),
-        ({"dirty": "1"}, EventType.ORDER_UPDATE),
+        ({"unread": "1"}, EventType.ORDER_UPDATE),
         # A retry is whichever attempt is due, the first one too.
         ({}, EventType.RETRY),
     ],
