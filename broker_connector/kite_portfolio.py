@@ -138,9 +138,9 @@ def _net_of(row: Mapping[str, Any], product: Product) -> int:
 def _stock_of(row: Mapping[str, Any], _product: Product) -> int:
     """What the day began with of a holding: what is delivered, and what is on its way and can be sold already.
 
-    What was sold of it today may or may not be missing from what is left, and shares on their way may or may not count
-    as carried over night: the sum of all is bounded by what the fields of the morning tell at most. Pledged shares are
-    not in it, and shares the depository has yet to authorise are.
+    What was sold of it today may or may not be missing from its quantities: what they and the sales come to is no more
+    than what the fields that tell of the morning allow. Pledged shares are not in it, and shares the depository has
+    yet to authorise are.
     """
     left, used, on_its_way = (
         read_field(row, name, units, "holding") for name in ("quantity", "used_quantity", "t1_quantity")
@@ -148,9 +148,11 @@ def _stock_of(row: Mapping[str, Any], _product: Product) -> int:
     opening, delivered = (
         read_field(row, name, units, "holding", default=None) for name in ("opening_quantity", "realised_quantity")
     )
-    morning = [opening, None if delivered is None else delivered + on_its_way]
-    most = max((each for each in morning if each is not None), default=MOST_UNITS)
-    return min(left + used + on_its_way, most, MOST_UNITS)
+    bounds = [] if delivered is None else [delivered + on_its_way]
+    if opening is not None:
+        # One that tells of the delivered ones alone is no more than they are.
+        bounds = [opening if delivered is None or opening > delivered else opening + on_its_way]
+    return min([left + used + on_its_way, *bounds])
 
 
 def _signed(told: Any) -> int:

@@ -54,7 +54,7 @@ class Broker(Protocol):
         """Every order of the book under this client order id; two are a double."""
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order; they are the last word on what filled, when and at which price."""
+        """Every fill of one order: the last word on what filled, when and at which price."""
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         """Ask for another limit of a resting order, which keeps its id; ACCEPTED means asked, not changed."""

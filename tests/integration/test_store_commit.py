@@ -222,3 +222,29 @@ def test_the_first_fill_decides_whether_a_breach_counts(
     else:
         assert (now, live.latched(SYMBOL), live.armed(SYMBOL)) == (None, set(), {RUN})
         assert (kept is not None) == (old is not None)
+
+
+@pytest.mark.parametrize(("traded", "left"), [(-60, False), (-1, False), (0, True), (1, True)])
+def test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_traded_before(
+    live: LiveState, traded: int, left: bool
+) -> None:
+    live.arm(run(ACCEPTED))
+    repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
+    live.store.on_tick([repeated], BUY_AT, "sl:x")
+    held = live.claim()
+    live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
+    assert (live.run().latch is not None) is left
+    assert live.armed(SYMBOL) == (set() if left else {RUN})
+
+
+@pytest.mark.parametrize(("traded", "left"), [(-60, False), (-1, False), (0, True), (1, True)])
+def test_a_breach_while_the_run_was_buying_counts_by_when_it_was_traded(
+    live: LiveState, traded: int, left: bool
+) -> None:
+    live.arm(run(ACCEPTED))
+    live.redis.zadd(f"symbol:{SYMBOL}:strategies", {RUN: STOP})
+    repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
+    assert len(live.store.on_tick([repeated], BUY_AT, "sl:x")) == 1
+    held = live.claim()
+    live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
+    assert (live.run().latch is not None) is left

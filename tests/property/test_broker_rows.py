@@ -172,6 +172,25 @@ STOCKS: list[tuple[dict[str, int] | None, dict[str, int] | None, int]] = [
         {"quantity": -12},
         3,
     ),
+    # Some delivered and some on its way, more sold than the delivered ones; in the ways there are to tell it.
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 2, "opening_quantity": 10, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 5, "opening_quantity": 10, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 5, "opening_quantity": 5, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    # Where a quantity includes what is on its way.
+    ({"quantity": 10, "t1_quantity": 10}, None, 10),
+    ({"quantity": 10, "t1_quantity": 10, "opening_quantity": 10}, None, 10),
     # A position that still carries what is a holding already.
     ({"t1_quantity": 10}, {"quantity": 10, "overnight_quantity": 10}, 10),
     # Pledged shares are no stock to sell.

@@ -64,11 +64,13 @@ end
 
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
-  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
+  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one
+  -- that was traded before the fill, however often it was repeated since.
   redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
-  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
+  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time', 'traded_at')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
-  local breached = fresh and tonumber(price[1]) <= stop_units
+  local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
+  local breached = fresh and is_later and tonumber(price[1]) <= stop_units
   local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
   if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then
     redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at', 'latch_at')

@@ -37,7 +37,8 @@ for i = 6, #ARGV, 4 do
       if redis.call('EXISTS', runtime) == 0 then
         redis.call('ZREM', armed, run)
       elseif concerns(runtime, traded_at) then
-        latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
+        -- By the trade's own time: a run that is still buying is measured by it at its first fill.
+        latch(run, symbol, price, traded_at ~= '' and traded_at or time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
         if KEYS[3] ~= '' then
