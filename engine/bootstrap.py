@@ -13,9 +13,10 @@ from functools import cache, partial
 from cryptography.fernet import Fernet
 from redis.client import Redis
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.registry import BROKERS
-from engine.actions import Actions
+from engine.actions import SEND_WITHIN, Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.chaos.tap import Gate, tapped
@@ -27,15 +28,17 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.run import RunId
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
-from engine.orderstream import OrderStream
+from engine.orderstream import OrderStream, Unjudged
 from engine.pipeline import Pipeline
-from engine.ports import Broker, Log
+from engine.ports import Broker, Ended, Log
 from engine.postbacks import Postbacks
+from engine.reads import AT_ONCE
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
 from engine.runtime import keys
@@ -185,9 +188,24 @@ def listener(shared: Parts, days: Calendar) -> Listener:
     return tapped(shared.gate, "listener", heard)
 
 
-def orderstream(shared: Parts) -> OrderStream:
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """The history of runs, as the order stream asks for it."""
+
+    durable: DurableState
+
+    def ended(self, run_id: RunId) -> Ended | None:
+        try:
+            return self.durable.ended(run_id)
+        except SQLAlchemyError as error:
+            raise Unjudged(str(error)) from error
+
+
+def orderstream(shared: Parts, durable: DurableState) -> OrderStream:
     """The order stream, for every account."""
-    stream = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
+    stream = OrderStream(
+        shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log, _Past(durable)
+    )
     return tapped(shared.gate, "orderstream", stream)
 
 
@@ -235,7 +253,8 @@ def _profile_of(broker: str) -> BrokerProfile | None:
 
 def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
-    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
+    stored = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
+    durable: Durable = stored
     epoch: EpochKeeper = shared.epoch
     return Recoverer(
         tapped(shared.gate, "durable", durable),
@@ -246,8 +265,11 @@ def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
         days,
         shared.clock,
         shared.settings.deployment,
-        max(broker.profile.settles_after for broker in BROKERS.values()),
+        SEND_WITHIN + max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
+        threads=AT_ONCE,
+        missed=stored,
+        policy=shared.policy,
     )
 
 

@@ -4,6 +4,7 @@ One account in one call. A broker that cannot be read is told of once, when it h
 """
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -12,7 +13,7 @@ from engine.domain.broker import BrokerUnreachable, TokenInvalid
 from engine.domain.health import Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
-from engine.orderstream import OrderStream
+from engine.orderstream import OrderStream, Unjudged
 from engine.ports import AccountState, Broker, Clock, Log, Store
 
 #: How long an account may be unreadable before a human is told.
@@ -21,10 +22,11 @@ UNREADABLE_FOR = timedelta(seconds=60)
 
 @dataclass(slots=True)
 class _Known:
-    """What an account's book said last, by broker order id, and since when it cannot be read."""
+    """What an account's book said last, by broker order id, and whether somebody was told that it cannot be read."""
 
     orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
-    unread_since: datetime | None = None
+    #: What of it cannot be read, positions or orders, and since when.
+    unread_since: dict[str, datetime] = field(default_factory=dict)
     told: bool = False
     #: Whether its token was refused at the last reading.
     refused: bool = False
@@ -48,12 +50,13 @@ class Reconciler:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
             known.refused = isinstance(error, TokenInvalid)
-            self._unread(account, known, str(error))
+            self._unread(account, known, "positions", str(error))
             return
         if known.refused:
             # A broker that took the token for a dead one was mistaken: what it refused to place can be asked again.
             self._watch.hear(account.id, account.version, Heard.TOKEN_LIVES)
-        known.unread_since, known.told, known.refused = None, False, False
+        known.refused = False
+        self._is_read(account, known, "positions")
         self._store.cover(account.id, positions, asked_at)
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
@@ -62,20 +65,32 @@ class Reconciler:
         try:
             book = broker.orders()
         except (BrokerUnreachable, TokenInvalid) as error:
-            self._unread(account, known, str(error))
+            self._unread(account, known, "orders", str(error))
             return
+        self._is_read(account, known, "orders")
         for entry in book:
             told = (entry.evidence.status, entry.evidence.filled_quantity)
             if known.orders.get(entry.evidence.broker_order_id) != told:
-                self._updates.on_update(entry, account.id)
-                known.orders[entry.evidence.broker_order_id] = told
+                with suppress(Unjudged):
+                    self._updates.on_update(entry, account.id)
+                    known.orders[entry.evidence.broker_order_id] = told
 
-    def _unread(self, account: AccountState, known: _Known, reason: str) -> None:
+    def _is_read(self, account: AccountState, known: _Known, what: str) -> None:
+        """One of the two was read; where both are again, whoever was told otherwise is told."""
+        known.unread_since.pop(what, None)
+        if known.told and not known.unread_since:
+            message = f"account {account.name} can be read again"
+            self._log("alert", tenant=account.tenant, severity="info", code="account_readable", message=message)
+            self._store.alert(account.tenant, Alert("info", "account_readable", message))
+            known.told = False
+
+    def _unread(self, account: AccountState, known: _Known, what: str, reason: str) -> None:
         now = self._clock.now().real
-        known.unread_since = known.unread_since or now
-        if known.told or now - known.unread_since < UNREADABLE_FOR:
+        since = known.unread_since.setdefault(what, now)
+        if known.told or now - since < UNREADABLE_FOR:
             return
-        message = f"account {account.name} cannot be read: {reason}; its exits may not be sent: authenticate it again"
+        what = f"{what} of account {account.name} cannot be read: {reason}"
+        message = f"{what}; its exits may not be sent: authenticate it again"
         self._log("alert", tenant=account.tenant, severity="critical", code="account_unreadable", message=message)
         self._store.alert(account.tenant, Alert("critical", "account_unreadable", message))
         known.told = True

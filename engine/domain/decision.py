@@ -70,8 +70,8 @@ def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
 def _missed(run: Run, now: Moment, policy: Policy) -> str:
     """Why nothing is bought any more, "" where it still may be."""
     if run.closes_at <= run.buy_at:
-        # Its session changed after it was accepted, and has no such time now.
-        return "outside_session"
+        # Its session changed after it was accepted, and has no such time now; or whoever armed it knows better why.
+        return run.failure or "outside_session"
     is_over = now.late(run.buy_at) > policy.max_lateness or now.market >= max(run.buy_at, run.sell_at)
     return "buy_time_missed" if is_over else ""
 

@@ -10,7 +10,7 @@ ACCOUNTS = "accounts"
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
     "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*",
-    "account:*:held", DUE,
+    "account:*:held", "low:*", DUE,
 )  # fmt: skip
 
 

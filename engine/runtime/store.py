@@ -3,7 +3,7 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from engine.ports import (
     Armed,
     Breach,
     Denied,
+    Ended,
     Glanced,
     Holding,
     LockLost,
@@ -42,7 +43,7 @@ from engine.ports import (
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
-from engine.runtime.readings import glanced, holding_of, pairs
+from engine.runtime.readings import ended_of, glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
 
@@ -221,6 +222,10 @@ class RedisStore:
         stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
         return int(stored) if stored else None
 
+    def ended(self, run_id: RunId) -> Ended | None:
+        stone = self._ask(partial(self._redis.hgetall, keys.tombstone(str(run_id))))
+        return ended_of(stone) if "account_id" in stone else None
+
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
@@ -257,6 +262,7 @@ class RedisStore:
                 run.strategy.symbol,
                 record_body(run, run, Note("armed")),
                 "1" if buying else "",
+                "" if (since := run.held_since) is None else codec.to_us(since),
             ],
         )
         return Armed(reply)
@@ -342,6 +348,11 @@ class RedisStore:
             names = self._ask(partial(self._redis.keys, pattern))
             if names:
                 self._ask(partial(self._redis.unlink, *names))
+
+    def watch(self, symbols: Collection[str]) -> None:
+        """Have the listener follow `symbols`; also while the store is closed."""
+        if symbols:
+            self._ask(partial(self._redis.sadd, keys.SYMBOLS, *symbols))
 
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""

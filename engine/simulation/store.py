@@ -6,7 +6,7 @@ Keeps the same flat fields as Redis, so that the codec is part of what is simula
 import json
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from engine.ports import (
     Armed,
     Breach,
     Denied,
+    Ended,
     Glanced,
     Holding,
     LockLost,
@@ -32,7 +33,7 @@ from engine.ports import (
     StoreClosed,
 )
 from engine.runtime import codec
-from engine.runtime.readings import glanced, holding_of, state_of
+from engine.runtime.readings import ended_of, glanced, holding_of, state_of
 from engine.runtime.records import alert_object, record_body
 from engine.runtime.store import LEASE_MARGIN_MS, LEASE_MS, LONGEST_NUDGE_US, PARKED_US, SWEEP_SLACK_US
 from engine.simulation.limits import Limits
@@ -44,8 +45,8 @@ FRESH_US = 43_200_000_000
 
 #: What a server finds on its disk when it starts again.
 _ON_DISK = (
-    "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "due",
-    "held", "told", "ledger", "ended_events", "_orphans",
+    "epoch", "_opened_under", "strategies", "runtimes", "tombstones", "locks", "armed", "latched", "prices", "lows",
+    "due", "held", "told", "ledger", "ended_events", "_orphans",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 
@@ -69,6 +70,8 @@ class MemoryStore:
         self.armed: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self.latched: defaultdict[str, set[str]] = defaultdict(set)
         self.prices: dict[str, tuple[int, int]] = {}
+        #: By symbol: the lowest price since the store was opened, and when it was.
+        self.lows: dict[str, tuple[int, int]] = {}
         self.due: dict[str, int] = {}
         #: By account: when its broker was asked, us, and what it holds.
         self.held: dict[int, tuple[int, dict[tuple[str, Product], int]]] = {}
@@ -88,7 +91,7 @@ class MemoryStore:
 
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended."""
-        for kept in (self.runtimes, self.locks, self.armed, self.latched, self.due, self.held):
+        for kept in (self.runtimes, self.locks, self.armed, self.latched, self.due, self.held, self.lows):
             kept.clear()
         self.limits = Limits(self.accounts)
 
@@ -297,11 +300,17 @@ class MemoryStore:
             if tick.exchange_time is None:
                 continue
             at = codec.to_us(tick.exchange_time)
-            if tick.symbol in self.prices and at < self.prices[tick.symbol][1]:
-                continue
-            self.prices[tick.symbol] = (tick.price, at)
+            is_newest = at >= self.prices.get(tick.symbol, (0, 0))[1]
+            if is_newest:
+                self.prices[tick.symbol] = (tick.price, at)
+            low = self.lows.get(tick.symbol)
+            if low is None or tick.price < low[0] or at > low[1] + FRESH_US:
+                self.lows[tick.symbol] = (tick.price, at)
             armed = self.armed[tick.symbol]
             for _, run in sorted((stop, run) for run, stop in armed.items() if stop >= tick.price):
+                since = self.runtimes.get(run, {}).get("held_since")
+                if not is_newest and (since is None or at < int(since)):
+                    continue
                 del armed[run]
                 if run in self.runtimes:
                     breaches.append(self._latch(run, tick, seen_at, f"{prefix}:{run}"))
@@ -366,7 +375,26 @@ class MemoryStore:
         elif buying:
             self.latched[run.strategy.symbol].add(name)
         self._record(name, record_body(run, run, Note("armed")))
+        if run.held_since is not None:
+            self._latch_low(name, run, codec.to_us(run.held_since), buying=buying)
         return Armed.CREATED
+
+    def _latch_low(self, name: str, run: Run, since: int, *, buying: bool) -> None:
+        stored = self.runtimes[name]
+        stored["held_since"] = str(since)
+        price, at = self.lows.get(run.strategy.symbol, (run.stop_units + 1, 0))
+        if buying and price <= run.stop_units and at >= since and run.latch is None:
+            self._write_latch(name, price, at, f"kept-low-{name}", self._us())
+            self._raise_signal(stored)
+            self.due[name] = min(self.due[name], self._us())
+
+    def ended(self, run_id: RunId) -> Ended | None:
+        stone = self.tombstones.get(str(run_id))
+        return ended_of(stone) if stone is not None and "account_id" in stone else None
+
+    def watch(self, symbols: Collection[str]) -> None:
+        """Nobody subscribes here."""
+        del symbols
 
     def note(self, event: Event, outcome: str) -> None:
         self._check()
@@ -481,6 +509,7 @@ class MemoryStore:
     def _compare_first_fill(self, run: str, stored: codec.Fields, filled_us: int) -> bool:
         """As commit.lua: an older breach counts only while the price is there, and a price already there counts."""
         symbol, stop = stored["symbol"], int(stored["stop_units"])
+        stored["held_since"] = str(filled_us)
         price, at = self.prices.get(symbol, (0, 0))
         breached = at > int(stored["buy_at"]) - FRESH_US and price <= stop
         latch_time = stored.get("latch_time")
@@ -497,8 +526,10 @@ class MemoryStore:
         return False
 
     def _bury(self, run: str, stored: codec.Fields) -> None:
-        kept = ("done", "status", "position", "strategy_id", "tenant", "record_seq")
-        self.tombstones[run] = {name: stored[name] for name in kept if name in stored}
+        kept = ("done", "status", "position", "strategy_id", "tenant", "record_seq", "account_id")
+        self.tombstones[run] = {
+            name: text for name, text in stored.items() if name in kept or name.startswith("order:")
+        }
         del self.runtimes[run]
         self.armed[stored["symbol"]].pop(run, None)
         self.latched[stored["symbol"]].discard(run)

@@ -10,6 +10,7 @@
 --   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
 --   latched:{symbol}             set     runs whose stop was breached
 --   price:{symbol}               hash    price (units), time (us)
+--   low:{symbol}                 hash    the lowest price since the store was opened, with its time, as price:{symbol}
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> units, and when the broker was asked, us

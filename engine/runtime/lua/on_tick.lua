@@ -16,16 +16,29 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
+-- Whether a price concerns a run: one that came late, kept by a listener while the store was away, only where the run
+-- held something by then.
+local function concerns(runtime, time, is_newest)
+  if is_newest then return true end
+  local since = redis.call('HGET', runtime, 'held_since')
+  return since and tonumber(time) >= tonumber(since)
+end
+
 for i = 6, #ARGV, 3 do
   local symbol, price, time = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local key = 'price:' .. symbol
   local known = redis.call('HGET', key, 'time')
-  if not known or tonumber(time) >= tonumber(known) then
-    redis.call('HSET', key, 'price', price, 'time', time)
-    local armed = 'symbol:' .. symbol .. ':strategies'
-    local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
-    for _, run in ipairs(breached) do
-      local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
+  local is_newest = not known or tonumber(time) >= tonumber(known)
+  if is_newest then redis.call('HSET', key, 'price', price, 'time', time) end
+  -- For runs that are not armed yet; that of another day concerns none of them.
+  local low = redis.call('HMGET', 'low:' .. symbol, 'price', 'time')
+  if not low[1] or tonumber(price) < tonumber(low[1]) or tonumber(time) > tonumber(low[2]) + 43200000000 then
+    redis.call('HSET', 'low:' .. symbol, 'price', price, 'time', time)
+  end
+  local armed = 'symbol:' .. symbol .. ':strategies'
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', armed, price, '+inf')) do
+    local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
+    if concerns(runtime, time, is_newest) then
       redis.call('ZREM', armed, run)
       if redis.call('EXISTS', runtime) == 1 then
         latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
