@@ -7,7 +7,7 @@ WORKDIR /app
 
 # The lock first: it changes less often than the code.
 COPY requirements.lock ./
-RUN pip install --require-hashes -r requirements.lock
+RUN pip install --no-deps --require-hashes -r requirements.lock
 
 COPY . .
 RUN pip install --no-build-isolation --no-deps -e .

@@ -1,9 +1,12 @@
 # Everything a developer or CI runs. `make help` lists the targets.
 SHELL := /bin/sh
-BIN := .venv/bin
-RUNTIME := .venv/.installed
-DEV := .venv/.installed-dev
+# Where the environment is; CI names a folder of its own.
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
 PEERS := .venv-bench/.installed
+INSTALLER := pyproject.toml scripts/install requirements-install.lock
 CHECKED := engine tasks broker_connector models tests bench celeryconfig.py
 
 .DEFAULT_GOAL := help
@@ -12,18 +15,20 @@ CHECKED := engine tasks broker_connector models tests bench celeryconfig.py
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(RUNTIME) ## install into .venv what the engine needs to run
+install: $(RUNTIME) ## install what the engine needs to run
 
 install-dev: $(DEV) ## install what the checks and tests need, too
 
-$(RUNTIME): requirements.lock pyproject.toml scripts/install
+$(RUNTIME): requirements.lock $(INSTALLER)
 	@scripts/install requirements.lock $@
 
-$(DEV): requirements-dev.lock $(RUNTIME)
+# It holds what the runtime needs, too, in the same versions.
+$(DEV): requirements-dev.lock requirements.lock $(INSTALLER)
 	@scripts/install requirements-dev.lock $@
+	@touch $(RUNTIME)
 
 # Without it the benches run, and say of the peers they miss that they were not installed.
-$(PEERS): requirements-bench.lock pyproject.toml scripts/install
+$(PEERS): requirements-bench.lock $(INSTALLER)
 	-@scripts/install requirements-bench.lock $@
 
 demo: $(RUNTIME) ## run a whole trading day on the paper broker
@@ -55,9 +60,9 @@ format: $(DEV) ## format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: ## write the three lock files anew, with uv in a throw-away environment
+lock: ## write the four lock files anew, with uv in a throw-away environment
 	@scripts/lock
 
 clean: ## remove .venv and what the tools leave behind
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,6 +54,11 @@ task_routes = {
 }
 #: Served by `tasks.direct`, in the worker that takes from no other queue.
 direct_queue = "stoploss"
+#: An account holds at most one in so many of a worker's threads: one whose broker hangs leaves the others to the rest.
+account_share = 8
+#: Tasks that may open a position; they leave one in so many of their worker's threads to exits.
+entry_tasks = ("execution.buy", "execution.retry")
+exit_share = 4
 
 imports = ("tasks.execution",)
 accept_content = ["json"]

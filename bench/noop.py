@@ -27,7 +27,7 @@ def note_start(_event: object) -> None:
 
 def in_lane(task: "Task[..., Any]", app: Celery, consumer: Any) -> Any:
     """The engine's strategy, by a clock as the engine's."""
-    return lane.strategy(task, app, consumer, RealTime(), lambda *_: None)
+    return lane.strategy(task, app, consumer, RealTime(), lambda *_: None, str)
 
 
 def _ours() -> Celery:

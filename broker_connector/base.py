@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Protocol
 
 from broker_connector.feed_line import Event
+from broker_connector.skipped import Skipped
 from broker_connector.ticker import Mode
 from engine.domain.broker import BookEntry, Margin, OrderChange, Reply, Trade
 from engine.ports import Broker
@@ -11,6 +12,9 @@ from engine.ports import Broker
 
 class Connector(Broker, Protocol):
     """One account at one broker, with all this project can ask of it. Errors are those of the port."""
+
+    #: Rows of the broker's that were left out, for they provably are not ours.
+    skipped: Skipped
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         """Ask for another limit or quantity of a resting order; ACCEPTED means asked, not changed."""

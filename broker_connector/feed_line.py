@@ -8,14 +8,16 @@ import json
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from broker_connector.kite_words import book_entry, legible
+from broker_connector.kite_book import book_entry
+from broker_connector.kite_errors import error_reply
+from broker_connector.kite_words import legible
 from broker_connector.ticker import Mode
-from engine.domain.broker import BookEntry
+from engine.domain.broker import BookEntry, Outcome
 
 #: Seconds without any frame, heartbeats included, until a line counts as dead.
 SILENCE_LIMIT = 5.0
@@ -56,7 +58,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The line is gone or could not be opened. `token_invalid`: refused for the access token."""
+    """The line is gone or could not be opened. `token_invalid`: the broker itself refused the access token."""
 
     reason: str
     token_invalid: bool = False
@@ -205,8 +207,17 @@ def event_of(message: str | bytes) -> Event | None:
     return None
 
 
+def _fields(body: bytes | bytearray | None) -> dict[str, Any] | None:
+    """The JSON object of a refusal; None where there is none."""
+    try:
+        fields = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
 def _disconnected(error: BaseException) -> Disconnected:
     if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return Disconnected(f"refused with HTTP {status}", token_invalid=status == HTTPStatus.FORBIDDEN)
+        reply = error_reply(error.response.status_code, _fields(error.response.body), None)
+        return Disconnected(f"refused with {reply.message}"[:REASON_SHOWN], reply.outcome is Outcome.TOKEN_INVALID)
     return Disconnected(f"{type(error).__name__}: {error}")

@@ -6,17 +6,21 @@ Orders are posted once; only reads are retried. Knows nothing of runs or strateg
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, time
+from datetime import time
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from broker_connector import kite_account as account
+from broker_connector import kite_book as books
+from broker_connector import kite_portfolio as portfolio
 from broker_connector import kite_words as words
 from broker_connector.http import CONNECT_TIMEOUT, Answer, Failure, Line
+from broker_connector.kite_book import Ours, any_tag
 from broker_connector.kite_errors import error_reply
 from broker_connector.reads import Unanswered, body_of, fields_of, parsed, retried, translated
+from broker_connector.skipped import Skipped
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
@@ -55,10 +59,15 @@ class KiteConnector:
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         read_timeout: float | None = None,
+        ours: Ours = any_tag,
+        skipped: Skipped | None = None,
     ) -> None:
+        """`ours`: whether a tag could be of an order of ours. `skipped`: counts the rows that are left out."""
         headers = {"X-Kite-Version": "3", "Authorization": f"token {api_key}:{access_token}"}
         self._line = Line(base_url, headers, connect_timeout, read_timeout or profile.answer_timeout)
         self._profile = profile
+        self._ours = ours
+        self.skipped = skipped or Skipped()
 
     @staticmethod
     def login(base_url: str, api_key: str, api_secret: str, request_token: str) -> str:
@@ -108,8 +117,7 @@ class KiteConnector:
 
     def orders(self) -> Sequence[BookEntry]:
         """The account's whole order book of the day."""
-        # One unreadable order fails the read: an order left out would look absent and be sent again.
-        return translated(lambda: [words.book_entry(order) for order in self._read("/orders")])
+        return translated(lambda: books.book_of(self._read("/orders"), self._ours, self.skipped))
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         """Every order of the book under this client order id; two are a double."""
@@ -118,12 +126,14 @@ class KiteConnector:
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:
         """Every state one order went through, oldest first."""
         path = f"/orders/{quote(broker_order_id, safe='')}"
-        return translated(lambda: [words.book_entry(state) for state in self._read(path)])
+        return translated(
+            lambda: [books.book_entry(state, self._ours) for state in words.rows_of(self._read(path), "history")]
+        )
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled, by its trades, market time; None where none has."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """The fills of one order."""
         rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
-        return translated(partial(words.first_fill, rows))
+        return translated(lambda: account.trades_of(rows))
 
     def trades(self) -> Sequence[Trade]:
         """Every fill of the account today."""
@@ -134,14 +144,18 @@ class KiteConnector:
         return translated(lambda: account.margins_of(self._read("/user/margins")))
 
     def positions(self) -> Sequence[NetPosition]:
-        """The account's net positions."""
-        return translated(lambda: words.net_positions(self._read("/portfolio/positions")))
+        """What the account can sell, net: today's positions and settled holdings together."""
+
+        def sellable() -> Sequence[NetPosition]:
+            holdings = self._read("/portfolio/holdings")
+            return portfolio.sellable(holdings, self._read("/portfolio/positions"), self.skipped)
+
+        return translated(sellable)
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""
         path = f"/instruments/{quote(exchange, safe='')}"
-        dump = retried(lambda: body_of(self._line.send("GET", path), _error_reply))
-        return translated(lambda: list(words.instruments_of(dump.decode().splitlines())))
+        return translated(lambda: words.instruments_of(retried(lambda: self._dump(path)), self.skipped))
 
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         """Quotes of `symbols`; unknown ones are left out."""
@@ -149,7 +163,7 @@ class KiteConnector:
         for start in range(0, len(symbols), QUOTE_BATCH):
             query = urlencode([("i", symbol) for symbol in symbols[start : start + QUOTE_BATCH]])
             rows = self._read(f"/quote?{query}")
-            quotes += translated(partial(words.quotes_of, rows))
+            quotes += translated(partial(words.quotes_of, rows, self.skipped))
         return quotes
 
     def account_id(self) -> str:
@@ -166,6 +180,13 @@ class KiteConnector:
     def close(self) -> None:
         """Close kept-alive connections."""
         self._line.close()
+
+    def _dump(self, path: str) -> list[str]:
+        """The lines of an instrument dump; raises Unanswered where something else came in its place."""
+        lines = body_of(self._line.send("GET", path), _error_reply).decode().splitlines()
+        if not words.is_dump(lines):
+            raise Unanswered("the answer is no list of instruments")
+        return lines
 
     def _read(self, path: str) -> Any:
         return retried(lambda: _data_of(self._line.send("GET", path)))
@@ -192,6 +213,9 @@ def _error_reply(answer: Answer) -> Reply:
 def _data_of(answer: Answer | Failure) -> Any:
     """The `data` of a read's JSON answer; raises Unanswered, TokenInvalid or BrokerUnreachable."""
     try:
-        return parsed(body_of(answer, _error_reply))["data"]
-    except (KeyError, TypeError) as error:
+        body = parsed(body_of(answer, _error_reply))
+        if body.get("status", "success") != "success":
+            raise Unanswered("an error under a status of success")
+        return body["data"]
+    except (KeyError, TypeError, AttributeError) as error:
         raise Unanswered(f"unreadable answer: {type(error).__name__}") from error

@@ -3,7 +3,7 @@
 Source: kite.trade/docs/connect/v3, orders and user.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from broker_connector.kite_errors import error_reply
@@ -16,16 +16,17 @@ from broker_connector.kite_words import (
     instant,
     is_word,
     price,
+    rows_of,
     units,
     word,
 )
 from engine.domain.broker import Margin, Outcome, Reply, Trade
 
 
-def trades_of(rows: Iterable[Mapping[str, Any]]) -> list[Trade]:
-    """The account's trades of the day, in the broker's order; raises Unreadable."""
+def trades_of(rows: Any) -> list[Trade]:
+    """The trades of an order, or the account's of the day, in the broker's order; raises Unreadable."""
     try:
-        return [_trade(row) for row in rows]
+        return [_trade(row) for row in rows_of(rows, "trades")]
     except UNREADABLE as error:
         raise Unreadable(f"trade: {type(error).__name__}: {error}") from error
 
@@ -39,7 +40,7 @@ def _trade(row: Mapping[str, Any]) -> Trade:
         broker_order_id=word(row["order_id"]),
         symbol=f"{word(row['exchange'])}:{word(row['tradingsymbol'])}",
         side=SIDE_OF[row["transaction_type"]],
-        product=PRODUCT_OF.get(row["product"]),
+        product=PRODUCT_OF.get(str(row.get("product"))),
         quantity=units(row["quantity"]),
         price=price(row["average_price"]),
         filled_at=filled_at,

@@ -1,7 +1,7 @@
 """Every way a call to Kite Connect v3 can fail, in one table, and what an error answer of it proves. Pure.
 
 Source: kite.trade/docs/connect/v3/exceptions. Dispatches on the raw `error_type`: the official client folds some
-of them together.
+of them together. An answer without one is not the broker's (a proxy's page, a login portal) and proves nothing.
 """
 
 import math
@@ -22,13 +22,17 @@ VERDICTS: Mapping[Ending, Verdict] = {
     "InputException": Verdict(Outcome.REJECTED, RejectCause.INPUT),
     "OrderException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
     "UserException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
-    "HoldingException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
+    # Shares whose sale the depository has not been authorised for.
+    "HoldingException": Verdict(Outcome.REJECTED, RejectCause.AUTHORISATION),
     # A live token without the right to this call, from an unregistered address say: HTTP 403 as well.
     "PermissionException": Verdict(Outcome.REJECTED, RejectCause.OTHER),
     "NetworkException": DOUBT,
     "DataException": DOUBT,
     "GeneralException": DOUBT,
 }
+
+#: What is said of an error answer that is not in the broker's own form.
+NOT_ITS_OWN = "an answer that is not the broker's own, of a proxy perhaps"
 
 #: The longest pause a broker's answer may ask for, seconds: an exit waits for it.
 LONGEST_PAUSE = 30.0
@@ -48,11 +52,19 @@ def verdict_of(status: int, error_type: str, message: str) -> Verdict:
     return verdict
 
 
+def error_type_of(body: Mapping[str, Any]) -> str:
+    """The broker's word for an error; "" where `body` is not an error as the broker writes them."""
+    told = body.get("error_type")
+    # A slice of an order has no `status` of its own.
+    return told if isinstance(told, str) and body.get("status", "error") == "error" else ""
+
+
 def error_reply(status: int, body: Mapping[str, Any] | None, retry_after: str | None) -> Reply:
     """The reply for an HTTP error; `body` is None where it could not be parsed."""
     fields = body or {}
-    message = legible(str(fields.get("message") or ""))[:LONGEST_REASON]
-    verdict = verdict_of(status, str(fields.get("error_type") or ""), message)
+    error_type = error_type_of(fields)
+    message = legible(str(fields.get("message") or ""))[:LONGEST_REASON] if error_type else NOT_ITS_OWN
+    verdict = verdict_of(status, error_type, message)
     return Reply(
         verdict.outcome,
         cause=verdict.cause,

@@ -8,7 +8,8 @@ import hmac
 import json
 
 from broker_connector.base import Forged
-from broker_connector.kite_words import UNREADABLE, Unreadable, book_entry, word
+from broker_connector.kite_book import book_entry
+from broker_connector.kite_words import UNREADABLE, Unreadable, word
 from engine.domain.broker import BookEntry
 
 

@@ -1,24 +1,18 @@
-"""Kite Connect v3's words as tables, and its orders and positions as the engine's values. Pure.
+"""Kite Connect v3's words as tables, its fields as values, its instruments and quotes as the engine's. Pure.
 
 Source: kite.trade/docs/connect/v3. Nothing outside the connector sees a word of it.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
+from broker_connector.skipped import Skipped
 from broker_connector.ticker import scale_of
-from engine.domain.broker import (
-    BookEntry,
-    Instrument,
-    NetPosition,
-    OrderChange,
-    OrderRequest,
-    Quote,
-)
-from engine.domain.orders import Evidence, OrderStatus, OrderType, Product, Side
+from engine.domain.broker import Instrument, OrderChange, OrderRequest, Quote
+from engine.domain.orders import OrderStatus, OrderType, Product, Side
 
 #: The broker writes naive times of this zone, which has no summer time.
 IST = timezone(timedelta(hours=5, minutes=30))
@@ -57,11 +51,41 @@ LONGEST_REASON = 500
 
 
 class Unreadable(ValueError):
-    """Raised when the broker's data lacks what a value of ours needs."""
+    """Raised when the broker's data lacks what a value of ours needs; `field`: where it does."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 #: What reading a foreign value raises. An endless number or a date before the first is an OverflowError.
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+class _Required:
+    """The default of a field that must be there."""
+
+
+_REQUIRED = _Required()
+T = TypeVar("T")
+
+
+def read_field(row: Any, name: str, read: Callable[[Any], T], of: str, *, default: T | _Required = _REQUIRED) -> T:
+    """Field `name` of a row of `of`, as `read` makes it; the default where it is absent. Raises Unreadable."""
+    if not isinstance(default, _Required) and isinstance(row, Mapping) and name not in row:
+        return default
+    try:
+        return read(row[name])
+    except UNREADABLE as error:
+        why = "missing" if isinstance(error, KeyError) and name not in row else str(error)
+        raise Unreadable(f"{of}: {name}: {why}"[:LONGEST_REASON], name) from error
+
+
+def rows_of(told: Any, of: str) -> list[Any]:
+    """`told` where it is a list; raises Unreadable: an empty object is not an empty list."""
+    if not isinstance(told, list):
+        raise Unreadable(f"{of}: not a list", of)
+    return told
 
 
 def order_form(request: OrderRequest) -> dict[str, str]:
@@ -98,75 +122,54 @@ def order_status(told: str, quantity: int, filled: int) -> OrderStatus:
     return status
 
 
-def book_entry(order: Mapping[str, Any]) -> BookEntry:
-    """One order of the book or of a push; raises Unreadable."""
-    try:
-        quantity, filled = units(order["quantity"]), units(order["filled_quantity"])
-        tag = str(order.get("tag") or "")[: LONGEST_WORD + 1]
-        updated = order.get("exchange_update_timestamp") or order.get("exchange_timestamp")
-        evidence = Evidence(
-            client_order_id=tag,
-            broker_order_id=word(order["order_id"]),
-            status=order_status(word(order["status"]), quantity, filled),
-            quantity=quantity,
-            filled_quantity=filled,
-            average_price=price(order["average_price"]),
-            filled_at=instant(updated or order.get("order_timestamp")) if filled else None,
-            reason=legible(str(order.get("status_message") or ""))[:LONGEST_REASON],
-        )
-        return BookEntry(
-            evidence=evidence,
-            symbol=f"{word(order['exchange'])}:{word(order['tradingsymbol'])}",
-            side=SIDE_OF[order["transaction_type"]],
-            tag=tag,
-            received_at=instant(order.get("order_timestamp")),
-        )
-    except UNREADABLE as error:
-        raise Unreadable(f"order: {type(error).__name__}: {error}") from error
+#: Columns an instrument dump must have.
+_DUMP_COLUMNS = frozenset({"instrument_token", "exchange", "tradingsymbol", "tick_size", "lot_size"})
 
 
-def first_fill(trades: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """The earliest fill of an order's trades; raises Unreadable."""
-    try:
-        times = [instant(trade["fill_timestamp"]) for trade in trades]
-    except UNREADABLE as error:
-        raise Unreadable(f"trade: {type(error).__name__}: {error}") from error
-    return min((at for at in times if at is not None), default=None)
+def is_dump(lines: list[str]) -> bool:
+    """Whether `lines` begin as a dump of instruments does, and not as a page in its place."""
+    return bool(lines) and set(lines[0].split(",")) >= _DUMP_COLUMNS
 
 
-def net_positions(data: Mapping[str, Any]) -> list[NetPosition]:
-    """The net positions in products the engine trades; the others can cover no order of ours."""
-    try:
-        return [
-            NetPosition(f"{row['exchange']}:{row['tradingsymbol']}", product, units(row["quantity"], -MOST_UNITS))
-            for row in data["net"]
-            if (product := PRODUCT_OF.get(row["product"])) is not None
-        ]
-    except UNREADABLE as error:
-        raise Unreadable(f"positions: {type(error).__name__}: {error}") from error
-
-
-def instruments_of(lines: Iterable[str]) -> Iterator[Instrument]:
-    """The instruments of a CSV dump; raises Unreadable at a row it cannot read."""
+def instruments_of(lines: Iterable[str], skipped: Skipped) -> list[Instrument]:
+    """The instruments of a CSV dump, but for rows it cannot read; raises Unreadable where it can read none."""
+    listed, wrong = [], None
     try:
         for row in csv.DictReader(lines):
-            token = int(row["instrument_token"])
-            yield Instrument(
-                symbol=f"{row['exchange']}:{row['tradingsymbol']}",
-                token=token,
-                tick_size=amount(row["tick_size"]),
-                lot_size=int(row["lot_size"]),
-                scale=scale_of(token),
-                # Not in the broker's own dump today; taken from one that has it.
-                freeze_quantity=units(row["freeze_quantity"], 1) if row.get("freeze_quantity") else None,
-            )
-    except (*UNREADABLE, csv.Error) as error:
-        raise Unreadable(f"instruments: {type(error).__name__}: {error}") from error
+            try:
+                listed.append(_instrument(row))
+            except UNREADABLE as error:
+                wrong = error
+                skipped.count("instrument")
+    except csv.Error as error:
+        raise Unreadable(f"instruments: {error}") from error
+    if wrong is not None and not listed:
+        raise Unreadable(f"instruments: {type(wrong).__name__}: {wrong}") from wrong
+    return listed
 
 
-def quotes_of(rows: Mapping[str, Mapping[str, Any]]) -> list[Quote]:
-    """The quotes of an answer by symbol; raises Unreadable."""
-    return [quote_of(symbol, row) for symbol, row in rows.items()]
+def _instrument(row: Mapping[str, str]) -> Instrument:
+    token = int(row["instrument_token"])
+    return Instrument(
+        symbol=f"{word(row['exchange'])}:{word(row['tradingsymbol'])}",
+        token=token,
+        tick_size=amount(row["tick_size"]),
+        lot_size=int(row["lot_size"]),
+        scale=scale_of(token),
+        # Not in the broker's own dump today; taken from one that has it.
+        freeze_quantity=units(row["freeze_quantity"], 1) if row.get("freeze_quantity") else None,
+    )
+
+
+def quotes_of(rows: Mapping[str, Mapping[str, Any]], skipped: Skipped) -> list[Quote]:
+    """The quotes of an answer by symbol, but for those it cannot read."""
+    quotes = []
+    for symbol, row in rows.items():
+        try:
+            quotes.append(quote_of(symbol, row))
+        except Unreadable:
+            skipped.count("quote")
+    return quotes
 
 
 def quote_of(symbol: str, row: Mapping[str, Any]) -> Quote:

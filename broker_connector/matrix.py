@@ -17,7 +17,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "connectors.md"
 ROWS: Mapping[str, str] = {
     # Placing and filling.
     "B01": "a market order is accepted, and its fill is evidence in the book",
-    "B02": "an order's trades tell when its first unit filled",
+    "B02": "an order's trades tell when, how much and at which price it filled",
     "B03": "a limit order away from the market rests, and fills when the price comes",
     "B04": "a partly filled order says so",
     "B05": "a market order carries the protection its broker demands, and may rest unfilled for it",

@@ -9,13 +9,22 @@ from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from broker_connector.http import Answer, Failure
 from engine.domain.broker import BrokerUnreachable, Outcome, RejectCause, Reply, TokenInvalid
 
 #: Tries of a read, and the bounds of the random pause between them, seconds.
 READ_ATTEMPTS, READ_PAUSE, READ_PAUSE_MAX = 4, 0.2, 1.0
+#: Seconds after which a read is not tried again: a broker that hangs holds a thread for one try more at most.
+READ_WITHIN = 4.0
 #: The longest pause between two tries a broker may ask for, seconds: its windows for reads last one.
 READ_PAUSE_ASKED = 2.0
 #: Characters that are kept of why data could not be read.
@@ -42,7 +51,7 @@ def retried(read: Callable[[], T]) -> T:
     """What `read` gives in one of its tries; raises BrokerUnreachable where none gave anything."""
     retrying = Retrying(
         retry=retry_if_exception_type(Unanswered),
-        stop=stop_after_attempt(READ_ATTEMPTS),
+        stop=stop_after_attempt(READ_ATTEMPTS) | stop_after_delay(READ_WITHIN),
         wait=_pause,
         reraise=True,
     )

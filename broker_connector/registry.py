@@ -10,6 +10,8 @@ from broker_connector import kite_postback
 from broker_connector.base import Connector, Feed, Forged
 from broker_connector.feed import KiteFeed
 from broker_connector.kite import KITE_PROFILE, KiteConnector
+from broker_connector.kite_book import Ours, any_tag
+from broker_connector.skipped import Skipped
 from engine.domain.broker import BookEntry, BrokerProfile
 
 
@@ -19,6 +21,15 @@ class Credentials:
 
     api_key: str = field(repr=False)
     access_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an account's rows are read: `ours` tells whether a tag could be of an order of this deployment's."""
+
+    ours: Ours = any_tag
+    #: Called with a kind of row that is left out, and how many of it were; not at every one.
+    on_skipped: Callable[[str, int], None] | None = None
 
 
 #: The paper broker stands for Kite, late orders included; its tokens live as long as it.
@@ -35,7 +46,7 @@ class Entry:
     """A broker: what it promises, and how to reach an account at it."""
 
     profile: BrokerProfile
-    connect: Callable[[str, Credentials], Connector]
+    connect: Callable[[str, Credentials, Reading], Connector]
     #: From the WebSocket's URL: ticks and the account's order updates.
     open_feed: Callable[[str, Credentials], Feed]
     #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
@@ -56,7 +67,9 @@ class UnknownBroker(KeyError):
 def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -> Entry:
     return Entry(
         profile,
-        lambda url, who: KiteConnector(url, who.api_key, who.access_token, profile),
+        lambda url, who, how: KiteConnector(
+            url, who.api_key, who.access_token, profile, ours=how.ours, skipped=Skipped(how.on_skipped)
+        ),
         lambda url, who: KiteFeed(url, who.api_key, who.access_token),
         KiteConnector.login,
         base_url,
@@ -79,9 +92,9 @@ def entry_of(name: str) -> Entry:
         raise UnknownBroker(f"no broker {name!r}; known: {', '.join(sorted(BROKERS))}") from None
 
 
-def connect(name: str, base_url: str, credentials: Credentials) -> Connector:
+def connect(name: str, base_url: str, credentials: Credentials, reading: Reading | None = None) -> Connector:
     """A connector to the account `credentials` open at the broker called `name`; raises UnknownBroker."""
-    return entry_of(name).connect(base_url, credentials)
+    return entry_of(name).connect(base_url, credentials, reading or Reading())
 
 
 def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> Feed:

@@ -41,11 +41,11 @@ _FULL_TAIL = Struct(">IIIII")
 _DEPTH = Struct(">IiH2x")
 _DEPTH_OFFSET, _DEPTH_ROWS = 64, 10
 
-# Only what a price listener needs: token, price, close, exchange time, at the offsets of each body.
+# Only what a price listener needs: token, price, close, times of last trade and packet, at the offsets of each body.
 _PRICE_INDEX_QUOTE = Struct(">Ii12xi")
 _PRICE_INDEX_FULL = Struct(">Ii12xi4xI")
 _PRICE_QUOTE = Struct(">Ii32xi")
-_PRICE_FULL = Struct(">Ii32xi16xI")
+_PRICE_FULL = Struct(">Ii32xiI12xI")
 
 
 class Ohlc(NamedTuple):
@@ -125,15 +125,19 @@ def decode(frame: bytes) -> Decoded:
     return Decoded(packets, max(declared - len(packets), 0))
 
 
-def decode_prices(frame: bytes) -> list[tuple[int, int, int, int]]:
-    """(token, price, exchange time, close) of every whole packet: units, epoch seconds, 0 where not told.
+#: (token, price, exchange time, close, when the price was traded): units, epoch seconds, 0 where not told.
+PricePacket = tuple[int, int, int, int, int]
+
+
+def decode_prices(frame: bytes) -> list[PricePacket]:
+    """The price of every whole packet.
 
     The listener's path: no objects, no depth. Never raises; what `decode` calls malformed is left out.
     """
     size = len(frame)
     if size < FRAME_HEADER_SIZE:
         return []
-    prices: list[tuple[int, int, int, int]] = []
+    prices: list[PricePacket] = []
     (declared,) = _U16.unpack_from(frame)
     offset = FRAME_HEADER_SIZE
     for _ in range(declared):
@@ -144,20 +148,20 @@ def decode_prices(frame: bytes) -> list[tuple[int, int, int, int]]:
         if offset + length > size:
             break
         if length == FULL_SIZE:
-            token, price, close, at = _PRICE_FULL.unpack_from(frame, offset)
-            prices.append((token, price, at, close))
+            token, price, close, traded_at, at = _PRICE_FULL.unpack_from(frame, offset)
+            prices.append((token, price, at, close, traded_at))
         elif length == LTP_SIZE:
             token, price = _LTP.unpack_from(frame, offset)
-            prices.append((token, price, 0, 0))
+            prices.append((token, price, 0, 0, 0))
         elif length == QUOTE_SIZE:
             token, price, close = _PRICE_QUOTE.unpack_from(frame, offset)
-            prices.append((token, price, 0, close))
+            prices.append((token, price, 0, close, 0))
         elif length == INDEX_FULL_SIZE:
             token, price, close, at = _PRICE_INDEX_FULL.unpack_from(frame, offset)
-            prices.append((token, price, at, close))
+            prices.append((token, price, at, close, 0))
         elif length == INDEX_QUOTE_SIZE:
             token, price, close = _PRICE_INDEX_QUOTE.unpack_from(frame, offset)
-            prices.append((token, price, 0, close))
+            prices.append((token, price, 0, close, 0))
         offset += length
     return prices
 

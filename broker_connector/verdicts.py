@@ -1,6 +1,7 @@
 """What each way a call over HTTP can end proves about the request: one row an exception and a status.
 
-Knows no broker. A connector adds rows for its broker's own words of error, see `kite_errors`.
+Knows no broker. A connector adds rows for its broker's own words of error, see `kite_errors`. A status alone proves
+nothing: proxies, firewalls and login pages answer in the broker's place with any of them.
 """
 
 from collections.abc import Mapping
@@ -77,9 +78,8 @@ def _of_class(status: int) -> Verdict:
 
 _BY_CLASS: dict[Ending, Verdict] = {status: _of_class(status) for status in HTTPStatus}
 
-#: Every status HTTP knows; `of_status` answers for the numbers it does not.
+#: Every status HTTP knows, in an answer of the broker's own; `of_status` answers for the numbers it does not.
 STATUSES: Mapping[Ending, Verdict] = _BY_CLASS | {
-    HTTPStatus.FORBIDDEN: Verdict(Outcome.TOKEN_INVALID, yields=True),
     HTTPStatus.TOO_MANY_REQUESTS: Verdict(Outcome.REJECTED, RejectCause.RATE_LIMITED),
 }
 
@@ -88,7 +88,7 @@ WIRE: Mapping[Ending, Verdict] = {**EXCEPTIONS, **STATUSES}
 
 
 def of_status(status: int) -> Verdict:
-    """What an answer's status proves by itself; numbers nobody registered count by their hundred."""
+    """What the status of a broker's own answer proves; numbers nobody registered count by their hundred."""
     try:
         return STATUSES[HTTPStatus(status)]
     except ValueError:
@@ -96,9 +96,12 @@ def of_status(status: int) -> Verdict:
 
 
 def of_answer(table: Mapping[Ending, Verdict], status: int, error_type: str) -> Verdict:
-    """What an error answer proves by its status and, by a connector's `table`, its broker's own word of error."""
+    """What an error answer proves by its status and, by a connector's `table`, its broker's own word of error.
+
+    `error_type` is "" where the body is not the broker's: then nothing is proven, whatever the status.
+    """
     verdict = of_status(status)
-    if verdict.outcome is Outcome.ACCEPTED:
+    if not error_type or verdict.outcome is Outcome.ACCEPTED:
         return DOUBT
     told = table.get(error_type, DOUBT)
     return told if verdict.yields and told is not DOUBT else verdict

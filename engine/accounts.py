@@ -23,6 +23,10 @@ class AccountWatch:
         except StoreClosed as error:
             self._log("store_closed", reason=str(error))
 
+    def read(self, account_id: int, version: str) -> None:
+        """A read was answered: whoever took the account's token for dead was mistaken. Raises StoreClosed."""
+        self.hear(account_id, version, Heard.TOKEN_LIVES)
+
     def hear(
         self,
         account_id: int,

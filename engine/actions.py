@@ -3,28 +3,42 @@
 One handler an action, in one table. What is decided before and committed after is `engine.pipeline`'s.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from engine import lifecycle
+from engine.account_reading import read_account, settle
 from engine.accounts import AccountWatch
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
-from engine.domain.broker import BrokerUnreachable, NetPosition, OrderRequest, Outcome, Reply, TokenInvalid
+from engine.domain.account_positions import with_own_fills
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
+from engine.domain.broker import (
+    BrokerUnreachable,
+    OrderChange,
+    OrderRequest,
+    Outcome,
+    RejectCause,
+    Reply,
+    TokenInvalid,
+)
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
-from engine.domain.routing import Alert, apply_reply
-from engine.domain.run import ExitReason, NetSeen, Run
-from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, Note, Store, Timers
+from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
+from engine.domain.run import ExitReason, Run
+from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
 
 #: Real time from `intend` within which the order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
 #: Longest a broker's answer to a read or a cancel may take, retries included.
 ANSWER_WITHIN = timedelta(seconds=15)
+#: How long an attempt waits at least that was denied.
+DENIED_FOR = timedelta(milliseconds=100)
 #: When the sweeper looks at an attempt whose sender said nothing more, after `send_by`.
 LOOK_AFTER = timedelta(seconds=5)
+#: When an entry is tried again whose token is refused to orders and not to reads.
+TOKEN_ASKED_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,10 @@ class Stepped:
     is_first_fill: bool = False
     first_fill: datetime | None = None
     finished: bool = False
+    #: Whether the attempt of this step provably never was taken by the broker.
+    unsent: bool = False
+    #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
+    lets_go: bool = False
 
 
 class Actions:
@@ -67,6 +85,7 @@ class Actions:
         self._handlers: dict[type[Decision], Callable[[Turn, Any], Stepped]] = {
             Submit: self._submit,
             Cancel: self._cancel,
+            Reprice: self._reprice,
             AskBook: self._ask_book,
             GiveUp: self._give_up,
             Abort: self._abort,
@@ -85,16 +104,16 @@ class Actions:
         Evidence tells an order's last fill, only its trades the first. They are asked for where a breach waits for
         the answer; where they are not to be had, every breach since the time to buy counts.
         """
-        run, entries = stepped.run, [order for order in stepped.run.orders if order.leg is Leg.ENTRY]
+        run, entries = stepped.run, [o for o in stepped.run.orders if o.leg is Leg.ENTRY and o.filled_quantity]
         if run.latch is None:
             return run.buy_at
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            times = [broker.first_fill(order.broker_order_id) for order in entries if order.filled_quantity]
+            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return run.buy_at
-        return min((at for at in times if at is not None), default=run.buy_at)
+        return min((trade.filled_at for trade in trades), default=run.buy_at)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -103,7 +122,8 @@ class Actions:
         run, send_by = turn.run, turn.now.real + SEND_WITHIN
         settles_at = send_by + broker.profile.settles_after
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
-        wanted = replace(run.with_order(order), exit_reason=submit.exit_reason or run.exit_reason, retry_at=None)
+        wanted = lifecycle.replaced(run, submit.leg).with_order(order).pausing(submit.leg, None)
+        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason)
         denied = self._store.intend(
             turn.holding,
             f"i{turn.number}",
@@ -125,6 +145,7 @@ class Actions:
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
+        reply = self._doubting_its_token(turn, broker, order.leg, reply)
         self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
         routed = apply_reply(wanted, order, reply, answered)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
@@ -140,17 +161,50 @@ class Actions:
         )
         note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
         note = replace(note, alerts=routed.alerts, stages=stages)
-        return Stepped(replace(turn.holding, run=wanted, consumed=(), evidence=()), routed.run, note)
+        held = replace(turn.holding, run=wanted, consumed=(), evidence=())
+        return Stepped(held, routed.run, note, unsent=reply.outcome in NOT_TAKEN)
 
     def _denied(self, turn: Turn, order: Order, denied: Denied) -> Stepped:
         """The engine's own no: asked again when that can help, and an entry that cannot wait for a human ends."""
-        why, until = DENIALS[denied.by], turn.now.real + denied.retry_after
-        if denied.by is DeniedBy.TOKEN:
+        why, until = DENIALS[denied.by], turn.now.real + max(denied.retry_after, DENIED_FOR)
+        if denied.by is DeniedBy.TOKEN and order.leg is Leg.ENTRY:
+            if not self._refuses_token(turn, self._broker(turn)):
+                after = turn.run.pausing(order.leg, turn.now.real + TOKEN_ASKED_AGAIN)
+                return Stepped(turn.holding, after, Note("denied", outcome="denied: access token is asked for again"))
             after = replace(turn.run, abort_requested=f"entry_denied: {why}")
             return Stepped(turn.holding, after, Note("denied", outcome=f"denied: {why}"))
+        if denied.by is DeniedBy.TOKEN:
+            # As where its own attempt had been refused: the account's exits share one that tries.
+            held = hold_for_token(turn.run.pausing(order.leg, until))
+            return Stepped(turn.holding, held.run, Note("denied", outcome=f"denied: {why}", alerts=held.alerts))
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
-        return Stepped(turn.holding, replace(turn.run, retry_at=until), note)
+        return Stepped(turn.holding, turn.run.pausing(order.leg, until), note)
+
+    def _doubting_its_token(self, turn: Turn, broker: Broker, leg: Leg, reply: Reply) -> Reply:
+        """`reply`, or a plain refusal where it alone says that the token is dead: no entry is aborted for a slip.
+
+        An exit is not asked about: it is tried on anyway, and sooner.
+        """
+        if reply.outcome is not Outcome.TOKEN_INVALID or leg is Leg.EXIT:
+            return reply
+        try:
+            is_dead = self._refuses_token(turn, broker)
+        except NoSlot:
+            is_dead = False
+        return reply if is_dead else replace(reply, outcome=Outcome.REJECTED, cause=RejectCause.OTHER)
+
+    def _refuses_token(self, turn: Turn, broker: Broker) -> bool:
+        """Whether the broker refuses the account's token to a cheap read too. Raises LockLost, NoSlot."""
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        try:
+            broker.account_id()
+        except TokenInvalid:
+            return True
+        except BrokerUnreachable:
+            return False
+        self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
+        return False
 
     def _hear(self, turn: Turn, leg: Leg, reply: Reply, *, was_late: bool) -> None:
         """What the reply tells of the account; nothing where it says what is known, or where we were late ourselves."""
@@ -165,41 +219,59 @@ class Actions:
         # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
         doubtful = reply.outcome is not Outcome.ACCEPTED
         after = replace(asked, dirty=turn.run.dirty or doubtful)
-        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"))
+        unanswered = reply.outcome in (Outcome.TIMEOUT, Outcome.SERVER_DOWN)
+        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"), lets_go=unanswered)
+
+    def _reprice(self, turn: Turn, reprice: Reprice) -> Stepped:
+        """Lower a resting exit's limit to the day's lowest price, where it takes whatever is bid.
+
+        It keeps its id, so no second exit can come of it, and at the lower circuit its place in the queue.
+        """
+        self._store.extend(turn.holding, ANSWER_WITHIN)
+        run, order, broker = turn.run, reprice.order, self._broker(turn)
+        try:
+            quotes = broker.quote([run.strategy.symbol])
+        except (BrokerUnreachable, TokenInvalid) as error:
+            return replace(self._repriced(turn, reprice, order, f"left: {error}"), lets_go=True)
+        lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
+        if lowest is None:
+            # Nothing says how low a limit may be: only a new order is priced by the broker.
+            return self._cancel(turn, Cancel(order, reprice.reason))
+        if order.limit_price is not None and order.limit_price <= lowest:
+            return self._repriced(turn, reprice, order, "left: nothing better is allowed")
+        reply = broker.modify(order.broker_order_id, OrderChange(limit_price=lowest))
+        if reply.outcome is Outcome.ACCEPTED:
+            return self._repriced(turn, reprice, replace(order, limit_price=lowest), f"limit {lowest}")
+        # Refused may well mean filled, or canceled by somebody else.
+        return self._repriced(turn, reprice, order, reply.outcome, dirty=reply.outcome is not Outcome.SERVER_DOWN)
+
+    def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
+        after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
+        after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
+        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"))
 
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
+        """Read the account, and settle what became of the run's orders and what the account has."""
         self._store.extend(turn.holding, ANSWER_WITHIN)
-        now, run = turn.now, turn.run
-        broker = self._broker(turn)
+        now, broker = turn.now, self._broker(turn)
         try:
-            book = broker.orders()
-            adopted = lifecycle.adopt(run, book, self._deployment, now.real)
+            book, reading = read_account(broker, self._deployment, self._clock)
+            adopted = lifecycle.adopt(turn.run, book, self._deployment, now.real)
             evidence, doubles = lifecycle.evidence_of(book, adopted)
-            learned = lifecycle.absorb(adopted, evidence, now.real, by_book=True)
-            # Also where only this book tells of a fill: what was read of the account before proves nothing about it.
-            net = self._cover(broker, run) if learned.run.held > 0 or run.dirty else run.net
+            evidence = settle(broker, adopted, evidence)
         except (BrokerUnreachable, TokenInvalid) as error:
-            return self._book_unread(turn, str(error))
-        after = replace(learned.run, dirty=False, book_asked_at=now.real, book_read_at=now.real, net=net)
-        checked, uncovered = lifecycle.check_cover(after)
+            # The answer took its time: the pause before the next question begins now.
+            after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error))
+            note = Note("book_unreadable", outcome=f"book unreadable: {error}", alerts=alerts)
+            return Stepped(turn.holding, after, note, lets_go=True)
+        if turn.holding.is_troubled:
+            self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
+        learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
+        net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
+        seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
+        checked, uncovered = lifecycle.check_cover(seen)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
-
-    def _cover(self, broker: Broker, run: Run) -> NetSeen:
-        """What the account holds, told to all of its runs: when a thousand are to be sold at once, one asks.
-
-        Asked after the orders, so that whatever filled of them is in it.
-        """
-        asked_at = self._clock.now().real
-        positions = broker.positions()
-        self._store.cover(run.strategy.account_id, positions, asked_at)
-        return NetSeen(_net(positions, run), asked_at)
-
-    def _book_unread(self, turn: Turn, reason: str) -> Stepped:
-        run, now = turn.run, turn.now
-        alerts = lifecycle.book_unread_alert(run, now.real)
-        note = Note("book_unreadable", outcome=f"book unreadable: {reason}", alerts=alerts)
-        return Stepped(turn.holding, replace(run, book_asked_at=now.real), note)
 
     def _give_up(self, turn: Turn, give_up: GiveUp) -> Stepped:
         order = give_up.order
@@ -239,12 +311,6 @@ def _request(run: Run, order: Order) -> OrderRequest:
         order_type=strategy.order_type,
         product=strategy.product,
     )
-
-
-def _net(positions: Iterable[NetPosition], run: Run) -> int:
-    """What the account holds of the run's symbol and product, in units."""
-    ours = (run.strategy.symbol, run.strategy.product)
-    return sum(each.quantity for each in positions if (each.symbol, each.product) == ours)
 
 
 def _stages(turn: Turn, submit: Submit, granted: datetime, sent: datetime, answered: datetime) -> dict[str, float]:

@@ -146,7 +146,7 @@ class Arming:
         self._told.once(("not_armed", strategy.id, day), strategy.tenant, Alert("critical", "not_armed", message))
         if not now.is_trusted or not self._is_past(times, now):
             return None
-        return self._canceled(strategy, day, f"not_armed: {reason}")
+        return self._canceled(strategy, day, reason)
 
     def _is_past(self, times: Times, now: Moment) -> bool:
         return now.late(times.buy_at) > self._policy.max_lateness or now.market >= max(times.buy_at, times.sell_at)

@@ -15,7 +15,7 @@ from redis.client import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from broker_connector.registry import BROKERS
+from broker_connector.registry import BROKERS, Reading
 from engine.actions import SEND_WITHIN, Actions
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
@@ -28,7 +28,7 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
-from engine.domain.run import RunId
+from engine.domain.run import RunId, parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
@@ -36,7 +36,7 @@ from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
 from engine.orderstream import OrderStream, Unjudged
 from engine.pipeline import Pipeline
-from engine.ports import Broker, Ended, Log
+from engine.ports import AccountState, Broker, Ended, Log
 from engine.postbacks import Postbacks
 from engine.reads import AT_ONCE
 from engine.recovery import Durable, EpochKeeper, Recoverer
@@ -46,6 +46,7 @@ from engine.runtime.atwork import AtWork
 from engine.runtime.backlog import Backlog, Teller
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
 from engine.sweeper import Sweeper
@@ -102,6 +103,12 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
     def around_broker(broker: Broker) -> Broker:
         return tapped(gate, "broker", broker)
 
+    def reading(account: AccountState) -> Reading:
+        return Reading(
+            lambda tag: parse_client_order_id(current.deployment, tag) is not None,
+            lambda what, number: log("row_skipped", account=account.id, what=what, number=number),
+        )
+
     return Parts(
         settings=current,
         redis=redis,
@@ -109,7 +116,7 @@ def parts(process: str, chosen: Settings | None = None) -> Parts:
         store=store,
         real=real,
         clock=market_clock(current, real, redis),
-        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker),
+        brokers=BrokerPool(store.account, partial(decrypt, current), around_broker, reading),
         publisher=publisher,
         timers=tapped(gate, "timers", RedBeatTimers(app, redis, publisher)),
         policy=current.policy(),
@@ -329,6 +336,7 @@ class Worker:
 
     pipeline: Pipeline
     parts: Parts
+    owners: Owners
 
     def watch_clock(self) -> None:
         """Look at other clocks now, and from now on every second."""
@@ -369,7 +377,7 @@ def worker() -> Worker:
         with _lock:
             if _worker is None:
                 shared = parts(_worker_name)
-                _worker = Worker(pipeline(shared), shared)
+                _worker = Worker(pipeline(shared), shared, Owners(shared.store.account_of))
     return _worker
 
 

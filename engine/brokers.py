@@ -4,7 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 
-from broker_connector.registry import Credentials, connect
+from broker_connector.registry import Credentials, Reading, connect
 from engine.ports import AccountState, Broker, StoreClosed
 
 
@@ -16,11 +16,13 @@ class BrokerPool:
         account: Callable[[int], AccountState | None],
         decrypt: Callable[[str], str],
         around: Callable[[Broker], Broker] = lambda broker: broker,
+        reading: Callable[[AccountState], Reading] = lambda _: Reading(),
     ) -> None:
-        """`around`: what is put around every connector."""
+        """`around`: what is put around every connector. `reading`: how an account's rows are read."""
         self._account = account
         self._decrypt = decrypt
         self._around = around
+        self._reading = reading
         self._lock = threading.Lock()
         self._open: dict[int, tuple[str, Broker]] = {}
 
@@ -39,7 +41,8 @@ class BrokerPool:
         account = self._account(account_id)
         if account is None:
             raise StoreClosed(f"account {account_id} is not in the live state: the recoverer writes it")
-        connector = connect(account.broker, account.base_url, credentials_of(account, self._decrypt))
+        credentials = credentials_of(account, self._decrypt)
+        connector = connect(account.broker, account.base_url, credentials, self._reading(account))
         return account.version, self._around(connector)
 
     def close(self) -> None:

@@ -3,19 +3,33 @@
 The ten steps are in `engine.pipeline`; what to do next is `engine.domain.decision`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.domain.broker import BookEntry
-from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger
+from engine.domain.exits import is_exit_due
+from engine.domain.moment import Moment
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger, is_behind
 from engine.domain.routing import Alert, apply_ends
-from engine.domain.run import SIDE_OF, Run, RunStatus, client_order_id, parse_client_order_id
+from engine.domain.run import (
+    CLOSED_ELSEWHERE,
+    NOT_COVERED,
+    SIDE_OF,
+    Run,
+    RunStatus,
+    client_order_id,
+    parse_client_order_id,
+)
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
-#: How long a book that is needed may be unreadable before a human is told.
+#: How long a book that is needed may be unreadable before a human is alerted.
 UNREAD_FOR = timedelta(seconds=60)
+#: The same where an exit is due and waits for it.
+EXIT_WAITS_FOR = timedelta(seconds=1)
+#: How far apart two readings must be that lack what a run holds, before a human is alerted.
+CONFIRMED_AFTER = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,9 @@ def absorb(run: Run, evidence: Iterable[Evidence], at: datetime, *, by_book: boo
         order = known.get(item.client_order_id)
         # An attempt we do not know of, or another order under its id: only the whole book tells.
         strange = order is None or not (by_book or order.broker_order_id in ("", item.broker_order_id))
-        after = replace(after, dirty=True) if strange else after.absorb(item, at)
+        after = replace(after, dirty=True, unread=True) if strange else after.absorb(item, at)
+        if is_behind(item) and not by_book:
+            after = replace(after, dirty=True)
     if after == run:
         return Absorbed(run)
     routed = apply_ends(run, after, at)
@@ -56,9 +72,9 @@ def _excess(before: Run, after: Run) -> Iterator[Alert]:
 
 def _appeared(before: Run, after: Run) -> Iterator[Alert]:
     """Attempts that were given up and turn up at the broker all the same."""
-    unseen = {order.client_order_id for order in before.watched if not order.broker_order_id}
+    unseen = {order.client_order_id for order in before.orders if order.given_up and not order.seen}
     for order in after.orders:
-        if order.client_order_id in unseen and order.broker_order_id:
+        if order.client_order_id in unseen and order.seen:
             message = f"{order.client_order_id} appeared after it was given up: {order.status} {order.filled_quantity}"
             yield Alert("critical", "given_up_appeared", message)
 
@@ -84,6 +100,33 @@ def _combined(found: list[Evidence]) -> Evidence:
     return replace(told, filled_quantity=sum(item.filled_quantity for item in found))
 
 
+def after_book(run: Run, evidence: Collection[Evidence], now: Moment, grace: timedelta) -> Absorbed:
+    """`run` after its account's whole book was read at `now`, which showed `evidence` of its orders and no other."""
+    learned = absorb(run, evidence, now.real, by_book=True)
+    after = _absent(learned.run, {item.client_order_id for item in evidence}, now, grace)
+    read = replace(after, dirty=False, unread=False, unread_since=None, unread_alerted=False)
+    return replace(learned, run=replace(read, book_asked_at=now.real, book_read_at=now.real))
+
+
+def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> Run:
+    """`run` after a reading of the whole book that showed the orders `shown`; what it lacks has changed by that.
+
+    One of an ended session has expired. One that was shown before is in doubt again, for `grace`: a book may lag. One
+    that only an answer called refused, or that had ended, is settled.
+    """
+    for order in run.orders:
+        if order.is_unsettled:
+            run = run.with_order(replace(order, settled=True))
+        if order.client_order_id in shown or order.status in TERMINAL:
+            continue
+        if order.session_ends is not None and now.market > order.session_ends:
+            expired = order.on(OrderTrigger.EXPIRE, now.real, "its session ended and the book lacks it")
+            run = run.with_order(replace(expired, settled=True))
+        elif order.seen:
+            run = run.with_order(replace(order, seen=False, settles_at=max(order.settles_at, now.real + grace)))
+    return run
+
+
 def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     """What to tell a human of an order the engine itself holds back for long."""
     if wait < LONG_WAIT:
@@ -94,30 +137,41 @@ def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     return (Alert(severity, code, f"{what} waits {wait.total_seconds():.0f} s: {why}"),)
 
 
-def book_unread_alert(run: Run, now: datetime) -> tuple[Alert, ...]:
-    """What to tell a human where a book that is needed was not readable for long; told once, at the limit."""
-    since = run.book_read_at or min((order.send_by for order in run.orders if order.is_live), default=now)
-    if not (run.book_asked_at or since) < since + UNREAD_FOR <= now:
-        return ()
-    message = f"the book could not be read for {UNREAD_FOR.seconds} s; this run's orders stay in doubt until it can"
-    return (Alert("critical", "book_unreadable", message),)
+def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
+    """`run` after its broker's book could not be read, and the alert where that has lasted too long; once."""
+    asked = replace(run, book_asked_at=now.real, unread_since=run.unread_since or now.real)
+    exit_waits = run.held > 0 and run.live(Leg.EXIT) is None and is_exit_due(run, now)
+    limit = EXIT_WAITS_FOR if exit_waits else UNREAD_FOR
+    if run.unread_alerted or asked.unread_since is None or now.real < asked.unread_since + limit:
+        return asked, ()
+    what = f"an exit of {run.held} waits" if exit_waits else "this run's orders stay in doubt"
+    since = f"{asked.unread_since:%H:%M:%S} UTC"
+    message = f"the broker's book or positions cannot be read since {since} ({reason}): {what} until they can"
+    return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)
 
 
 def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
-    """`run`, flagged where its account holds less than the run does: somebody else sold, and an exit would be a short.
+    """`run` after a reading of its account, flagged where two readings lack what the account's runs hold.
 
-    Told once; the account is asked on, for a broker's positions may lag behind its book.
+    One reading proves nothing: positions lag behind fills, and are empty for a while after a broker's restart. What
+    the account has is sold all the same; the flag goes once it has everything again.
     """
-    if run.net is None or run.held <= 0 or run.live(Leg.EXIT) or run.net.quantity >= run.held:
+    if run.net is None or run.held <= 0 or run.net.missing == 0:
+        healed = replace(run, uncovered_since=None)
+        return (
+            (replace(healed, status=RunStatus.ACTIVE, failure=""), ()) if run.failure == NOT_COVERED else (healed, ())
+        )
+    if run.uncovered_since is None:
+        return replace(run, uncovered_since=run.net.at), ()
+    if run.failure == NOT_COVERED or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
         return run, ()
-    if run.failure == "not_covered":
-        return run, ()
+    symbol, product = run.strategy.symbol, run.strategy.product
     message = (
-        f"the account holds {run.net.quantity} of {run.strategy.symbol}, this run {run.held}: sold by somebody else? "
-        "Nothing is sold until it holds enough; `engine strategy resolve` ends the run"
+        f"the account has {run.net.missing} of {symbol} ({product}) less than its runs hold, this one {run.held}: sold "
+        "by somebody else? What it has is sold when an exit is due, and no more; `engine strategy resolve` ends the run"
     )
-    alert = Alert("critical", "not_covered", message)
-    return replace(run, status=RunStatus.FAILED, failure="not_covered"), (alert,)
+    flagged = run if run.status is RunStatus.FAILED else replace(run, status=RunStatus.FAILED, failure=NOT_COVERED)
+    return flagged, (Alert("critical", NOT_COVERED, message),)
 
 
 def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime) -> Order:
@@ -132,7 +186,16 @@ def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: date
         status=OrderStatus.SENDING,
         send_by=send_by,
         settles_at=settles_at,
+        session_ends=run.closes_at,
     )
+
+
+def replaced(run: Run, leg: Leg) -> Run:
+    """`run` before its next attempt of `leg`: one that only an answer called refused must not live on beside it."""
+    for order in run.orders:
+        if order.leg is leg and order.is_refused_unseen:
+            run = run.with_order(replace(order, given_up=True))
+    return run
 
 
 def abort(run: Run, reason: str) -> tuple[Run, tuple[Alert, ...]]:
@@ -146,9 +209,11 @@ def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run,
     """`run` after STOP with `status` at real time `at`; what a human must know of it."""
     for order in run.watched:
         run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
-    ended = replace(run, status=status, failure=run.failure if status is not RunStatus.MISSED else reason)
+    why = f"{reason} ({run.failure})" if run.failure and reason != CLOSED_ELSEWHERE else reason
+    is_said = status is RunStatus.MISSED or reason == CLOSED_ELSEWHERE
+    ended = replace(run, status=status, failure=why if is_said else run.failure)
     if status is RunStatus.MISSED:
-        return ended, (Alert("warning", "missed", f"not bought: {reason}"),)
+        return ended, (Alert("warning", "missed", f"not bought: {why}"),)
     if run.held > 0:
         return ended, (Alert("critical", "position_left", f"stopped holding {run.held}, as asked"),)
     return ended, ()

@@ -65,7 +65,7 @@ class OrderStream:
 
     def _look_back(self, run_id: RunId, entry: BookEntry, account: int) -> None:
         """Tell a human what an order of a run that has ended does beyond what its run knew."""
-        ended = self._store.ended(run_id)
+        ended = self._store.remains(run_id)
         if ended is None and self._history is not None:
             ended = self._history.ended(run_id)
         if ended is None or ended.account_id != account:

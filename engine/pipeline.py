@@ -4,12 +4,14 @@ What to do is `engine.domain.decision`; steps 5 to 7 are `engine.actions`; stora
 """
 
 import secrets
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from engine import lifecycle
 from engine.actions import Actions, Stepped, Turn
+from engine.domain.account_positions import with_own_fills
 from engine.domain.action import Decision, Ignore, Policy, Submit, Wait
 from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
@@ -25,6 +27,8 @@ RETRY_BY_MESSAGE = timedelta(seconds=10)
 PARKED = timedelta(milliseconds=200)
 #: More steps than any run needs in one holding; past it the sweeper goes on.
 MOST_STEPS = 50
+#: Longest a thread goes on with one run, real time; the step under way is finished, and the sweeper goes on.
+HOLDS_FOR = timedelta(seconds=10)
 
 #: Which of the account's in-flight slots an event takes.
 SLOT_OF: dict[EventType, Slot] = {
@@ -87,7 +91,7 @@ class Pipeline:
         """One step after the other; the first is the event's own and its terminal record."""
         outcome = ""
         holding: Holding | None = claimed
-        retry_at = claimed.run.retry_at
+        announced = _pauses(claimed.run)
         for number in range(MOST_STEPS):
             if holding is None:
                 break
@@ -98,9 +102,9 @@ class Pipeline:
                 holding = self._park(holding, event if number == 0 else None, number)
                 continue
             outcome = outcome or stepped.note.outcome
-            holding = self._commit(stepped, number)
+            holding = self._commit(stepped, number, began)
             self._tell(stepped)
-            retry_at = self._announce_retry(stepped.run, retry_at)
+            announced = self._announce_retries(stepped.run, announced)
         took = round((self._clock.now().real - began) / timedelta(milliseconds=1), 2)
         self._log("event_served", outcome=outcome, ms=took, **event.as_wire())
         return outcome
@@ -117,17 +121,19 @@ class Pipeline:
             facts = {"severity": alert.severity, "code": alert.code, "message": alert.message}
             self._log("alert", run=str(stepped.run.id), tenant=stepped.run.strategy.tenant, **facts)
 
-    def _announce_retry(self, run: Run, announced: datetime | None) -> datetime | None:
-        """Publish RETRY for a pause that is new and short; a long one is the sweeper's."""
-        due = run.retry_at
-        if due is not None and due != announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
-            self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
-        return due
+    def _announce_retries(self, run: Run, announced: Collection[datetime]) -> Collection[datetime]:
+        """Publish RETRY for each pause that is new and short; a long one is the sweeper's."""
+        pauses = _pauses(run)
+        for due in pauses:
+            if due not in announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
+                self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
+        return pauses
 
     def _step(self, holding: Holding, event: Event | None, number: int, began: datetime) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
         now, kind = self._clock.now(), event.type if event else None
         absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real)
+        absorbed = replace(absorbed, run=with_own_fills(holding.run, absorbed.run))
         if absorbed.is_first_fill:
             # Whether an older breach still counts is the commit's to say, before anything else is decided.
             decision: Decision = Ignore("first_fill")
@@ -160,11 +166,12 @@ class Pipeline:
             kind, decision = urgent
         return kind, decision, now
 
-    def _commit(self, stepped: Stepped, number: int) -> Holding | None:
-        """Store the step and let go of the run, unless it asks for something else right now."""
+    def _commit(self, stepped: Stepped, number: int, began: datetime) -> Holding | None:
+        """Store the step and let go of the run, unless it asks for something else right now and its broker answers."""
         now = self._clock.now()
         asks, due = outlook(stepped.run, now, self._policy)
-        more = asks and not stepped.finished
+        lets_go = stepped.finished or stepped.lets_go or now.real - began > HOLDS_FOR
+        more = asks and not lets_go
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(
@@ -176,4 +183,10 @@ class Pipeline:
             release=not more,
             first_fill=stepped.first_fill,
             finished=stepped.finished,
+            unsent=stepped.unsent,
         )
+
+
+def _pauses(run: Run) -> Collection[datetime]:
+    """When the run's legs go on that pause now, real time."""
+    return [at for at in (run.entry_retry_at, run.exit_retry_at) if at is not None]

@@ -9,21 +9,24 @@ from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import (
     BookEntry,
     BrokerProfile,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Quote,
     Reply,
+    Trade,
 )
 from engine.domain.events import Event, EventType
 from engine.domain.health import Change, DeniedBy, Heard
 from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 
@@ -50,11 +53,17 @@ class Broker(Protocol):
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         """Every order of the book under this client order id; two are a double."""
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        """When the first unit of an order filled, by its trades, market time; None where none has."""
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """The fills of one order; they are the last word on what filled, when and at which price."""
+
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        """Ask for another limit of a resting order, which keeps its id; ACCEPTED means asked, not changed."""
 
     def positions(self) -> Sequence[NetPosition]:
-        """The account's net positions."""
+        """What the account can sell, net, by symbol and product: today's trades and settled holdings together.
+
+        Nothing is held of a symbol that is not named. One told as `unread` may be held all the same.
+        """
 
     def instruments(self, exchange: str) -> Iterable[Instrument]:
         """What can be traded at `exchange`."""
@@ -131,6 +140,8 @@ class Denied:
 
     by: DeniedBy
     retry_after: timedelta
+    #: Where the account has less than the order would sell: the units it has.
+    available: int = 0
 
 
 class NoSlot(Exception):
@@ -260,8 +271,12 @@ class Store(Protocol):
         release: bool,
         first_fill: datetime | None = None,
         finished: bool = False,
+        unsent: bool = False,
     ) -> Holding | None:
-        """Turn the holding's run into `after`; None where the lock was released. Raises LockLost."""
+        """Turn the holding's run into `after`; None where the lock was released. Raises LockLost.
+
+        `unsent`: the attempt that was granted provably never was taken by the broker and costs no rate.
+        """
 
     def signal(self, run_id: RunId, fields: Mapping[str, str], due: datetime) -> str:
         """Write what must happen into a run; "ok", "full", "gone" or "unknown"."""
@@ -272,7 +287,7 @@ class Store(Protocol):
     def account_of(self, run_id: RunId) -> int | None:
         """The account a live run trades at; None where there is no such run."""
 
-    def ended(self, run_id: RunId) -> Ended | None:
+    def remains(self, run_id: RunId) -> Ended | None:
         """What is left of a run that ended within a day; None where nothing is."""
 
     def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
@@ -290,8 +305,8 @@ class Store(Protocol):
     def note(self, event: Event, outcome: str) -> None:
         """Record the outcome of an event that ended without a transition, unless it has one."""
 
-    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
-        """Keep what an account holds, as its broker told when asked at real time `at`; its runs see it when loaded."""
+    def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
+        """Keep what an account has, for its runs to sell from; what that is for the run `of`, where one is given."""
 
     def alert(self, tenant: str, alert: Alert) -> None:
         """Record something a human should know that concerns no single run."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.accounts import AccountWatch
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BrokerUnreachable, TokenInvalid
-from engine.domain.health import Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
 from engine.orderstream import OrderStream, Unjudged
@@ -28,8 +28,6 @@ class _Known:
     #: What of it cannot be read, positions or orders, and since when.
     unread_since: dict[str, datetime] = field(default_factory=dict)
     told: bool = False
-    #: Whether its token was refused at the last reading.
-    refused: bool = False
 
 
 class Reconciler:
@@ -49,15 +47,12 @@ class Reconciler:
         try:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
-            known.refused = isinstance(error, TokenInvalid)
-            self._unread(account, known, "positions", str(error))
+            self._unread(account, known, "positions", error)
             return
-        if known.refused:
-            # A broker that took the token for a dead one was mistaken: what it refused to place can be asked again.
-            self._watch.hear(account.id, account.version, Heard.TOKEN_LIVES)
-        known.refused = False
+        # Whichever call the broker refused the token in, in whatever process: what it refused can be asked again.
+        self._watch.read(account.id, account.version)
         self._is_read(account, known, "positions")
-        self._store.cover(account.id, positions, asked_at)
+        self._store.cover(account.id, AccountReading(asked_at, positions))
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what changed in the book. Raises StoreClosed."""
@@ -65,7 +60,7 @@ class Reconciler:
         try:
             book = broker.orders()
         except (BrokerUnreachable, TokenInvalid) as error:
-            self._unread(account, known, "orders", str(error))
+            self._unread(account, known, "orders", error)
             return
         self._is_read(account, known, "orders")
         for entry in book:
@@ -84,13 +79,14 @@ class Reconciler:
             self._store.alert(account.tenant, Alert("info", "account_readable", message))
             known.told = False
 
-    def _unread(self, account: AccountState, known: _Known, what: str, reason: str) -> None:
+    def _unread(self, account: AccountState, known: _Known, what: str, error: Exception) -> None:
         now = self._clock.now().real
         since = known.unread_since.setdefault(what, now)
         if known.told or now - since < UNREADABLE_FOR:
             return
-        what = f"{what} of account {account.name} cannot be read: {reason}"
-        message = f"{what}; its exits may not be sent: authenticate it again"
+        then = "authenticate it again" if isinstance(error, TokenInvalid) else "look at the broker's app"
+        unread = f"{what} of account {account.name} cannot be read: {error}"
+        message = f"{unread}; its exits may not be sent: {then}"
         self._log("alert", tenant=account.tenant, severity="critical", code="account_unreadable", message=message)
         self._store.alert(account.tenant, Alert("critical", "account_unreadable", message))
         known.told = True

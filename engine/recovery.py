@@ -189,7 +189,7 @@ class Recoverer:
         now = self._clock.now().real
         for run in self._durable.open_runs():
             if run.strategy.account_id == account.id and run.held > 0:
-                self._store.signal(run.id, {"retry_at": ""}, now)
+                self._store.signal(run.id, {"exit_retry_at": ""}, now)
 
     def arm(self) -> int:
         """Give every strategy of today its run, and every open run its live state and timers; returns how many.

@@ -5,6 +5,7 @@ Used by `engine up`, `engine demo` and `engine replay`, which differ only in mar
 
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,8 @@ from models.secrets import Credentials, Encrypted
 
 #: The one process list.
 PROCFILE = Path(__file__).parents[1] / "Procfile"
+#: Where the paper broker keeps its book, in the state directory.
+PAPER_STATE = "paper.sqlite"
 #: How long all processes may take to be ready, seconds.
 READY_WITHIN = 60.0
 #: Processes that leave no sign of life: they are asked directly, or nothing waits for them.
@@ -216,7 +219,9 @@ class TradingStack:
             "ENGINE_SECRET_KEY": self._secret_key,
             "ENGINE_MARKET_CLOCK": chosen.market_clock.value,
             "ENGINE_CALENDAR": chosen.calendar.value,
-            "PAPER_OPTIONS": f"--port {self._port} {self._market.paper_options or ''}",
+            # Its book lives as long as the engine's own state: positions are still there after a restart.
+            "PAPER_OPTIONS": f"--port {self._port} --state {shlex.quote(str(self._directory / PAPER_STATE))}"
+            f" {self._market.paper_options or ''}",
             "PAPER_CONTROL_TOKEN": self._paper_token,
         }
 

@@ -4,13 +4,16 @@ A worker bootstep, Celery's own hook. A message on Celery's way passes its event
 queue before a thread runs the task; here the thread that takes it off the queue runs it. The messages, the tasks and
 the gate are the same, so a worker without this step serves them, too. What is left out: priorities and instants,
 which a wake-up of a breach has none of, and all that `tasks.lane` leaves out. docs/performance.md tells what it saves.
+No account holds more than its share of the threads: what exceeds it is put aside, and served by the next of them.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
 
 import orjson
 from celery import bootsteps
@@ -21,6 +24,7 @@ from redis.exceptions import RedisError
 
 from engine.runtime.connect import SOCKET_TIMEOUT, connect
 from tasks import intake
+from tasks.shares import Job, Shares, part
 
 logger = get_logger(__name__)
 
@@ -33,14 +37,42 @@ PAUSE = 0.5
 END_WITHIN, LOOK_EVERY = 15.0, 0.05
 
 
+def nobodys(*_: object, **__: object) -> tuple[Hashable, Hashable]:
+    """No owner, and like nothing else."""
+    return None, None
+
+
+#: On whose share a message is served, and what it does, by its arguments; `tasks.execution` puts its own here.
+whose: Callable[..., tuple[Hashable, Hashable]] = nobodys
+
+
+class Work(NamedTuple):
+    """What a message asks for."""
+
+    run: Callable[[], object]
+    #: On whose share of the threads it is served; None: on nobody's.
+    owner: Hashable = None
+    #: Of two alike that were put aside one is served.
+    does: Hashable = None
+
+
 class Line:
     """Threads that each wait at the queue on a connection of their own: Redis wakes one a message, and no other."""
 
-    def __init__(self, redis: "Redis", queue: str, threads: int, serve: Callable[[bytes], object]) -> None:
-        """`redis`: of its own, with replies as bytes."""
+    def __init__(
+        self, redis: "Redis", queue: str, threads: int, read: Callable[[bytes], Work | None], account_share: int = 1
+    ) -> None:
+        """`redis`: of its own, with replies as bytes. `read`: what a message asks for; it and the work raise nothing.
+
+        An owner holds at most one thread in `account_share`.
+        """
         self._redis: Any = redis
         self._queue = queue
-        self._serve = serve
+        self._read = read
+        self._shares = Shares(part(threads, account_share))
+        self._numbers = count()
+        #: What was put aside, by what it does.
+        self._aside: set[Hashable] = set()
         self._end = threading.Event()
         self._is_away = False
         #: The connections that wait, by Redis' names of them.
@@ -76,9 +108,24 @@ class Line:
                 self._end.wait(PAUSE)
                 continue
             self._is_away = False
-            if message is not None:
-                self._serve(message)
+            if message is not None and (work := self._read(message)):
+                self._serve(work)
         connection.disconnect()
+
+    def _serve(self, work: Work) -> None:
+        """Do `work`, and whatever of its owner was put aside meanwhile; or put it aside itself."""
+        if work.does in self._aside:
+            return
+        if work.does is not None:
+            self._aside.add(work.does)
+        job: Job | None = Job(0, next(self._numbers), work.run, work.does)
+        while job is not None and not self._end.is_set() and self._shares.take(work.owner, job):
+            # From here on another is news again.
+            self._aside.discard(job.does)
+            try:
+                job.run()
+            finally:
+                job = self._shares.give_back(work.owner)
 
     def _take(self, connection: Any, client: int) -> bytes | None:
         """The next message, waiting a while for it."""
@@ -121,7 +168,8 @@ class Direct(bootsteps.StartStopStep):
         """Begin to serve."""
         app, queue = worker.app, worker.app.conf.direct_queue
         redis = connect(app.conf.broker_url, text=False)
-        self._line = Line(redis, queue, worker.concurrency, lambda raw: serve(app.tasks, queue, raw))
+        ours = partial(read, app.tasks, queue)
+        self._line = Line(redis, queue, worker.concurrency, ours, app.conf.account_share)
 
     def stop(self, worker: Any) -> None:
         """Serve no more."""
@@ -135,14 +183,23 @@ class Direct(bootsteps.StartStopStep):
         self.stop(worker)
 
 
-def serve(tasks: Any, queue: str, raw: bytes) -> None:
-    """Run the task a message asks for; what is no message of this engine is told of. Raises nothing."""
+def read(tasks: Any, queue: str, raw: bytes) -> Work | None:
+    """The task a message asks for; what is no message of this engine is told of, and None. Raises nothing."""
     try:
         asked = intake.check(raw, queue, intake.allowed, orjson.loads)
     except intake.Refused as refusal:
         intake.refuse(queue, refusal, raw)
-        return
+        return None
+
+    def run() -> None:
+        try:
+            tasks[asked.task].run(*asked.arguments, **asked.more)
+        except Exception:
+            logger.exception("a task failed")
+
     try:
-        tasks[asked.task].run(*asked.arguments, **asked.more)
+        owner, does = whose(*asked.arguments, **asked.more)
     except Exception:
-        logger.exception("a task failed")
+        logger.exception("whose share a task is on could not be told")
+        owner, does = None, None
+    return Work(run, owner, does)

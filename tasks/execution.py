@@ -10,9 +10,8 @@ from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shu
 from engine import bootstrap
 from engine.domain.events import MalformedEvent, parse_event
 from engine.ports import StoreClosed
-from tasks import intake, lane
+from tasks import direct, intake, lane
 from tasks.app import app
-from tasks.direct import Direct
 
 Wire = dict[str, Any]
 
@@ -21,7 +20,7 @@ def in_lane(task: "Task[..., Any]", app: Celery, consumer: Any) -> Callable[...,
     """How a worker serves messages of `task`: by this process's clock."""
     real = bootstrap.worker().parts.real
     intake.now = real.now
-    return lane.strategy(task, app, consumer, real, look_asked_for)
+    return lane.strategy(task, app, consumer, real, look_asked_for, account_of)
 
 
 def look_asked_for(event: object) -> tuple[str, str] | None:
@@ -31,6 +30,20 @@ def look_asked_for(event: object) -> tuple[str, str] | None:
     except MalformedEvent:
         return None
     return known.type.value, str(known.run_id)
+
+
+def account_of(event: object, reading: object = None) -> int | None:
+    """The account whose share of the threads `event` is served on; None where nobody knows."""
+    try:
+        run_id = parse_event(event).run_id
+    except MalformedEvent:
+        return None
+    return bootstrap.worker().owners.of(run_id, reading)
+
+
+def look_and_account(event: object, reading: object = None) -> tuple[int | None, tuple[str, str] | None]:
+    """Whose share a message is on, and which look it asks for."""
+    return account_of(event, reading), look_asked_for(event)
 
 
 _task = partial(app.task, Strategy="tasks.execution:in_lane")
@@ -88,7 +101,8 @@ def order_update(event: Wire) -> str:
     return _process(event)
 
 
-app.steps["worker"].add(Direct)
+app.steps["worker"].add(direct.Direct)
+direct.whose = look_and_account
 intake.allowed.update(name for name in app.tasks if name.startswith("execution."))
 
 

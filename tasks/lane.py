@@ -1,5 +1,7 @@
 """The workers' lane: a message waits for its instant, then the first free thread runs its task, the most urgent first.
 
+No account holds more than its share of the threads, and entries leave some of them to exits.
+
 A `Task.Strategy`, Celery's own hook. Celery's default hands every message to the pool through a request and its
 tracer, one after the other, and its timer is good to some tens of milliseconds: of 1,000 messages for one instant the
 last starts hundreds of milliseconds late. What is left out here: results, revoking, rate and time limits, retries and
@@ -13,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -21,6 +24,8 @@ from celery.concurrency.thread import TaskPool
 from celery.signals import worker_shutting_down
 from celery.utils.log import get_logger
 from celery.worker.strategy import default
+
+from tasks.shares import Job, Shares, part
 
 logger = get_logger(__name__)
 
@@ -32,25 +37,34 @@ class Clock(Protocol):
         """Aware UTC."""
 
 
-#: Priority (0 is the most urgent), order of arrival, what to run, and what it does: a tuple, for thousands are compared
-#: at once.
-Job = tuple[int, int, Callable[[], object], Hashable]
-
-
 class Lane:
-    """Runs jobs, none before its instant, on at most `limit` threads of `submit`, the most urgent first."""
+    """Runs jobs, none before its instant, on at most `limit` threads of `submit`, the most urgent first.
 
-    def __init__(self, clock: Clock, submit: Callable[[Callable[[], object]], object], limit: int) -> None:
+    An owner's jobs hold at most one thread in `account_share`; entries leave one in `exit_share` free.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        submit: Callable[[Callable[[], object]], object],
+        limit: int,
+        account_share: int = 1,
+        exit_share: int = 1,
+    ) -> None:
         self._clock = clock
         self._submit = submit
         self._limit = limit
+        self._shares = Shares(part(limit, account_share))
+        self._entry_limit = limit - part(limit, exit_share) if exit_share > 1 and limit > 1 else limit
         self._held: list[tuple[datetime, Job]] = []
-        self._ready: list[Job] = []
+        #: What may begin: entries by themselves, for they may have to wait where exits need not.
+        self._ready: dict[bool, list[Job]] = {False: [], True: []}
         #: What those that are ready do.
         self._waiting: Counter[Hashable] = Counter()
         #: Threads the pool was asked for, and those of them that run a job right now.
         self._taken = 0
         self._busy = 0
+        self._entries = 0
         self._numbers = 0
         self._is_closed = False
         self._changed = threading.Condition()
@@ -60,7 +74,16 @@ class Lane:
             submit(together.wait)
         threading.Thread(target=self._release, name="lane", daemon=True).start()
 
-    def add(self, run: Callable[[], object], priority: int, at: datetime | None = None, does: Hashable = None) -> bool:
+    def add(
+        self,
+        run: Callable[[], object],
+        priority: int,
+        at: datetime | None = None,
+        does: Hashable = None,
+        whose: Callable[[], Hashable] = lambda: None,
+        *,
+        is_entry: bool = False,
+    ) -> bool:
         """Run `run` as soon as a thread is free, or else at `at`, never before it.
 
         False: it would do what another that waits for a thread `does`, and is left out.
@@ -69,7 +92,7 @@ class Lane:
             if at is None and does is not None and self._waiting[does]:
                 return False
             self._numbers += 1
-            job = priority, self._numbers, run, does
+            job = Job(priority, self._numbers, run, does, whose, is_entry)
             if at is None:
                 self._make_ready(job)
                 self._occupy()
@@ -80,21 +103,22 @@ class Lane:
             return True
 
     def _make_ready(self, job: Job) -> None:
-        heapq.heappush(self._ready, job)
-        if (does := job[-1]) is not None:
-            self._waiting[does] += 1
+        heapq.heappush(self._ready[job.is_entry], job)
+        if job.does is not None:
+            self._waiting[job.does] += 1
 
     def waiting(self) -> Counter[int]:
-        """How many jobs wait for a thread, by priority."""
+        """How many jobs wait for a thread, by priority; those of an account that holds its share do not count."""
         with self._changed:
-            return Counter(priority for priority, *_ in self._ready)
+            return Counter(job.priority for ready in self._ready.values() for job in ready)
 
     def close(self) -> None:
         """Start nothing more; what is not started comes back by whoever repeats lost messages."""
         with self._changed:
             self._is_closed = True
             self._held.clear()
-            self._ready.clear()
+            for ready in self._ready.values():
+                ready.clear()
             self._waiting.clear()
             self._changed.notify()
 
@@ -110,7 +134,8 @@ class Lane:
 
     def _occupy(self) -> None:
         """Put as many threads to work as there is work for; the lock is held."""
-        while self._taken < min(self._limit, self._busy + len(self._ready)):
+        startable = len(self._ready[False]) + min(len(self._ready[True]), self._entry_limit - self._entries)
+        while self._taken < min(self._limit, self._busy + startable):
             try:
                 self._submit(self._drain)
             except RuntimeError:
@@ -120,26 +145,57 @@ class Lane:
             self._taken += 1
 
     def _drain(self) -> None:
-        """Run one job after the other until none is ready; a pool thread's turn."""
+        """Run one job after the other until none may begin; a pool thread's turn."""
         while True:
             with self._changed:
-                if not self._ready:
+                job = self._next()
+                if job is None:
                     self._taken -= 1
                     return
-                *_, run, does = heapq.heappop(self._ready)
-                self._busy += 1
-                # From here on another is news again: what came after this one began, it may not have seen.
-                if does is not None:
-                    self._waiting[does] -= 1
-                    if not self._waiting[does]:
-                        del self._waiting[does]
             try:
-                run()
+                self._serve(job)
             except Exception:
                 logger.exception("a task failed")
             finally:
                 with self._changed:
                     self._busy -= 1
+                    self._entries -= job.is_entry
+
+    def _next(self) -> Job | None:
+        """Take the most urgent job that may begin; None: there is none. The lock is held."""
+        exits, entries = self._ready[False], self._ready[True]
+        may_enter = bool(entries) and self._entries < self._entry_limit
+        if not exits and not may_enter:
+            return None
+        job = heapq.heappop(entries if may_enter and (not exits or entries[0] < exits[0]) else exits)
+        self._busy += 1
+        self._entries += job.is_entry
+        return job
+
+    def _serve(self, job: Job) -> None:
+        """Run `job`, or put it aside where its owner holds its share."""
+        try:
+            owner = job.whose()
+        except Exception:
+            logger.exception("whose share a task is on could not be told")
+            owner = None
+        if not self._shares.take(owner, job):
+            return
+        with self._changed:
+            # From here on another is news again: what came after this one began, it may not have seen.
+            if job.does is not None and self._waiting[job.does] <= 1:
+                del self._waiting[job.does]
+            elif job.does is not None:
+                self._waiting[job.does] -= 1
+        try:
+            job.run()
+        finally:
+            following = self._shares.give_back(owner)
+            if following is not None:
+                with self._changed:
+                    if not self._is_closed:
+                        heapq.heappush(self._ready[following.is_entry], following)
+                        self._occupy()
 
 
 #: One lane for all tasks of a worker's pool.
@@ -147,11 +203,17 @@ _lanes: WeakKeyDictionary[TaskPool, Lane] = WeakKeyDictionary()
 
 
 def strategy(
-    task: "Task[..., Any]", app: Celery, consumer: Any, clock: Clock, what: Callable[..., Hashable]
+    task: "Task[..., Any]",
+    app: Celery,
+    consumer: Any,
+    clock: Clock,
+    what: Callable[..., Hashable],
+    whose: Callable[..., Hashable],
 ) -> Callable[..., None]:
     """How messages of `task` are served: through the lane of the worker's threads; Celery's way on any other pool.
 
     `what`: what the task does with these arguments; of two alike that wait for a thread one is served. None: each is.
+    `whose`: on whose share of the threads it runs; asked by the thread that takes it.
     """
     pool = consumer.pool
     # A worker that takes from no queue needs no lane.
@@ -159,8 +221,9 @@ def strategy(
         return default(task, app, consumer)
     if pool not in _lanes:
         executor: Executor = pool.executor  # type: ignore[attr-defined]
-        _lanes[pool] = Lane(clock, executor.submit, pool.limit)
+        _lanes[pool] = Lane(clock, executor.submit, pool.limit, app.conf.account_share, app.conf.exit_share)
     lane, body, errors = _lanes[pool], task.run, consumer.connection_errors
+    is_entry = task.name in app.conf.entry_tasks
 
     def on_message(message: Any, *_: object) -> None:
         args, _kwargs, _embed = message.decode()
@@ -172,7 +235,8 @@ def strategy(
             body(*args)
 
         at = datetime.fromisoformat(eta) if eta else None
-        if not lane.add(run, message.properties.get("priority") or 0, at, what(*args)):
+        urgency = message.properties.get("priority") or 0
+        if not lane.add(run, urgency, at, what(*args), partial(whose, *args), is_entry=is_entry):
             message.ack_log_error(logger, errors)
 
     return on_message

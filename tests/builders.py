@@ -9,7 +9,7 @@ from typing import Any
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
 from engine.domain.moment import Moment
-from engine.domain.orders import Evidence, Leg, Order, OrderStatus
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus
 from engine.domain.run import SIDE_OF, Latch, Run, RunId, client_order_id
 from engine.domain.strategy import Session, Strategy
 from engine.domain.ticks import Tick
@@ -68,6 +68,8 @@ def order(
         settles_at=changes.get("send_by", BUY_AT) + PATIENCE,
         filled_quantity=filled,
         average_price=Decimal(100) if filled else Decimal(0),
+        seen=status not in (OrderStatus.SENDING, OrderStatus.UNKNOWN),
+        settled=status in TERMINAL,
     )
     return replace(base, **changes)
 

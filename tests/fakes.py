@@ -12,12 +12,14 @@ from engine.domain.broker import (
     BrokerUnreachable,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
     RejectCause,
     Reply,
     TokenInvalid,
+    Trade,
 )
 from engine.domain.events import Event, EventType
 from engine.domain.moment import Moment
@@ -53,6 +55,10 @@ class HandClock:
     def sleep_until(self, real: datetime) -> None:
         self.advance(max(real - self.real, timedelta(0)).total_seconds())
 
+    def jump(self, market: datetime) -> None:
+        """Let time pass until market time `market`."""
+        self.advance((market - self.market).total_seconds() / self.speed)
+
     def advance(self, seconds: float) -> None:
         """Let real seconds pass."""
         self.real += timedelta(seconds=seconds)
@@ -75,6 +81,11 @@ class FakeBroker:
     clock: HandClock
     book: dict[str, BookEntry] = field(default_factory=dict)
     first_fills: dict[str, datetime] = field(default_factory=dict)
+    #: Units that trades tell of an order, where its book is behind them.
+    traded: dict[str, int] = field(default_factory=dict)
+    modified: list[tuple[str, OrderChange]] = field(default_factory=list)
+    modify_answers: deque[Reply] = field(default_factory=deque)
+    quotes: Sequence[Quote] = ()
     answers: deque[Answer] = field(default_factory=deque)
     cancel_answers: deque[Answer] = field(default_factory=deque)
     #: Every order whose bytes left, and every cancellation asked for by broker order id.
@@ -82,7 +93,11 @@ class FakeBroker:
     canceled: list[str] = field(default_factory=list)
     #: Called as an order reaches the book, before the answer: the world moves on while a worker waits.
     on_placed: Callable[[BookEntry], None] | None = None
+    #: Whether an order that is refused on the wire rests in the book all the same.
+    refused_rests: bool = False
     unreachable: bool = False
+    #: Real seconds until an unreachable broker is found to be so.
+    hangs: float = 0.0
     token_dead: bool = False
     reads: int = 0
     listed: Sequence[Instrument] = (Instrument(SYMBOL, 1, Decimal("0.05"), 1),)
@@ -103,6 +118,9 @@ class FakeBroker:
             )
             if self.on_placed:
                 self.on_placed(self.book[broker_id])
+        elif self.refused_rests:
+            told = Evidence(request.client_order_id, broker_id, OrderStatus.ACCEPTED, request.quantity, 0, Decimal(0))
+            self.book[broker_id] = BookEntry(told, request.symbol, request.side, request.client_order_id)
         if answer.crash:
             raise Crash
         return (
@@ -113,6 +131,8 @@ class FakeBroker:
 
     def cancel(self, broker_order_id: str) -> Reply:
         self.canceled.append(broker_order_id)
+        if broker_order_id not in self.book:
+            return REFUSED
         answer = self.cancel_answers.popleft() if self.cancel_answers else Answer()
         if answer.reply.outcome is Outcome.ACCEPTED and answer.reaches_book:
             self.end(broker_order_id, OrderStatus.CANCELED)
@@ -127,6 +147,12 @@ class FakeBroker:
         return self._set(
             broker_id, status=status, filled_quantity=filled, average_price=Decimal(100), filled_at=self.clock.market
         )
+
+    def trade_by_hand(self, side: Side, quantity: int, symbol: str = SYMBOL) -> None:
+        """The account's owner trades beside the engine: an order of no tag, filled at once."""
+        broker_id = f"H{len(self.book) + 1}"
+        told = Evidence("", broker_id, OrderStatus.FILLED, quantity, quantity, Decimal(100))
+        self.book[broker_id] = BookEntry(told, symbol, side, "")
 
     def end(self, broker_id: str, status: OrderStatus, reason: str = "") -> BookEntry:
         """End an order that still lives."""
@@ -147,9 +173,19 @@ class FakeBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        """What filled, as one fill at the time of the first."""
         self._read()
-        return self.first_fills.get(broker_order_id)
+        at, entry = self.first_fills.get(broker_order_id), self.book.get(broker_order_id)
+        if at is None:
+            return []
+        symbol, side = (entry.symbol, entry.side) if entry else (SYMBOL, Side.BUY)
+        filled = self.traded.get(broker_order_id, entry.evidence.filled_quantity if entry else 1)
+        return [Trade("T1", broker_order_id, symbol, side, Product.INTRADAY, filled, Decimal(100), at)]
+
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        self.modified.append((broker_order_id, change))
+        return self.modify_answers.popleft() if self.modify_answers else replace(OK, broker_order_id=broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self._read()
@@ -169,7 +205,7 @@ class FakeBroker:
 
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         self._read()
-        return []
+        return [each for each in self.quotes if each.symbol in symbols]
 
     def account_id(self) -> str:
         self._read()
@@ -184,6 +220,7 @@ class FakeBroker:
     def _read(self) -> None:
         self.reads += 1
         if self.unreachable:
+            self.clock.advance(self.hangs)
             raise BrokerUnreachable("no answer")
         if self.token_dead:
             raise TokenInvalid("token")

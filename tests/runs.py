@@ -38,6 +38,12 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             updated_at=draw(MAYBE),
             reason=draw(WORDS),
             given_up=draw(st.booleans()),
+            seen=draw(st.booleans()),
+            unsent=draw(st.booleans()),
+            settled=draw(st.booleans()),
+            repriced_at=draw(MAYBE),
+            limit_price=draw(st.none() | PRICES),
+            session_ends=draw(MAYBE),
         )
         for attempt in attempts
     ]
@@ -59,8 +65,13 @@ def runs(draw: st.DrawFn) -> Run:
         latch=draw(st.none() | LATCHES),
         stop_requested=draw(st.none() | st.sampled_from(StopMode)),
         abort_requested=draw(st.sampled_from(("", "unsafe"))),
-        retry_at=draw(MAYBE),
+        entry_retry_at=draw(MAYBE),
+        exit_retry_at=draw(MAYBE),
         dirty=draw(st.booleans()),
+        unread=draw(st.booleans()),
         book_asked_at=draw(MAYBE),
         book_read_at=draw(MAYBE),
+        unread_since=draw(MAYBE),
+        unread_alerted=draw(st.booleans()),
+        uncovered_since=draw(MAYBE),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -68,6 +68,9 @@ class Case:
 
 NOTHING_ASKED = ignored(STOPLOSS="not_latched", SAFETY_ABORT="no_abort_requested", FORCE_STOP="no_stop_requested")
 NOT_BOUGHT = NOTHING_ASKED | ignored(SELL="not_bought", ORDER_UPDATE="nothing_new")
+SOLD_AT_ONCE: dict[EventType, Decision] = {
+    kind: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS) for kind in (E.STOPLOSS, E.RETRY)
+}
 HELD = NOTHING_ASKED | ignored(BUY="position_not_none", ORDER_UPDATE="nothing_new")
 BUYS = {E.BUY: Submit(Leg.ENTRY, 10), E.RETRY: Submit(Leg.ENTRY, 10)}
 SELLS_LATER: dict[EventType, Decision] = {E.SELL: Wait(SELL_AT), E.RETRY: Wait(SELL_AT)}
@@ -86,17 +89,17 @@ CASES = [
     Case("too late", seen(), LATE, NOT_BOUGHT | MISSED),
     Case(
         "at its time, the book unread",
-        seen(dirty=True),
+        seen(unread=True),
         TIME,
         NOT_BOUGHT | ignored(BUY="book_unread", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "retry pending",
-        seen(entry(ST.REJECTED), retry_at=TIME.real + S),
+        seen(entry(ST.REJECTED), entry_retry_at=TIME.real + S),
         TIME,
         NOT_BOUGHT | {E.BUY: Wait(TIME.real + S), E.RETRY: Wait(TIME.real + S)},
     ),
-    Case("retry due", seen(entry(ST.REJECTED), retry_at=TIME.real), TIME, NOT_BOUGHT | BUYS),
+    Case("retry due", seen(entry(ST.REJECTED), entry_retry_at=TIME.real), TIME, NOT_BOUGHT | BUYS),
     Case(
         "retries used up",
         seen(entry(ST.CANCELED, attempt=4)),
@@ -132,10 +135,63 @@ CASES = [
         HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
     ),
     Case(
-        "latched, the book unread",
+        "latched, the book unread after a loss of state",
+        seen(BOUGHT, latch=latch(), unread=True),
+        NOON,
+        HELD
+        | SELLS_LATER
+        | {kind: AskBook("book_unread") for kind in (E.STOPLOSS, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("broker_update")},
+    ),
+    Case(
+        "latched, the book to be looked at",
         seen(BOUGHT, latch=latch(), dirty=True),
         NOON,
-        HELD | SELLS_LATER | ignored(STOPLOSS="book_unread") | {E.ORDER_UPDATE: AskBook("broker_update")},
+        HELD | SELLS_LATER | SOLD_AT_ONCE | {E.ORDER_UPDATE: AskBook("broker_update")},
+    ),
+    Case(
+        "at its time, the book to be looked at",
+        seen(dirty=True),
+        TIME,
+        NOT_BOUGHT | BUYS | {E.ORDER_UPDATE: AskBook("broker_update")},
+    ),
+    Case(
+        "latched, the entry's pause not over",
+        seen(BOUGHT, latch=latch(), entry_retry_at=NOON.real + 60 * S),
+        NOON,
+        HELD | SELLS_LATER | SOLD_AT_ONCE,
+    ),
+    Case(
+        "latched, an exit refused by an answer alone",
+        seen(BOUGHT, exit_(ST.REJECTED, seen=False, settled=False), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, an exit canceled and its trades unread",
+        seen(BOUGHT, exit_(ST.CANCELED, settled=False), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, an exit that never left",
+        seen(BOUGHT, exit_(ST.REJECTED, seen=False, settled=False, unsent=True), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | SOLD_AT_ONCE,
+    ),
+    Case(
+        "an entry refused by an answer alone, its retry due",
+        seen(entry(ST.REJECTED, seen=False, settled=False)),
+        TIME,
+        NOT_BOUGHT | {kind: AskBook("attempt_unsettled") for kind in (E.BUY, E.RETRY)},
+    ),
+    Case(
+        "an entry accepted and shown nowhere until its grace was over",
+        seen(entry(ST.ACCEPTED, seen=False, **FRESH, settles_at=NOON.real), book_read_at=NOON.real),
+        NOON,
+        NOTHING_ASKED
+        | ENTRY_OPEN
+        | {E.ORDER_UPDATE: GiveUp(entry(ST.ACCEPTED, seen=False, **FRESH, settles_at=NOON.real))},
     ),
     Case(
         "latched with the entry still open",
@@ -151,7 +207,7 @@ CASES = [
     ),
     Case(
         "latched, exit retry pending",
-        seen(BOUGHT, exit_(ST.REJECTED), latch=latch(), retry_at=NOON.real + S),
+        seen(BOUGHT, exit_(ST.REJECTED), latch=latch(), exit_retry_at=NOON.real + S),
         NOON,
         HELD | {E.SELL: Wait(SELL_AT), E.STOPLOSS: Wait(NOON.real + S), E.RETRY: Wait(NOON.real + S)},
     ),
@@ -181,7 +237,7 @@ CASES = [
         | EXIT_OPEN
         | SELLS_LATER
         | ignored(STOPLOSS="not_latched")
-        | {E.ORDER_UPDATE: Cancel(OVERDUE, "resting_too_long")},
+        | {E.ORDER_UPDATE: Reprice(OVERDUE, "resting_too_long")},
     ),
     Case(
         "the broker hinted",
@@ -255,9 +311,13 @@ CASES = [
     ),
     Case(
         "leave requested with the exit in flight",
-        seen(BOUGHT, EXITING, stop_requested=StopMode.LEAVE),
+        seen(BOUGHT, EXITING, stop_requested=StopMode.LEAVE, latch=latch()),
         NOON,
-        STOPPING | WATCHED | ignored(FORCE_STOP="exit_in_flight") | SELLS_LATER,
+        STOPPING
+        | WATCHED
+        | ignored(STOPLOSS="left")
+        | {E.SELL: Wait(SELL_AT)}
+        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)},
     ),
     Case(
         "abort requested",
@@ -324,7 +384,7 @@ CASES = [
         NOTHING_ASKED
         | EXIT_OPEN
         | SELLS_LATER
-        | {kind: Cancel(EXITING, "escalated by stop_loss") for kind in (E.STOPLOSS, E.RETRY)},
+        | {kind: Reprice(EXITING, "escalated by stop_loss", ExitReason.STOP_LOSS) for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
         "latched a moment after the scheduled exit was sent",
@@ -354,13 +414,13 @@ CASES = [
         "latched, the account holds less than the run",
         seen(BOUGHT, net=9, latch=latch()),
         NOON,
-        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
+        HELD | SELLS_LATER | {kind: Submit(Leg.EXIT, 9, ExitReason.STOP_LOSS) for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
-        "latched, the account held less before the fill",
-        seen(FILLED_NOW, net=0, now=at(NOON.real - 5 * S), latch=latch()),
+        "latched, the account has nothing of it",
+        seen(BOUGHT, net=0, latch=latch()),
         NOON,
-        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
         "the sale is due while the broker squares off",
@@ -471,20 +531,35 @@ CASES = [
     ),
     Case(
         "a human stated that the position is closed",
-        seen(BOUGHT, latch=latch(), closed_elsewhere=True, **PROTECT),
+        seen(BOUGHT, latch=latch(), closed_elsewhere=10, **PROTECT),
         EVENING,
         ABORTED
-        | ignored(STOPLOSS="frozen", SELL="frozen", SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new")
-        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY)},
+        | ignored(STOPLOSS="not_bought", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | {kind: Finish(RunStatus.STOPPED, "closed_elsewhere") for kind in (E.FORCE_STOP, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "a human stated that the position is closed, an exit in flight",
-        seen(BOUGHT, EXITING, closed_elsewhere=True, **PROTECT),
+        seen(BOUGHT, EXITING, closed_elsewhere=10, **PROTECT),
         NOON,
         ABORTED
         | WATCHED
-        | SELLS_LATER
-        | ignored(STOPLOSS="not_latched", SAFETY_ABORT="already_aborted", FORCE_STOP="exit_in_flight"),
+        | ignored(STOPLOSS="not_latched", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)},
+    ),
+    Case(
+        "a human stated that the position is closed, and more was bought since",
+        seen(BOUGHT, closed_elsewhere=4, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(6, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 6, ExitReason.STOP_LOSS)},
+    ),
+    Case(
+        "a human stated that the position is closed, the book unread",
+        seen(BOUGHT, closed_elsewhere=10, dirty=True, **PROTECT),
+        NOON,
+        ABORTED
+        | ignored(STOPLOSS="not_latched", SELL="not_bought", SAFETY_ABORT="already_aborted")
+        | ignored(FORCE_STOP="book_unread", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: AskBook("broker_update")},
     ),
     Case(
         "stop requested, the book unread",
@@ -493,17 +568,5 @@ CASES = [
         STOPPING
         | ignored(SELL="not_bought", FORCE_STOP="book_unread", RETRY="nothing_to_retry")
         | {E.ORDER_UPDATE: AskBook("broker_update")},
-    ),
-    Case(
-        "latched a second after the fill, the account read at the same moment by another clock",
-        seen(FILLED_NOW, net=0, now=at(NOON.real - S), latch=latch()),
-        NOON,
-        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
-    ),
-    Case(
-        "latched, the account read with the book that told of the fill",
-        seen(FILLED_NOW, net=0, now=at(NOON.real - S), book_read_at=NOON.real - S, latch=latch()),
-        NOON,
-        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
     ),
 ]

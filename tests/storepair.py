@@ -1,4 +1,4 @@
-"""Two stores side by side: every call goes to the scripts on a real server and to the memory, and both must agree.
+"""The real store twice: every call goes to a server of its own and to the one in memory, and both must agree.
 
 Time is the wall clock of both. What a call writes from it may differ by as long as the call took, and no more.
 """
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.health import Heard
@@ -21,7 +22,7 @@ from engine.domain.ticks import Tick
 from engine.ports import Breach, Denied, Glanced, Holding, LockLost, NoSlot, Note, Slot, Store, StoreClosed, WakeUp
 from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
-from engine.simulation.store import MemoryStore
+from engine.simulation.livestate import LiveState as Memory
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
 from tests.livestate import ACCOUNT, EPOCH, LiveState
 
@@ -46,8 +47,7 @@ class Pair:
 
     def __init__(self, live: LiveState) -> None:
         self.live, self.started = live, datetime.now(UTC)
-        self.now = self.started
-        self.memory = MemoryStore(lambda: self.now)
+        self.memory = Memory(lambda: datetime.now(UTC))
         #: How long the longest call took, microseconds: how far times may be apart.
         self.slack = 0
         self.epoch_n = EPOCH
@@ -165,7 +165,7 @@ class Pair:
     def cover(self, account: int, held: dict[int, int], second: int) -> None:
         positions = [NetPosition(SYMBOLS[symbol], Product.INTRADAY, units) for symbol, units in held.items()]
         positions.append(NetPosition(SYMBOLS[0], Product.DELIVERY, 77))
-        self._both(lambda store, _: store.cover(account, positions, BUY_AT + timedelta(seconds=second)))
+        self._both(lambda store, _: store.cover(account, AccountReading(BUY_AT + timedelta(seconds=second), positions)))
 
     def prolong(self, number: int, hours: int, due: int) -> None:
         self._both(lambda store, _: store.prolong(run_id(number), BUY_AT + timedelta(hours=hours), self.at(due)))
@@ -184,24 +184,22 @@ class Pair:
     def fall_due(self, number: int, seconds: int) -> None:
         """Let the run have been due for so long."""
         name, at = str(run_id(number)), codec.to_us(self.at(-seconds))
-        if name in self.memory.due:
-            self.memory.due[name] = at
-        self.live.redis.zadd(keys.DUE, {name: at}, xx=True)
+        for redis in (self.memory.client, self.live.redis):
+            redis.zadd(keys.DUE, {name: at}, xx=True)
 
     def lease_runs_out(self, number: int) -> None:
         """What time does to a lock: it is gone on both sides."""
         name = str(run_id(number))
-        self.memory.locks.pop(name, None)
-        self.live.redis.delete(keys.lock(name))
+        for redis in (self.memory.client, self.live.redis):
+            redis.delete(keys.lock(name))
 
     def outage(self, *, lost: bool) -> None:
         """The epoch is gone, and everything else too if `lost`: nobody gets in until it is opened again."""
-        if lost:
-            self.memory.flush()
-            self.live.redis.flushall()
-        else:
-            self.memory.epoch = None
-            self.live.redis.delete(keys.EPOCH)
+        for redis in (self.memory.client, self.live.redis):
+            if lost:
+                redis.flushall()
+            else:
+                redis.delete(keys.EPOCH)
         self.claim(1, "shut out", Slot.NONE)
         self.signal(1, {"dirty": "1"}, 10)
         self.on_tick([(0, 1, 1)])
@@ -220,7 +218,7 @@ class Pair:
 
     def check(self) -> None:
         """Everything that can be read is the same on both sides."""
-        mine, real = memory_state(self.memory, codec.to_us(datetime.now(UTC))), live_state(self.live)
+        mine, real = state_of(self.memory.client), state_of(self.live.redis)
         for part, expected in real.items():
             found = mine[part]
             if part in {"due", "leases", "slots"}:
@@ -236,10 +234,10 @@ class Pair:
 
     def _both(self, call: Callable[[Store, int], object]) -> tuple[object, object]:
         """One call on each side, at one time; what they answer must be the same."""
-        self.now = datetime.now(UTC)
+        began = datetime.now(UTC)
         mine = _outcome(lambda: call(self.memory, 0))
         real = _outcome(lambda: call(self.live.store, 1))
-        took = datetime.now(UTC) - self.now
+        took = datetime.now(UTC) - began
         self.slack = max(self.slack, took // timedelta(microseconds=1))
         if isinstance(mine, Denied) and isinstance(real, Denied):
             # A pause began by each side's own clock, in an earlier call.
@@ -299,8 +297,8 @@ def _filled(what: Run) -> Run:
 CHANGES: dict[str, Callable[[Run], Run]] = {
     "nothing": lambda what: what,
     "fails": lambda what: replace(what, status=RunStatus.FAILED, failure="unsafe", abort_requested=""),
-    "waits": lambda what: replace(what, retry_at=BUY_AT),
-    "waits no more": lambda what: replace(what, retry_at=None),
+    "waits": lambda what: replace(what, entry_retry_at=BUY_AT),
+    "waits no more": lambda what: replace(what, entry_retry_at=None),
     "asks the book": lambda what: replace(what, dirty=False, book_asked_at=BUY_AT),
     "fills": _filled,
 }
@@ -336,31 +334,9 @@ def _timeless(what: Run) -> Run:
     return replace(what, latch=replace(what.latch, seen_at=seen_at, latched_at=None))
 
 
-def memory_state(memory: MemoryStore, now: int) -> dict[str, Any]:
-    """Everything the memory holds, as `live_state` tells it of a server."""
-    return {
-        "runtimes": {name: _settled(fields) for name, fields in memory.runtimes.items()},
-        "tombstones": memory.tombstones,
-        "locks": {name: token for name, (token, until) in memory.locks.items() if until > now},
-        "armed": {symbol: stops for symbol, stops in memory.armed.items() if stops},
-        "latched": {symbol: names for symbol, names in memory.latched.items() if names},
-        "prices": memory.prices,
-        "due": dict(sorted(memory.due.items(), key=lambda item: (item[1], item[0]))),
-        "leases": {name: until for name, (_, until) in sorted(memory.locks.items()) if until > now},
-        "slots": {
-            (account, slot.value, name): until
-            for (account, slot), taken in sorted(memory.limits.slots.items())
-            for name, until in sorted(taken.items())
-        },
-        "ledger": [(r["run"], str(r["epoch"]), str(r["seq"]), r["repeated"], _body(r["body"])) for r in memory.ledger],
-        "events": {run: names for run, names in memory.ended_events.items() if names},
-    }
-
-
-def live_state(live: LiveState) -> dict[str, Any]:
+def state_of(redis: Any) -> dict[str, Any]:
     """Everything a server holds that an engine can read."""
-    redis: Any = live.redis
-    names: list[str] = sorted(redis.scan_iter(count=1000))
+    names: list[str] = sorted(redis.keys("*"))
 
     def under(prefix: str, suffix: str = "") -> dict[str, str]:
         found = [name for name in names if name.startswith(prefix) and name.endswith(suffix)]

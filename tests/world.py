@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.actions import Actions
+from engine.domain.account_positions import AccountReading, seen_orders
 from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
 from engine.domain.events import EventType
@@ -55,7 +56,8 @@ class World:
 
     def cover(self) -> None:
         """What the account holds, told to its runs every few seconds."""
-        self.live.store.cover(1, self.broker.held(), self.clock.real)
+        book = list(self.broker.book.values())
+        self.live.store.cover(1, AccountReading(self.clock.real, self.broker.held(), seen_orders(book, book)))
 
     def sweep(self) -> list[str]:
         """Nudge what is due by the hand-set clock, and serve it."""
@@ -72,6 +74,8 @@ class World:
         passed = 0.0
         while passed < seconds:
             self.clock.advance(step)
+            # The server's own clock does not follow this one: what it counts in seconds has passed, too.
+            self.live.redis.hdel(keys.health(1), "exit_probe_at")
             passed += step
             self.deliver()
             self.sweep()

@@ -14,6 +14,7 @@ from typing import Any
 
 from broker_connector.paper.arranged import WithIndex, played_today
 from broker_connector.paper.clock import MarketClock, utc_now
+from broker_connector.paper.keeper import UnreadableState
 from broker_connector.paper.orders import BookSettings
 from broker_connector.paper.recorded import RecordedMarket
 from broker_connector.paper.server import Config
@@ -32,6 +33,7 @@ def parser(program: str) -> argparse.ArgumentParser:
     add = options.add_argument
     add("--host", default="127.0.0.1", help="default %(default)s")
     add("--port", type=int, default=8300, help="default %(default)s; 0 for any free one, named when it is ready")
+    add("--state", type=Path, metavar="FILE", help="where accounts, orders and holdings are kept for the next start")
     _add_market(options.add_argument_group("prices").add_argument)
     _add_accounts(options.add_argument_group("accounts").add_argument)
     _add_exchange(options.add_argument_group("the exchange").add_argument)
@@ -94,7 +96,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
         market_protection=arguments.market_protection == "required",
     )
     token = os.environ.get("PAPER_CONTROL_TOKEN", "")
-    return Config(_market(arguments), settings, _clock(arguments), token, arguments.fault_rate)
+    return Config(_market(arguments), settings, _clock(arguments), token, arguments.fault_rate, arguments.state)
 
 
 def accounts_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -156,7 +158,10 @@ def main(words: Sequence[str] | None = None, program: str = "python -m broker_co
         config, accounts = config_of(arguments), accounts_of(arguments)
     except (ValueError, OSError) as error:
         options.error(str(error))
-    asyncio.run(serve(config, arguments.host, arguments.port, accounts, partial(print, flush=True)))
+    try:
+        asyncio.run(serve(config, arguments.host, arguments.port, accounts, partial(print, flush=True)))
+    except UnreadableState as error:
+        options.error(f"--state {error}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from broker_connector.paper.book import Book
 from broker_connector.paper.errors import bad_token, too_many
 from broker_connector.paper.gtt import Triggers
 from broker_connector.paper.portfolio import Holding, Lot, holdings_of
+from broker_connector.paper.settlement import Share, carried, settle
 
 
 class Budget(StrEnum):
@@ -90,10 +91,21 @@ class Account:
     refresh_tokens: set[str] = field(default_factory=set)
     #: What was moved between products.
     moved: list[Lot] = field(default_factory=list)
+    #: Positions carried into today.
+    overnight: list[Lot] = field(default_factory=list)
+    #: What it holds since before today.
+    shares: list[Share] = field(default_factory=list)
 
     def held(self) -> list[Holding]:
-        """What its fills come to."""
-        return holdings_of(self.book.orders.values(), self.moved)
+        """What today's fills, and what was carried into today, come to."""
+        return holdings_of(self.book.orders.values(), [*self.overnight, *self.moved])
+
+    def sleep(self, now: datetime) -> None:
+        """Let the trading day end: orders end with it, and positions become what they are in the morning."""
+        self.book.close_day(now)
+        held = self.held()
+        self.shares, self.overnight, self.moved = settle(self.shares, held), carried(held), []
+        self.book.forget_day()
 
 
 class Accounts:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from broker_connector.paper import funds, portfolio
+from broker_connector.paper import funds, portfolio, settlement
 from broker_connector.paper.errors import bad_input
 from broker_connector.paper.forms import Form, listing_of, number_of, whole_of, word_of
 from broker_connector.paper.operations import Asked, Operation
@@ -13,7 +13,8 @@ from broker_connector.paper.symbols import Listing
 
 def positions(asked: Asked) -> Any:
     """GET /portfolio/positions."""
-    return portfolio.positions_json(asked.account.held(), asked.exchange.last)
+    account = asked.account
+    return portfolio.positions_json(account.held(), asked.exchange.last, account.overnight)
 
 
 def convert(asked: Asked) -> Any:
@@ -32,15 +33,14 @@ def convert(asked: Asked) -> Any:
 
 def holdings(asked: Asked) -> Any:
     """GET /portfolio/holdings."""
-    held = asked.account.held()
-    closes = {each.first.token: asked.exchange.close(each.first.token) for each in held}
-    return portfolio.holdings_json(held, asked.exchange.last, closes)
+    account = asked.account
+    closes = {share.token: asked.exchange.close(share.token) for share in account.shares}
+    return settlement.holdings_json(account.shares, account.held(), asked.exchange.last, closes)
 
 
 def margins(asked: Asked) -> Any:
     """GET /user/margins."""
-    held = asked.account.held()
-    return {segment: funds.funds_json(held, segment) for segment in funds.SEGMENTS}
+    return {segment: _funds(asked, segment) for segment in funds.SEGMENTS}
 
 
 def segment_margins(asked: Asked) -> Any:
@@ -48,7 +48,7 @@ def segment_margins(asked: Asked) -> Any:
     segment = asked.path["segment"]
     if segment not in funds.SEGMENTS:
         raise bad_input(f"Invalid `segment`: {segment}.")
-    return funds.funds_json(asked.account.held(), segment)
+    return _funds(asked, segment)
 
 
 def order_margins(asked: Asked) -> Any:
@@ -64,6 +64,10 @@ def basket_margins(asked: Asked) -> Any:
 def charges(asked: Asked) -> Any:
     """POST /charges/orders: the virtual contract note of orders that traded."""
     return [_charges(asked, form) for form in _forms(asked)]
+
+
+def _funds(asked: Asked, segment: str) -> dict[str, Any]:
+    return funds.funds_json(asked.account.held(), segment, settlement.value_of(asked.account.shares))
 
 
 def _margin(asked: Asked, form: Form) -> dict[str, Any]:

@@ -41,7 +41,9 @@ class Book:
     ) -> None:
         """`next_id`: fresh ids of orders and trades. `last_price`: of a token, None before its first tick."""
         self.settings = settings
+        #: Today's, by id; and those of days before, which the broker shows no more.
         self.orders: dict[str, BookOrder] = {}
+        self.past: list[BookOrder] = []
         self._next_id, self._last_price, self._changed = next_id, last_price, changed
         self._random = random.Random(settings.seed)
         self._working: dict[int, list[BookOrder]] = {}
@@ -116,6 +118,31 @@ class Book:
                 self._end(order, "CANCELLED", now)
             elif order.due is not None and order.due <= now:
                 self._work(order, now)
+
+    def every(self) -> Iterator[BookOrder]:
+        """Every order there ever was."""
+        yield from self.past
+        yield from self.orders.values()
+
+    def close_day(self, now: datetime) -> None:
+        """Cancel what still rests, but what waits for the next session."""
+        while resting := [order for order in self._live() if order.status != AFTER_MARKET]:
+            for order in resting:
+                self._end(order, "CANCELLED", now)
+
+    def forget_day(self) -> None:
+        """Start a new day with what waits for it."""
+        self.past += [order for order in self.orders.values() if not order.is_live]
+        self.orders = {order.order_id: order for order in self.orders.values() if order.is_live}
+
+    def restore(self, order: BookOrder, *, is_past: bool) -> None:
+        """Take in an order as it was kept."""
+        if is_past:
+            self.past.append(order)
+            return
+        self.orders[order.order_id] = order
+        if order.is_live:
+            self._working.setdefault(order.ticket.token, []).append(order)
 
     def next_due(self, now: datetime) -> datetime | None:
         """The next moment at which an order may change without a new price."""

@@ -21,7 +21,8 @@ from broker_connector.paper.exchange import Exchange
 from broker_connector.paper.faults import SCRAMBLE, Script
 from broker_connector.paper.hub import Hub
 from broker_connector.paper.ledger import ledger
-from broker_connector.paper.symbols import SCALE
+from broker_connector.paper.settlement import OWNED, Share
+from broker_connector.paper.symbols import EXCHANGE, SCALE, Listing
 
 Action = Callable[[dict[str, Any]], Any]
 
@@ -29,9 +30,18 @@ Action = Callable[[dict[str, Any]], Any]
 class Control:
     """The routes; each takes a JSON object and answers one."""
 
-    def __init__(self, exchange: Exchange, hub: Hub, script: Script, wake: Callable[[], None], token: str) -> None:
-        """`wake`: tell the runner that something is due sooner. `token`: "" for none."""
-        self._exchange, self._hub, self._script, self._wake = exchange, hub, script, wake
+    def __init__(
+        self,
+        exchange: Exchange,
+        hub: Hub,
+        script: Script,
+        moved: Callable[[], None],
+        reset: Callable[[], None],
+        token: str,
+    ) -> None:
+        """`moved`: called when something was changed. `reset`: forgets orders and faults. `token`: "" for none."""
+        self._exchange, self._hub, self._script, self._moved = exchange, hub, script, moved
+        self._forget = reset
         self._token = token
 
     def routes(self) -> list[Route]:
@@ -43,6 +53,8 @@ class Control:
             self._route("/paper/clock", "POST", self._set_clock),
             self._route("/paper/book", "POST", self._change_settings),
             self._route("/paper/price", "POST", self._price),
+            self._route("/paper/night", "POST", self._night),
+            self._route("/paper/holdings", "POST", self._hold),
             self._route("/paper/faults", "POST", self._add_fault),
             self._route("/paper/faults", "GET", self._faults),
             self._route("/paper/faults/clear", "POST", self._clear_faults),
@@ -60,7 +72,7 @@ class Control:
             except (KeyError, TypeError, ValueError, InvalidOperation) as error:
                 message = f"{type(error).__name__}: {error}"
                 return JSONResponse({"error": message}, HTTPStatus.BAD_REQUEST)
-            self._wake()
+            self._moved()
             return JSONResponse(answer)
 
         handler: Callable[[Request], Awaitable[Response]] = endpoint
@@ -98,12 +110,28 @@ class Control:
         return {name: str(value) if isinstance(value, time) else value for name, value in settings.items()}
 
     def _price(self, body: dict[str, Any]) -> Any:
-        listing = self._exchange.by_name[body["symbol"].rpartition(":")[2]]
+        listing = self._listing(body["symbol"])
         units = int(Decimal(str(body["price"])) * SCALE)
         if units <= 0:
             raise ValueError("price must be positive")
         self._hub.ticks([self._exchange.price(listing, units, utc_now())])
         return {"symbol": listing.key, "token": listing.token}
+
+    def _night(self, body: dict[str, Any]) -> Any:
+        self._exchange.night(self._exchange.now(utc_now()), int(body.get("days", 1)))
+        return {}
+
+    def _hold(self, body: dict[str, Any]) -> Any:
+        account, listing = self._exchange.accounts.by_id[body["account"]], self._listing(body["symbol"])
+        settled, t1, authorised = (int(body.get(name, 0)) for name in ("settled", "t1", "authorised"))
+        price = Decimal(str(body.get("average_price", 0)))
+        share = Share(listing.token, listing.name, EXCHANGE, OWNED, settled, t1, price, authorised)
+        others = [each for each in account.shares if (each.token, each.product) != (share.token, OWNED)]
+        account.shares = [*others, share] if share.units else others
+        return {"settled": share.settled, "t1": share.t1}
+
+    def _listing(self, symbol: str) -> Listing:
+        return self._exchange.by_name[symbol.rpartition(":")[2]]
 
     def _add_fault(self, body: dict[str, Any]) -> Any:
         return self._script.add(body).told()
@@ -121,8 +149,7 @@ class Control:
         return {}
 
     def _reset(self, _body: dict[str, Any]) -> Any:
-        self._script.faults.clear()
-        self._exchange.reset()
+        self._forget()
         return {}
 
 

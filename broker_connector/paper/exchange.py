@@ -18,6 +18,7 @@ from broker_connector.paper.candles import Trade
 from broker_connector.paper.clock import MarketClock
 from broker_connector.paper.gtt import Triggers
 from broker_connector.paper.orders import BookOrder, BookSettings
+from broker_connector.paper.settlement import trading_days
 from broker_connector.paper.symbols import Listing, money
 from broker_connector.paper.tape import Encoder, Market, Tape
 
@@ -44,6 +45,8 @@ class Exchange:
         order_changed: Callable[[str, BookOrder], None] = lambda _account, _order: None,
     ) -> None:
         self.market, self.settings, self.clock = market, settings, clock
+        #: Whether somebody set the clock since it was made.
+        self.is_wound = False
         self.accounts = Accounts()
         self.order_changed = order_changed
         self.by_token: dict[int, Listing] = {listing.token: listing for listing in market.listed}
@@ -81,7 +84,7 @@ class Exchange:
         )
         account = Account(account_id, api_key, api_secret, book, limiter, triggers, {access_token})
         if known:
-            account.moved = known.moved
+            account.moved, account.overnight, account.shares = known.moved, known.overnight, known.shares
         self.accounts.add(account)
         return account
 
@@ -100,9 +103,34 @@ class Exchange:
             account.tokens = old.tokens
 
     def set_clock(self, clock: MarketClock) -> None:
-        """Wind the market to another time; books stay as they are."""
-        self.clock = clock
+        """Wind the market to another time; a later day ends the one there is, else books stay as they are."""
+        self.clock, self.is_wound = clock, True
         self._open_tape(clock.market_anchor)
+
+    def resume(self, day: date, told: Mapping[int, Trade], real: datetime) -> None:
+        """Go on from market day `day` with what was `told` then: the nights since pass, or the prices stand again."""
+        now = self.now(real)
+        if day < self._day:
+            self.night(now, trading_days(day, self._day, always_open=self.settings.always_open))
+        if day != self._day:
+            return
+        for token, trade in told.items():
+            index = self._index.get(token)
+            if index is None:
+                continue
+            self._told.setdefault(token, []).append(trade)
+            if trade.at >= self._last_due(index):
+                self._tick(index, trade.price, int(trade.at), 0, good=True, now=now)
+
+    def told(self) -> dict[int, Trade]:
+        """The last price of each symbol that came from outside the tape today, by token."""
+        return {token: trades[-1] for token, trades in self._told.items()}
+
+    def night(self, now: datetime, days: int = 1) -> None:
+        """Let `days` trading days end for every account; more than two do what two do."""
+        for account in self.accounts.by_id.values():
+            for _ in range(min(days, 2)):
+                account.sleep(now)
 
     def now(self, real: datetime) -> datetime:
         """Market time."""
@@ -184,6 +212,8 @@ class Exchange:
         """Put the day's tape in, at `now`; what is before only seeds the prices."""
         day = now.astimezone(IST).date()
         if day != self._day:
+            if day > self._day:
+                self.night(now, trading_days(self._day, day, always_open=self.settings.always_open))
             self._day, self.tape = day, self.market.tape(day)
         self._encoders = [
             Encoder(listing, close) for listing, close in zip(self.tape.listed, self.tape.closes, strict=True)
@@ -219,6 +249,12 @@ class Exchange:
                 account.triggers.on_price(token, self.last[token], now)
         self.ticks_sent += 1
         return TickOut(token, body)
+
+    def _last_due(self, index: int) -> float:
+        """When the tape last moved a symbol, market epoch seconds."""
+        tape = self.tape
+        places = range(self._position - 1, -1, -1)
+        return next((tape.due[at] for at in places if tape.symbol[at] == index and tape.good[at]), 0.0)
 
     def _books(self) -> Iterable[Book]:
         return (account.book for account in self.accounts.by_id.values())

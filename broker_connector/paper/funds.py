@@ -28,13 +28,13 @@ _BROKERAGE, _MOST_BROKERAGE = Decimal("0.0003"), Decimal(20)
 _DELIVERY = frozenset({"CNC", "MTF"})
 
 
-def funds_json(held: Sequence[Holding], segment: str) -> dict[str, Any]:
-    """One segment of /user/margins. Funds are told, not enforced: no order is refused for want of them."""
+def funds_json(held: Sequence[Holding], segment: str, paid: Decimal = Decimal(0)) -> dict[str, Any]:
+    """One segment of /user/margins; `paid` is what the holdings cost. No order is refused for want of funds."""
     is_traded = segment == "equity"
     bound = bound_margin(held) if is_traded else Decimal(0)
     earned = realised(held) if is_traded else Decimal(0)
     delivered = sum((h.quantity * h.average_price for h in held if h.first.product in _DELIVERY), Decimal(0))
-    net = OPENING_BALANCE - bound + earned
+    net = OPENING_BALANCE - bound + earned - (paid if is_traded else 0)
     return {
         "enabled": True,
         "net": float(net),

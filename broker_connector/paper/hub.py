@@ -27,6 +27,8 @@ HEARTBEAT = 1.0
 HEARTBEAT_FRAME = b"\x00"
 #: Seconds a scrambled account's updates are held back.
 SCRAMBLED_FOR = 0.5
+#: Connections an API key may have open at once, and instruments one of them may subscribe.
+CONNECTIONS, INSTRUMENTS = 3, 3000
 #: Frames a listener may be behind before it is cut off.
 QUEUE_LIMIT = 20_000
 
@@ -42,15 +44,21 @@ class Listener:
 
     def __init__(self, socket: WebSocket, account_id: str) -> None:
         self.account_id = account_id
+        self.accepted = asyncio.Event()
         self.modes: dict[int, Mode] = {}
         self.signature: frozenset[tuple[int, Mode]] = frozenset()
         self._socket = socket
         self._queue: asyncio.Queue[bytes | str] = asyncio.Queue(QUEUE_LIMIT)
 
-    def want(self, tokens: Iterable[int], mode: Mode) -> None:
-        """Send ticks of `tokens` in `mode` from now on."""
-        self.modes |= dict.fromkeys(tokens, mode)
+    def want(self, tokens: Iterable[int], mode: Mode) -> bool:
+        """Send ticks of `tokens` in `mode` from now on; False where they were too many, and some were left out."""
+        wanted = list(dict.fromkeys(tokens))
+        room = INSTRUMENTS - len(self.modes)
+        new = [token for token in wanted if token not in self.modes]
+        beyond = set(new[max(0, room) :])
+        self.modes |= {token: mode for token in wanted if token not in beyond}
         self.signature = frozenset(self.modes.items())
+        return not beyond
 
     def drop(self, tokens: Iterable[int]) -> None:
         """Send no more ticks of `tokens`."""
@@ -67,7 +75,8 @@ class Listener:
             raise
 
     async def pump(self) -> None:
-        """Send what is queued, until the connection ends."""
+        """Send what is queued, from when the connection is accepted until it ends."""
+        await self.accepted.wait()
         while True:
             message = await self._queue.get()
             if isinstance(message, bytes):
@@ -134,12 +143,23 @@ class Hub:
             if account_id in {"", listener.account_id}:
                 sender.cancel()
 
+    def is_full(self, account_id: str) -> bool:
+        """Whether an account may open no further connection."""
+        return sum(listener.account_id == account_id for listener in self.listeners) >= CONNECTIONS
+
     async def serve(self, socket: WebSocket, account_id: str) -> None:
         """Speak with one connection until it ends."""
-        await socket.accept()
+        # Counted before it is accepted, so that of many at once no more than fit come in.
         listener = Listener(socket, account_id)
         sender = asyncio.create_task(listener.pump())
         self.listeners[listener] = sender
+        try:
+            await socket.accept()
+        except BaseException:
+            sender.cancel()
+            del self.listeners[listener]
+            raise
+        listener.accepted.set()
         reader = asyncio.create_task(self._read(socket, listener))
         try:
             await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,14 +183,16 @@ class Hub:
         match message["a"], message["v"]:
             case "subscribe", tokens:
                 # Like the real one: a plain subscription is in quote mode until it is told otherwise.
-                listener.want([token for token in tokens if token not in listener.modes], Mode.QUOTE)
+                fits = listener.want([token for token in tokens if token not in listener.modes], Mode.QUOTE)
             case "mode", [mode, tokens]:
-                listener.want(tokens, Mode(mode))
+                fits = listener.want(tokens, Mode(mode))
             case "unsubscribe", tokens:
                 listener.drop(tokens)
                 return
             case _:
                 raise ValueError("unknown message")
+        if not fits:
+            listener.send(json.dumps({"type": "error", "data": f"Subscription limit of {INSTRUMENTS} exceeded."}))
         bodies = ((token, self._snapshot(token)) for token in tokens)
         frame = _frame([TickOut(token, body) for token, body in bodies if body is not None], listener.modes)
         if frame is not None:

@@ -11,7 +11,7 @@ from broker_connector.paper.orders import BookOrder
 
 def ledger(accounts: Iterable[Account]) -> list[dict[str, Any]]:
     """Every order of every account, by the time it was received. Times are market time, to the microsecond."""
-    rows = [_row(account.account_id, order) for account in accounts for order in account.book.orders.values()]
+    rows = [_row(account.account_id, order) for account in accounts for order in account.book.every()]
     return sorted(rows, key=lambda row: (row["received_at"], row["order_id"]))
 
 

@@ -1,4 +1,4 @@
-"""What an account holds at the paper broker: positions and holdings that follow its fills. Pure; prices are money."""
+"""What an account traded today at the paper broker: positions that follow its fills. Pure; prices are money."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from broker_connector.paper.errors import bad_input
 from broker_connector.paper.orders import BookOrder
-from broker_connector.paper.symbols import Listing, money
+from broker_connector.paper.symbols import Listing
 
 #: Part of its value a position in a product binds.
 MARGIN_RATES: Mapping[str, Decimal] = defaultdict(
@@ -77,16 +77,19 @@ def convert(held: Iterable[Holding], old: str, new: str, *, listing: Listing, is
     raise bad_input("The position cannot be converted: it is smaller, of another side, or already of that product.")
 
 
-def positions_json(held: Iterable[Holding], last: Mapping[int, Decimal]) -> dict[str, Any]:
-    """Positions as /portfolio/positions shows them; all were opened today, so net and day are the same."""
-    rows = [_position(position, last.get(position.first.token, Decimal(0))) for position in held]
+def positions_json(
+    held: Iterable[Holding], last: Mapping[int, Decimal], overnight: Sequence[Lot] = ()
+) -> dict[str, Any]:
+    """Positions as /portfolio/positions shows them; `overnight` are the lots carried into today."""
+    carried: dict[tuple[int, str], int] = defaultdict(int)
+    for lot in overnight:
+        carried[lot.token, lot.product] += lot.quantity if lot.is_buy else -lot.quantity
+    rows = [
+        _position(position, last.get(position.first.token, Decimal(0)))
+        | {"overnight_quantity": carried.get((position.first.token, position.first.product), 0)}
+        for position in held
+    ]
     return {"net": rows, "day": rows}
-
-
-def holdings_json(held: Iterable[Holding], last: Mapping[int, Decimal], closes: Mapping[int, int]) -> list[Any]:
-    """Delivered shares as /portfolio/holdings shows them, at once: nobody waits for a settlement here."""
-    delivered = [position for position in held if position.first.product in {"CNC", "MTF"} and position.quantity > 0]
-    return [_holding(position, last, closes) for position in delivered]
 
 
 def bound_margin(held: Iterable[Holding]) -> Decimal:
@@ -155,46 +158,6 @@ def _position(held: Holding, last: Decimal) -> dict[str, Any]:
         "sell_m2m": float(held.sell_value),
         **sides,
         **{f"day_{name}": value for name, value in sides.items()},
-    }
-
-
-def _holding(held: Holding, last: Mapping[int, Decimal], closes: Mapping[int, int]) -> dict[str, Any]:
-    token, quantity, average = held.first.token, held.quantity, held.average_price
-    price, close = last.get(token, Decimal(0)), money(closes.get(token, 0))
-    change = price - close
-    financed = quantity if held.first.product == "MTF" else 0
-    return {
-        "tradingsymbol": held.first.tradingsymbol,
-        "exchange": held.first.exchange,
-        "instrument_token": token,
-        "isin": f"INE{token:09d}",
-        "product": "CNC",
-        "price": 0,
-        "quantity": quantity - financed,
-        "used_quantity": 0,
-        "t1_quantity": quantity - financed,
-        "realised_quantity": 0,
-        "authorised_quantity": 0,
-        "authorised_date": "1970-01-01 00:00:00",
-        "authorisation": {},
-        "opening_quantity": 0,
-        "short_quantity": 0,
-        "collateral_quantity": 0,
-        "collateral_type": "",
-        "discrepancy": False,
-        "average_price": float(average),
-        "last_price": float(price),
-        "close_price": float(close),
-        "pnl": float(quantity * (price - average)),
-        "day_change": float(change),
-        "day_change_percentage": float(change / close * 100) if close else 0.0,
-        "mtf": {
-            "quantity": financed,
-            "used_quantity": 0,
-            "average_price": float(average) if financed else 0,
-            "value": float(financed * average),
-            "initial_margin": float(financed * average * MARGIN_RATES["MTF"]),
-        },
     }
 
 

@@ -58,6 +58,14 @@ class PaperControl:
         """Send a tick of "EXCHANGE:SYMBOL" at `price`."""
         self._call("POST", "price", {"symbol": symbol, "price": price})
 
+    def night(self, days: int = 1) -> None:
+        """Let the trading day end, and `days` in all pass: positions become holdings, the book is empty."""
+        self._call("POST", "night", {"days": days})
+
+    def hold(self, account: str, symbol: str, **units: Any) -> None:
+        """Set what an account holds of a symbol since before today: settled, t1, average_price, authorised."""
+        self._call("POST", "holdings", {"account": account, "symbol": symbol, **units})
+
     def fault(self, kind: str, **fields: Any) -> None:
         """Script a fault, see `faults.Fault`."""
         self._call("POST", "faults", {"kind": kind, **fields})

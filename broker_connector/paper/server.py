@@ -10,9 +10,11 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,6 +32,7 @@ from broker_connector.paper.errors import BrokerError
 from broker_connector.paper.exchange import Exchange
 from broker_connector.paper.faults import ANY, EVER, Call, Script
 from broker_connector.paper.hub import Hub
+from broker_connector.paper.keeper import Keeper
 from broker_connector.paper.operations import Asked, Csv, Operation
 from broker_connector.paper.orders import BookOrder, BookSettings
 from broker_connector.paper.sessions import SESSIONS, Act
@@ -60,6 +63,8 @@ class Config:
     control_token: str = field(default="", repr=False)
     #: Share of order requests that meet a fault, drawn by the settings' seed.
     fault_rate: float = 0.0
+    #: Where its state is kept; None: it ends with the process.
+    state: Path | None = None
 
 
 class Server:
@@ -67,22 +72,44 @@ class Server:
 
     def __init__(self, config: Config) -> None:
         real = utc_now()
-        clock = config.clock or MarketClock.live(real)
+        self._keeper = Keeper(config.state) if config.state else None
+        wound = self._keeper.clock() if self._keeper else None
+        clock = wound or config.clock or MarketClock.live(real)
         # A real broker never gives an id twice, nor may a restarted paper broker.
         first_id = int(time.time() * 1000) * 1000
         self.exchange = Exchange(config.market, config.settings, clock, first_id, self._order_changed)
+        self.exchange.is_wound = wound is not None
         self.hub = Hub(self.exchange.snapshot)
         self.script = Script(scramble=self.hub.scramble)
         if config.fault_rate:
             seed = config.settings.seed
             self.script.add({"kind": ANY, "probability": config.fault_rate, "seed": seed, "times": EVER})
         self._due_sooner = asyncio.Event()
-        self.control = Control(self.exchange, self.hub, self.script, self._due_sooner.set, config.control_token)
+        self.control = Control(self.exchange, self.hub, self.script, self._moved, self.reset, config.control_token)
+        if self._keeper:
+            self._keeper.restore(self.exchange, real)
+
+    def open_account(self, account: Mapping[str, Any]) -> None:
+        """Open an account at the start; one that was kept goes on with the sessions it has."""
+        known = self.exchange.accounts.by_id.get(account["account_id"])
+        opened = self.exchange.add_account(**account)
+        if known is not None and known.api_key == opened.api_key:
+            opened.tokens |= known.tokens
+            opened.refresh_tokens |= known.refresh_tokens
+        self._keep()
+
+    def reset(self) -> None:
+        """Forget orders, holdings and faults."""
+        self.script.faults.clear()
+        self.exchange.reset()
+        if self._keeper:
+            self._keeper.forget()
 
     async def run(self) -> None:
         """Send ticks and trade orders as they fall due, for ever."""
         while True:
             ticks = self.exchange.advance(utc_now())
+            self._keep()
             if ticks:
                 self.hub.ticks(ticks)
             real = utc_now()
@@ -113,11 +140,12 @@ class Server:
 
                 async def proceed() -> Response:
                     result = operation.handler(asked())
-                    self._due_sooner.set()
+                    self._moved()
                     return Response(result.text, media_type="text/csv") if isinstance(result, Csv) else _success(result)
 
                 def reject_in_book(message: str) -> Response:
                     order = account.book.reject(api_orders.ticket(asked()), message, self._now())
+                    self._moved()
                     return _success({"order_id": order.order_id})
 
                 call = Call(
@@ -134,9 +162,13 @@ class Server:
         query = socket.query_params
         try:
             account = self.exchange.accounts.authorized(query.get("api_key", ""), query.get("access_token", ""))
-        except BrokerError:
-            # Before it is accepted: the client sees HTTP 403.
-            await socket.close()
+        except BrokerError as error:
+            # Before it is accepted: the client sees HTTP 403, in the broker's own form.
+            await socket.send_denial_response(_error(error))
+            return
+        if self.hub.is_full(account.account_id):
+            full = BrokerError("NetworkException", "Too many connections.", HTTPStatus.TOO_MANY_REQUESTS)
+            await socket.send_denial_response(_error(full))
             return
         await self.hub.serve(socket, account.account_id)
 
@@ -147,7 +179,9 @@ class Server:
             body = (await request.body()).decode(errors="replace")
             form = dict(parse_qsl(body)) | dict(request.query_params)
             try:
-                return _success(act(self.exchange.accounts, form, naive_ist(self._now())))
+                result = act(self.exchange.accounts, form, naive_ist(self._now()))
+                self._keep()
+                return _success(result)
             except BrokerError as error:
                 return _error(error)
 
@@ -155,7 +189,18 @@ class Server:
 
     def _order_changed(self, account_id: str, order: BookOrder) -> None:
         account = self.exchange.accounts.by_id[account_id]
+        if self._keeper:
+            self._keeper.changed(account_id, order)
         self.hub.update(account_id, wire.update_json(account, order))
+
+    def _moved(self) -> None:
+        """Keep what was done, before anybody is told, and let the runner look what is due."""
+        self._keep()
+        self._due_sooner.set()
+
+    def _keep(self) -> None:
+        if self._keeper:
+            self._keeper.save(self.exchange)
 
     def _now(self) -> datetime:
         return self.exchange.now(utc_now())

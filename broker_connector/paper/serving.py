@@ -75,7 +75,7 @@ async def serve(
     app = create_app(config)
     server: Server = app.state.server
     for account in accounts:
-        server.exchange.add_account(**account)
+        server.open_account(account)
     uvicorn_server = _Uvicorn(
         uvicorn.Config(
             app,

@@ -35,7 +35,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "cancel",
         "orders",
         "orders_by_client_id",
-        "first_fill",
+        "trades_of",
         "positions",
         "instruments",
         "quote",

@@ -112,11 +112,11 @@ def resolve(name: str, tenant: str | None, run: str | None, choice: Choice | Non
     live = _live_states(engine, stored)
     runs = [live.get(str(each.id), each) for each in stored if run in (None, str(each.id))]
     if choice is not None:
-        rows = resolving.resolve(engine.remote(), Runs(engine.sessions), runs, choice)
-        print_rows("Resolved", rows, [name for name in resolving.COLUMNS if name in rows[0]], as_json=as_json)
+        resolved = resolving.resolve(engine.remote(), Runs(engine.sessions), runs, choice)
+        print_rows("Resolved" if resolved.is_done else "Asked for", [resolved.row], resolving.DONE, as_json=as_json)
         return DONE
     rows = resolving.choices(runs)
-    print_rows(f"{len(rows)} choices" if rows else "nothing to resolve", rows, resolving.COLUMNS, as_json=as_json)
+    print_rows(f"{len(rows)} choices" if rows else "nothing to resolve", rows, resolving.CHOICES, as_json=as_json)
     return DONE
 
 
@@ -187,4 +187,4 @@ def _live_states(engine: Deployment, runs: Sequence[Run]) -> Mapping[str, Run]:
     except EnvironmentProblem as problem:
         errors.print(f"{problem}; shown is the history", markup=False)
         return {}
-    return {name: run for name in open_runs if (run := store.run(name)) is not None}
+    return {name: store.covered(run) for name in open_runs if (run := store.run(name)) is not None}

@@ -17,11 +17,11 @@ class Policy:
 
     #: How late a BUY may start.
     max_lateness: timedelta = timedelta(seconds=30)
-    #: How long an order may rest unfilled before it is canceled.
+    #: How long an entry may rest unfilled before it is canceled, and an exit before it is priced anew.
     rest_limit: timedelta = timedelta(seconds=30)
     #: How long a live order may be silent before the book is asked.
     silence_limit: timedelta = timedelta(seconds=5)
-    #: How often the book is asked while an attempt is in doubt.
+    #: How often the book is asked while an attempt or a position is in doubt.
     ask_interval: timedelta = timedelta(seconds=1)
     #: How long after it should have settled an attempt may stay in doubt before the run is aborted.
     doubt_limit: timedelta = timedelta(seconds=60)
@@ -52,6 +52,15 @@ class Cancel:
 
     order: Order
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reprice:
+    """Price a resting exit anew where it stands; `exit_reason`: the stronger cause that asks, where one does."""
+
+    order: Order
+    reason: str
+    exit_reason: ExitReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,5 +106,5 @@ class Ignore:
     reason: str
 
 
-Decision = Submit | Cancel | AskBook | GiveUp | Finish | Abort | Wait | Ignore
-Action = Submit | Cancel | AskBook | GiveUp | Finish | Abort
+Decision = Submit | Cancel | Reprice | AskBook | GiveUp | Finish | Abort | Wait | Ignore
+Action = Submit | Cancel | Reprice | AskBook | GiveUp | Finish | Abort

@@ -31,6 +31,8 @@ class RejectCause(StrEnum):
     MARGIN = "margin"
     INPUT = "input"
     RATE_LIMITED = "rate_limited"
+    #: A person must authorise the sale of settled shares first.
+    AUTHORISATION = "authorisation"
     OTHER = "other"
 
 
@@ -120,11 +122,15 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class NetPosition:
-    """What the account holds of one symbol in one product, net, in units; negative is short."""
+    """What the account can sell of one symbol in one product, net, in units; negative is short.
+
+    `unread`: the broker's field that could not be read; then `quantity` is 0 and proves nothing.
+    """
 
     symbol: str
     product: Product
     quantity: int
+    unread: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.events import EventType
-from engine.domain.exits import ask, is_session_over, sell_all, sell_surplus
+from engine.domain.exits import ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
+from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.domain.watch import is_watched_out, watch
 
@@ -54,24 +54,32 @@ def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     if blocked := _buy_blocked(run):
         return Ignore(blocked)
+    if run.unsettled:
+        # It may have filled after all: nothing is bought again, nor given up, before its broker has said.
+        return ask(run, "attempt_unsettled", now, policy.ask_interval)
     if now.is_trusted and (missed := _missed(run, now, policy)):
         # What was given up may still be bought: then the run lives on, under its abort policy.
         return Abort(f"{missed}_in_doubt") if run.watched else Finish(RunStatus.MISSED, missed)
     if now.market < run.buy_at or not now.is_trusted:
         # By a clock that others doubt nothing is opened, nor missed: whoever comes next, or the sweeper, asks again.
         return Wait(now.when(run.buy_at))
+    return _next_entry(run, now, policy)
+
+
+def _next_entry(run: Run, now: Moment, policy: Policy) -> Decision:
+    """The next attempt to buy, where there may be one and its pause is over."""
     if run.attempts(Leg.ENTRY) >= policy.entry_attempts:
         return Abort("entry_retries_exhausted")
-    if run.retry_at and now.real < run.retry_at:
-        return Wait(run.retry_at)
+    if run.entry_retry_at and now.real < run.entry_retry_at:
+        return Wait(run.entry_retry_at)
     return Submit(Leg.ENTRY, run.strategy.quantity)
 
 
 def _missed(run: Run, now: Moment, policy: Policy) -> str:
     """Why nothing is bought any more, "" where it still may be."""
     if run.closes_at <= run.buy_at:
-        # Its session changed after it was accepted, and has no such time now; or whoever armed it knows better why.
-        return run.failure or "outside_session"
+        # Its session changed after it was accepted, and has no such time now; or it was never armed, and says why.
+        return "not_armed" if run.failure else "outside_session"
     is_over = now.late(run.buy_at) > policy.max_lateness or now.market >= max(run.buy_at, run.sell_at)
     return "buy_time_missed" if is_over else ""
 
@@ -84,7 +92,7 @@ def _buy_blocked(run: Run) -> str:
     if run.live(Leg.ENTRY):
         return "entry_in_flight"
     # The book may hold an entry we do not know of: after a loss of state it is asked before anything is bought.
-    return "book_unread" if run.dirty else ""
+    return "book_unread" if run.unread else ""
 
 
 def _sell(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -111,8 +119,8 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
         decision = sell_all(run, ExitReason.FORCE_STOP, now, policy)
         entry = run.live(Leg.ENTRY)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
-    if run.dirty:
-        # The book may hold orders we do not know of: a loss can take those of the last second.
+    if run.dirty or run.unread or run.unsettled:
+        # The book may hold orders or fills we do not know of: a loss can take those of the last second.
         return _end(run, Ignore("book_unread"))
     if run.stop_requested is StopMode.CLOSE and not is_watched_out(run, now):
         return _end(run, Ignore("given_up_attempts_watched"))
@@ -121,17 +129,22 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def _resolved(run: Run) -> Decision | None:
     """What follows of what a human stated: an attempt that was never placed, a position that is closed."""
-    stated = [order for order in run.orders if order.client_order_id == run.absent and order.is_doubtful]
+    stated = [o for o in run.orders if o.client_order_id == run.absent and (o.is_doubtful or o.is_unconfirmed)]
     if stated:
         return GiveUp(stated[0])
-    return _end(run, Finish(RunStatus.STOPPED, "closed_elsewhere")) if run.closed_elsewhere else None
+    if not run.closed_elsewhere or run.held > 0:
+        # What filled since the statement is not closed: it goes on as any position.
+        return None
+    is_unread = run.dirty or run.unread or run.unsettled
+    return _end(run, Ignore("book_unread") if is_unread else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
 
 
 def _end(run: Run, end: Decision) -> Decision:
-    """`end`, once nothing of the run can trade."""
+    """`end`, once nothing of the run can trade: what rests is taken back, an exit too."""
     if entry := run.live(Leg.ENTRY):
         return _withdraw(entry)
-    return Ignore("exit_in_flight") if run.live(Leg.EXIT) else end
+    exiting = run.live(Leg.EXIT)
+    return end if exiting is None else _withdraw(exiting)
 
 
 def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -149,21 +162,32 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
 
 
 def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
-    if run.dirty:
+    if run.dirty or run.unread:
         return ask(run, "broker_update", now, policy.ask_interval)
+    if run.is_terminal and run.unsettled:
+        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+    if run.closed_elsewhere and isinstance(resolved := _resolved(run), Finish):
+        return resolved
     if run.is_terminal and is_watched_out(run, now):
         status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
         return Finish(status, run.exit_reason or run.failure or "flat")
+    return _holding(run, now, policy)
+
+
+def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
+    """What a run that goes on needs: its session's end told, its account looked at, its orders watched."""
     is_told = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES - {SESSION_OVER}
     if run.held > 0 and is_session_over(run, now) and not is_told:
         return Abort(SESSION_OVER)
+    if is_cover_in_question(run):
+        return ask(run, "cover", now, policy.ask_interval)
     return watch(run, now, policy)
 
 
-def _withdraw(entry: Order) -> Decision:
-    if entry.status is OrderStatus.CANCEL_PENDING or not entry.is_resting:
-        return Ignore("entry_not_cancelable_yet")
-    return Cancel(entry, "entry_no_longer_wanted")
+def _withdraw(order: Order) -> Decision:
+    if order.status is OrderStatus.CANCEL_PENDING or not order.is_resting:
+        return Ignore(f"{order.leg}_not_cancelable_yet")
+    return Cancel(order, f"{order.leg}_no_longer_wanted")
 
 
 def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:

@@ -1,16 +1,15 @@
 """When what is held is sold: one attempt at a time, only what the account still has, whichever cause asks."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from engine.domain.action import AskBook, Cancel, Decision, Ignore, Policy, Submit, Wait
+from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
-from engine.domain.run import ExitReason, NetSeen, Run
+from engine.domain.run import NOT_COVERED, ExitReason, Run, RunStatus
+from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
-#: How far apart the clocks of two machines may be.
-CLOCKS_APART = timedelta(seconds=1)
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -24,6 +23,13 @@ def sell_surplus(run: Run, now: Moment, policy: Policy) -> Decision:
     """Sell what was bought beyond the quantity: two attempts filled where one was wanted."""
     surplus = run.held - run.strategy.quantity
     return _sell(run, surplus, None, now, policy) if surplus > 0 else Ignore("no_surplus")
+
+
+def is_exit_due(run: Run, now: Moment) -> bool:
+    """Whether something asks for what is held to be sold now."""
+    is_flattened = run.status is RunStatus.FAILED and run.strategy.on_abort is AbortPolicy.FLATTEN
+    is_stopped = run.stop_requested is StopMode.CLOSE
+    return run.latch is not None or is_stopped or is_flattened or now.market >= run.sell_at
 
 
 def is_session_over(run: Run, now: Moment) -> bool:
@@ -41,50 +47,62 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
-    if run.is_frozen or run.closed_elsewhere:
+    if run.is_frozen:
         return Ignore("frozen")
+    if run.stop_requested is StopMode.LEAVE:
+        # Its user keeps it: an exit sent now would only be taken back again.
+        return Ignore("left")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
-    return _blocked(run, now) or _uncovered(run, now, policy) or Submit(Leg.EXIT, quantity, reason)
+    return _blocked(run, now, policy) or _covered(run, quantity, reason, now, policy)
 
 
-def _blocked(run: Run, now: Moment) -> Decision | None:
+def _blocked(run: Run, now: Moment, policy: Policy) -> Decision | None:
     if is_session_over(run, now):
         return Ignore("session_over")
-    if run.dirty:
+    if run.unread:
         # The book may hold an exit we do not know of; a second one would be a short.
-        return Ignore("book_unread")
-    return Wait(run.retry_at) if run.retry_at and now.real < run.retry_at else None
+        return ask(run, "book_unread", now, policy.ask_interval)
+    if run.exit_retry_at and now.real < run.exit_retry_at:
+        return Wait(run.exit_retry_at)
+    if any(order.leg is Leg.EXIT for order in run.unsettled):
+        # What its broker called refused or canceled may rest or have filled.
+        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+    return None
 
 
 def _escalate(run: Run, exiting: Order, reason: ExitReason | None, now: Moment) -> Decision:
-    """A stronger cause meets an exit that rests: it is taken back, for the next one to be priced anew."""
+    """A stronger cause meets an exit that rests: that order is priced anew."""
     if reason is None or exiting.status is OrderStatus.CANCEL_PENDING or not exiting.is_resting:
         return Ignore("exit_in_flight")
     if run.exit_reason is not None and STRENGTH.index(reason) <= STRENGTH.index(run.exit_reason):
         return Ignore("exit_in_flight")
-    return Wait(exiting.send_by) if now.real < exiting.send_by else Cancel(exiting, f"escalated by {reason}")
+    return Wait(exiting.send_by) if now.real < exiting.send_by else Reprice(exiting, f"escalated by {reason}", reason)
 
 
-def _uncovered(run: Run, now: Moment, policy: Policy) -> Decision | None:
-    """What must come first where the account may no longer have what we hold: a person or the broker may have sold."""
-    told = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
-    proven_at = max(told, default=None)
-    if run.net is not None and _knows_of(run, run.net, proven_at):
-        if run.net.quantity < run.held:
-            return ask(run, "not_covered", now, policy.silence_limit)
-        proven_at = run.net.at
-    return None if _is_fresh(run, proven_at, now, policy) else ask(run, "position_unproven", now, policy.ask_interval)
+def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
+    """Sell what the account still has of it: a person or the broker may have sold, or the reading may be wrong."""
+    has = quantity if run.net is None else min(quantity, run.net.quantity)
+    if has <= 0:
+        # One reading proves nothing: it is taken again, often until somebody was alerted, then less so.
+        return ask(run, "not_covered", now, policy.silence_limit if run.failure == NOT_COVERED else policy.ask_interval)
+    if not _is_fresh(run, now, policy):
+        return ask(run, "position_unproven", now, policy.ask_interval)
+    return Submit(Leg.EXIT, has, reason)
 
 
-def _knows_of(run: Run, net: NetSeen, last_fill: datetime | None) -> bool:
-    """Whether the account was read after our last fill: with the book that told of it, or clearly later."""
-    if last_fill is None or net.at > last_fill + CLOCKS_APART:
-        return True
-    return run.book_read_at is not None and last_fill <= run.book_read_at <= net.at
+def is_cover_in_question(run: Run) -> bool:
+    """Whether the account lacks what its runs hold and nobody was alerted, or has it again after that."""
+    if run.net is None or run.held <= 0:
+        return False
+    return (run.net.missing > 0) is not (run.failure == NOT_COVERED)
 
 
-def _is_fresh(run: Run, proven_at: datetime | None, now: Moment, policy: Policy) -> bool:
+def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
+    """Whether what is known of the position is young enough to sell by: a fill of its own or a reading."""
+    known = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
+    if run.net is not None:
+        known.append(run.net.at)
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
     limit = policy.square_off_trust if squared_off else policy.trust_limit
-    return proven_at is not None and now.real - proven_at <= limit
+    return bool(known) and now.real - max(known) <= limit

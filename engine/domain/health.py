@@ -1,8 +1,8 @@
 """What an account's calls tell of its broker: a circuit breaker, a pause the broker asked for, a token it refused.
 
-Pure; `lua/intend.lua` and `lua/heard.lua` say the same of the account all workers share. Only entries are ever paused
-by a breaker or a token: an exit is always tried, and its answer is what closes the breaker. Times are epoch
-microseconds.
+Pure; `lua/intend.lua` and `lua/heard.lua` say the same of the account all workers share. A breaker or a dead token
+pauses entries. Exits go on, one of the account a second while the others wait for what becomes of it, and its answer
+is what closes the breaker. Times are epoch microseconds.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,8 @@ from engine.domain.routing import Alert
 OPENS_AFTER = 5
 #: How long entries pause before one of them may probe, us: several times within the lateness an entry may have.
 PAUSE_US = 5_000_000
+#: How long an account's other exits wait for the one that tries a dead line or login, us.
+EXIT_PROBE_US = 1_000_000
 #: Without a Retry-After, a broker counts by the calendar second.
 SECOND_US = 1_000_000
 
@@ -54,6 +56,8 @@ class DeniedBy(StrEnum):
     BROKER = "broker"
     BREAKER = "breaker"
     TOKEN = "token"  # noqa: S105
+    #: The account has less than the exit would sell.
+    COVER = "cover"
 
 
 #: What each refusal is called in records and alerts.
@@ -65,6 +69,7 @@ DENIALS: Mapping[DeniedBy, str] = MappingProxyType(
         DeniedBy.BROKER: "broker asked for a pause",
         DeniedBy.BREAKER: "broker does not answer",
         DeniedBy.TOKEN: "access token is dead",
+        DeniedBy.COVER: "the account has less",
     }
 )
 

@@ -92,8 +92,10 @@ def _transitions() -> dict[tuple[OrderStatus, OrderTrigger], OrderStatus]:
         (s.CANCEL_PENDING, t.ACCEPT): s.CANCEL_PENDING,
         (s.CANCEL_PENDING, t.FILL_PART): s.CANCEL_PENDING,
         (s.CANCEL_PENDING, t.REQUEST_CANCEL): s.CANCEL_PENDING,
-        # The book outranks our belief: an attempt we had given up, or were told was dead, may have filled.
+        # The book outranks our belief: an attempt we had given up, or were told was dead, may rest or have filled.
         (s.REJECTED, t.FILL_ALL): s.FILLED,
+        (s.REJECTED, t.ACCEPT): s.ACCEPTED,
+        (s.REJECTED, t.FILL_PART): s.PARTIALLY_FILLED,
         (s.CANCELED, t.FILL_ALL): s.FILLED,
         (s.EXPIRED, t.FILL_ALL): s.FILLED,
     }
@@ -152,6 +154,17 @@ class Order:
     reason: str = ""
     #: An unknown attempt another one has replaced; watched to the end of the session all the same.
     given_up: bool = False
+    #: The broker's book or a push has shown it; an answer alone proves nothing.
+    seen: bool = False
+    #: It is proven that the broker took no such order: nothing was sent, or its login was refused.
+    unsent: bool = False
+    #: It ended short of its quantity, and the book and its trades were read after that.
+    settled: bool = False
+    #: When it last was, or needed not be, priced anew, real time, and the limit it then had, money.
+    repriced_at: datetime | None = None
+    limit_price: Decimal | None = None
+    #: The end of the session it was sent in, market time; a book that lacks it after that proves it expired.
+    session_ends: datetime | None = None
 
     @property
     def is_live(self) -> bool:
@@ -167,6 +180,23 @@ class Order:
     def is_doubtful(self) -> bool:
         """Whether nobody knows if it reached the broker, and nothing has replaced it."""
         return self.status in (OrderStatus.SENDING, OrderStatus.UNKNOWN) and not self.given_up
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether the broker accepted it, has shown it nowhere, and nothing has replaced it."""
+        return self.is_resting and not self.seen and not self.given_up
+
+    @property
+    def is_refused_unseen(self) -> bool:
+        """Whether only an answer said that it was rejected: its book may show otherwise."""
+        return self.status is OrderStatus.REJECTED and not self.seen and not self.unsent
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether it ended short of its quantity, and more of it may have filled than is known."""
+        ended_short = self.status in TERMINAL and self.filled_quantity < self.quantity
+        is_rejected = self.status is OrderStatus.REJECTED and not self.is_refused_unseen
+        return ended_short and not (self.settled or self.unsent or is_rejected)
 
     @property
     def is_resting(self) -> bool:
@@ -216,17 +246,44 @@ def outranks(evidence: Evidence, order: Order) -> bool:
 
 
 def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
-    """`order` after `evidence`, learned at real time `at`; the same order where it tells nothing new."""
-    if evidence.client_order_id != order.client_order_id or not outranks(evidence, order):
+    """`order` after `evidence`, learned at real time `at`; the same order where it tells nothing new.
+
+    A better value is never replaced by a worse one: an average price of 0 is one the broker does not know yet.
+    """
+    if evidence.client_order_id != order.client_order_id:
         return order
-    trigger = _TRIGGER_OF[evidence.status]
+    told = _as_filled(evidence)
+    seen = order if order.seen else replace(order, seen=True)
+    if not (order.is_refused_unseen or outranks(told, order)):
+        return _better_priced(seen, told)
+    trigger = _TRIGGER_OF[told.status]
     known_end = order.status in TERMINAL and (order.status, trigger) not in TRANSITIONS
-    moved = order if known_end else order.on(trigger, at, evidence.reason)
+    moved = seen if known_end else seen.on(trigger, at, told.reason)
     return replace(
         moved,
-        broker_order_id=evidence.broker_order_id or order.broker_order_id,
-        filled_quantity=evidence.filled_quantity,
-        average_price=evidence.average_price,
-        filled_at=evidence.filled_at or order.filled_at,
+        broker_order_id=told.broker_order_id or order.broker_order_id,
+        filled_quantity=max(told.filled_quantity, order.filled_quantity),
+        average_price=told.average_price or order.average_price,
+        filled_at=told.filled_at or order.filled_at,
         updated_at=at,
     )
+
+
+def _as_filled(evidence: Evidence) -> Evidence:
+    """`evidence` with no more than its fills prove: an order called filled whose fills come later still trades."""
+    if not is_behind(evidence):
+        return evidence
+    status = OrderStatus.PARTIALLY_FILLED if evidence.filled_quantity else OrderStatus.ACCEPTED
+    return replace(evidence, status=status)
+
+
+def is_behind(evidence: Evidence) -> bool:
+    """Whether the broker calls the order filled and does not tell of all its fills yet."""
+    return evidence.status is OrderStatus.FILLED and evidence.filled_quantity < evidence.quantity
+
+
+def _better_priced(order: Order, evidence: Evidence) -> Order:
+    same = evidence.filled_quantity == order.filled_quantity
+    if order.average_price or not evidence.average_price or not same:
+        return order
+    return replace(order, average_price=evidence.average_price)

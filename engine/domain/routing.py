@@ -25,6 +25,8 @@ class Route(StrEnum):
     ABORT = "abort"
     #: The exit stays wanted until the account is authenticated again.
     HOLD_FOR_TOKEN = "hold_for_token"  # noqa: S105 - a route, not a secret
+    #: The sale waits for a person to authorise it; it is tried on all the same.
+    HOLD_FOR_AUTHORISATION = "hold_for_authorisation"
     #: Nothing more of this attempt; the run's own fields say what is next.
     SETTLED = "settled"
 
@@ -59,6 +61,8 @@ def route(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | None = 
 def _refused(leg: Leg, attempt: int, cause: RejectCause | None) -> Route:
     if leg is Leg.ENTRY:
         return Route.ABORT if cause in REPEATABLE or attempt > RETRIES else Route.RETRY
+    if cause is RejectCause.AUTHORISATION:
+        return Route.HOLD_FOR_AUTHORISATION
     return Route.RETRY if attempt <= RETRIES else Route.RETRY_AND_ALERT
 
 
@@ -70,6 +74,10 @@ TRIGGER_OF: dict[Outcome, OrderTrigger] = {
     Outcome.TOKEN_INVALID: OrderTrigger.REJECT,
     Outcome.SERVER_DOWN: OrderTrigger.REJECT,
 }
+
+
+#: Outcomes that prove that the broker took no order.
+NOT_TAKEN: frozenset[Outcome] = frozenset({Outcome.SERVER_DOWN, Outcome.TOKEN_INVALID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ def apply_reply(run: Run, order: Order, reply: Reply, at: datetime) -> Routed:
     """`run` after the broker answered `reply` to placing `order`, at real time `at`."""
     chosen = route(reply.outcome, order.leg, order.attempt, reply.cause)
     moved = order.on(TRIGGER_OF[reply.outcome], at, reply.message)
-    moved = replace(moved, broker_order_id=reply.broker_order_id)
+    moved = replace(moved, broker_order_id=reply.broker_order_id, unsent=reply.outcome in NOT_TAKEN)
     after = run.with_order(moved)
     return _follow(after, moved, chosen, at, reply.retry_after)
 
@@ -131,21 +139,37 @@ def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: fl
         # A human decides; no later trouble of an exit may take the place of why.
         return Routed(run, Route.SETTLED)
     retry_at = at + (timedelta(seconds=retry_after) if retry_after is not None else _delay_after(order))
-    reason = order.reason or str(order.status)
+    reason, routed = order.reason or str(order.status), Routed(run, chosen)
     match chosen:
         case Route.RETRY:
-            return Routed(replace(run, retry_at=retry_at), chosen)
+            routed = Routed(run.pausing(order.leg, retry_at), chosen)
         case Route.RETRY_AND_ALERT:
             message = f"exit attempt {order.attempt} failed ({reason}); tried again until flat"
-            failed = replace(run, retry_at=retry_at, status=RunStatus.FAILED)
-            return _troubled(failed, chosen, "exit_keeps_failing", message)
+            failed = replace(run.pausing(order.leg, retry_at), status=RunStatus.FAILED)
+            routed = _troubled(failed, chosen, "exit_keeps_failing", message)
         case Route.HOLD_FOR_TOKEN:
-            held = replace(run, retry_at=at + timedelta(seconds=TOKEN_DELAY))
-            return _troubled(held, chosen, "token_invalid", "the exit waits: authenticate the account again")
+            routed = hold_for_token(run.pausing(order.leg, at + timedelta(seconds=TOKEN_DELAY)))
+        case Route.HOLD_FOR_AUTHORISATION:
+            held = run.pausing(order.leg, retry_at)
+            routed = _troubled(held, chosen, "authorisation_needed", _authorise(run, reason))
         case Route.ABORT:
-            return Routed(replace(run, abort_requested=f"entry_{order.status}: {reason}"), chosen)
+            routed = Routed(replace(run, abort_requested=f"entry_{order.status}: {reason}"), chosen)
         case Route.AWAIT_FILL | Route.SETTLE | Route.SETTLED:
-            return Routed(run, chosen)
+            pass
+    return routed
+
+
+def _authorise(run: Run, reason: str) -> str:
+    return (
+        f"the broker wants the sale of {run.strategy.symbol} authorised at the depository ({reason}): do so in the "
+        "broker's app or web page, under holdings; the exit is tried on meanwhile"
+    )
+
+
+def hold_for_token(run: Run) -> Routed:
+    """`run` whose exit waits for its account's next login."""
+    message = "the exit waits: authenticate the account again"
+    return _troubled(run, Route.HOLD_FOR_TOKEN, "token_invalid", message)
 
 
 def _delay_after(order: Order) -> timedelta:

@@ -15,7 +15,10 @@ from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
 #: What an exit that cannot be placed is called in `Run.failure`; none of them is an abort.
 SESSION_OVER = "session_over"
-EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "not_covered", SESSION_OVER})
+NOT_COVERED = "not_covered"
+#: What `Run.failure` says of a run that ended because its position was closed elsewhere.
+CLOSED_ELSEWHERE = "closed_elsewhere"
+EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -121,10 +124,13 @@ class Latch:
 
 @dataclass(frozen=True, slots=True)
 class NetSeen:
-    """What the account held of the run's symbol and product, net, in units, when the broker was asked (real time)."""
+    """What the account has of the run's symbol and product, in units, as its broker said at real time `at`."""
 
+    #: What its runs may still sell of it: without what their exits may still fill.
     quantity: int
     at: datetime
+    #: What its runs hold by their fills and the account does not have.
+    missing: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +151,26 @@ class Run:
     latch: Latch | None = None
     stop_requested: StopMode | None = None
     abort_requested: str = ""
-    #: What a human resolved: the attempt that never reached the broker, and that the position was closed elsewhere.
+    #: What a human resolved: the attempt that never reached the broker, and how many units were closed elsewhere.
     absent: str = ""
-    closed_elsewhere: bool = False
-    retry_at: datetime | None = None
+    closed_elsewhere: int = 0
+    #: Until when the next attempt of each leg pauses.
+    entry_retry_at: datetime | None = None
+    exit_retry_at: datetime | None = None
     orders: tuple[Order, ...] = ()
-    #: Something about its orders changed at the broker and we do not know what.
+    #: Something about its orders changed at the broker and we do not know what: the book is asked.
     dirty: bool = False
+    #: The broker may hold orders of this run that we do not know: none is sent before the book was read.
+    unread: bool = False
     #: When the book was last asked about this run, and when it last answered.
     book_asked_at: datetime | None = None
     book_read_at: datetime | None = None
     net: NetSeen | None = None
+    #: Since when the book cannot be read, and whether somebody was alerted of that.
+    unread_since: datetime | None = None
+    unread_alerted: bool = False
+    #: When a reading of the account first lacked what this run holds; None while it has it.
+    uncovered_since: datetime | None = None
 
     def filled(self, leg: Leg) -> int:
         """Units proven filled on `leg`, over all its attempts."""
@@ -163,18 +178,19 @@ class Run:
 
     @property
     def held(self) -> int:
-        """Units bought and not sold, by fill evidence."""
-        return sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        """Units bought and not sold, by fill evidence, less those a human stated to be closed elsewhere."""
+        filled = sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
+        return filled - self.closed_elsewhere
 
     @property
     def position(self) -> Position:
-        """What the fills prove it to be."""
-        bought = self.filled(Leg.ENTRY)
-        if not bought:
+        """What the fills prove it to be, and what a human stated."""
+        if not self.filled(Leg.ENTRY):
             return Position.NONE
-        if bought > self.filled(Leg.EXIT):
+        if self.held > 0:
             return Position.BOUGHT
-        return Position.EXITED_BY_SL if self.exit_reason is ExitReason.STOP_LOSS else Position.SOLD
+        by_stop = self.exit_reason is ExitReason.STOP_LOSS and not self.closed_elsewhere
+        return Position.EXITED_BY_SL if by_stop else Position.SOLD
 
     @property
     def held_since(self) -> datetime | None:
@@ -194,6 +210,19 @@ class Run:
     def watched(self) -> tuple[Order, ...]:
         """Attempts that were given up and may still appear at the broker."""
         return tuple(order for order in self.orders if order.is_watched)
+
+    def retry_at(self, leg: Leg) -> datetime | None:
+        """Until when the next attempt of `leg` pauses."""
+        return self.entry_retry_at if leg is Leg.ENTRY else self.exit_retry_at
+
+    def pausing(self, leg: Leg, until: datetime | None) -> "Run":
+        """This run with the next attempt of `leg` pausing until then, real time; the other leg is not touched."""
+        return replace(self, entry_retry_at=until) if leg is Leg.ENTRY else replace(self, exit_retry_at=until)
+
+    @property
+    def unsettled(self) -> tuple[Order, ...]:
+        """Attempts that ended short of their quantity and of which more may have filled."""
+        return tuple([order for order in self.orders if order.is_unsettled])
 
     def attempts(self, leg: Leg) -> int:
         """How many attempts of `leg` were granted."""

@@ -12,13 +12,15 @@ from decimal import Decimal
 class Tick:
     """One price of one symbol. `price` and `close` in integer units (money x scale); close 0 when not told.
 
-    `exchange_time` is aware UTC, market time; None where the packet carries none.
+    `exchange_time` is aware UTC, market time; None where the packet carries none. `traded_at` is when the price was
+    traded, the same way: of an illiquid symbol that can be minutes before.
     """
 
     symbol: str
     price: int
     exchange_time: datetime | None
     close: int = 0
+    traded_at: datetime | None = None
 
 
 def to_units(price: Decimal, scale: int) -> int:

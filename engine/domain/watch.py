@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from engine.domain.action import Abort, Cancel, Decision, GiveUp, Ignore, Policy, Wait
+from engine.domain.action import Abort, Cancel, Decision, GiveUp, Ignore, Policy, Reprice, Wait
 from engine.domain.exits import ask
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -29,12 +29,15 @@ def _each(run: Run, now: Moment, policy: Policy) -> Iterator[Decision]:
 
 
 def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
-    if order.is_doubtful:
+    if order.is_doubtful or (order.is_unconfirmed and now.real >= order.settles_at):
         return _doubtful(run, order, now, policy)
     known_at = order.updated_at or order.send_by
-    resting_since = known_at if order.status is OrderStatus.CANCEL_PENDING else order.send_by
+    is_canceling = order.status is OrderStatus.CANCEL_PENDING
+    resting_since = known_at if is_canceling else max(order.send_by, order.repriced_at or order.send_by)
     if now.real >= resting_since + policy.rest_limit and not (run.is_frozen and order.leg is Leg.EXIT):
-        return Cancel(order, "resting_too_long")
+        # An exit keeps its place in the queue: without it a falling market would never reach it.
+        is_exit = order.leg is Leg.EXIT and not is_canceling
+        return Reprice(order, "resting_too_long") if is_exit else Cancel(order, "resting_too_long")
     if now.real >= known_at + policy.silence_limit:
         return ask(run, "silent", now, policy.silence_limit)
     return Wait(known_at + policy.silence_limit)
@@ -52,7 +55,7 @@ def _doubtful(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
 
 def _given_up(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
     """It appeared all the same: another one is in its place. Else the book is asked until its session is over."""
-    if order.is_resting and order.status is not OrderStatus.CANCEL_PENDING:
+    if order.is_resting and order.seen and order.status is not OrderStatus.CANCEL_PENDING:
         return Cancel(order, "given_up_before_it_appeared")
     if _is_over(run, now):
         return Ignore("session_over")

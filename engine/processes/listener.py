@@ -203,8 +203,8 @@ class _Run:
         prices = decode_prices(data)
         self._malformed += undecoded(data, len(prices))
         ticks = [
-            Tick(symbol, price, _at(seconds), close)
-            for token, price, seconds, close in prices
+            Tick(symbol, price, _at(seconds), close, _at(traded_at))
+            for token, price, seconds, close, traded_at in prices
             if (symbol := self._symbol_of.get(token)) is not None
         ]
         if ticks:

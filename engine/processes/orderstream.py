@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -72,13 +73,22 @@ async def _attend(
 
 
 async def _reconcile(shared: Parts, account: AccountState, reconciler: Reconciler) -> None:
-    for look in count():
-        with suppress(StoreClosed, ClockNotAnnounced):
-            broker = shared.brokers.of(account.id, account.version)
-            await asyncio.to_thread(reconciler.cover, account, broker)
-            if look % COVERS_A_BOOK == 0:
-                await asyncio.to_thread(reconciler.reconcile, account, broker)
-        await asyncio.sleep(COVER_EVERY)
+    # A thread of its own: those of a shared pool would all wait for the accounts whose brokers hang.
+    own, loop = ThreadPoolExecutor(1, f"account-{account.id}"), asyncio.get_running_loop()
+    try:
+        for look in count():
+            with suppress(StoreClosed, ClockNotAnnounced):
+                await loop.run_in_executor(own, _read, shared, account, reconciler, look % COVERS_A_BOOK == 0)
+            await asyncio.sleep(COVER_EVERY)
+    finally:
+        own.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(shared: Parts, account: AccountState, reconciler: Reconciler, with_book: bool) -> None:
+    broker = shared.brokers.of(account.id, account.version)
+    reconciler.cover(account, broker)
+    if with_book:
+        reconciler.reconcile(account, broker)
 
 
 async def _follow(shared: Parts, account: AccountState, updates: OrderStream, connected: set[int]) -> None:

@@ -76,6 +76,12 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "updated_at": _optional_iso(order.updated_at),
         "reason": order.reason,
         "given_up": order.given_up,
+        "seen": order.seen,
+        "unsent": order.unsent,
+        "settled": order.settled,
+        "repriced_at": _optional_iso(order.repriced_at),
+        "limit_price": None if order.limit_price is None else str(order.limit_price),
+        "session_ends": _optional_iso(order.session_ends),
     }
 
 
@@ -97,6 +103,10 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "average_price": Decimal(plain["average_price"]),
             "filled_at": _optional_from_iso(plain["filled_at"]),
             "updated_at": _optional_from_iso(plain["updated_at"]),
+            # An order written before these were kept has none of them.
+            "repriced_at": _optional_from_iso(plain.get("repriced_at")),
+            "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
+            "session_ends": _optional_from_iso(plain.get("session_ends")),
         }
     )
 
@@ -211,7 +221,13 @@ def _latch_fields(run: Run) -> Fields:
 
 
 def _net_fields(run: Run) -> Fields:
-    return {"net_quantity": str(run.net.quantity), "net_at": str(to_us(run.net.at))} if run.net else {}
+    if run.net is None:
+        return {}
+    return {
+        "net_quantity": str(run.net.quantity),
+        "net_missing": str(run.net.missing),
+        "net_at": str(to_us(run.net.at)),
+    }
 
 
 def _last_orders(run: Run) -> Fields:
@@ -235,6 +251,9 @@ def _alone(name: str, text: Callable[[Any], str]) -> _Part:
     return _Part((name,), (name,), lambda run: {name: text(read(run))})
 
 
+_OPTIONAL_TIMES = (
+    "entry_retry_at", "exit_retry_at", "book_asked_at", "book_read_at", "unread_since", "uncovered_since",
+)  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 
 #: What a run's hash is made of but for its orders.
@@ -244,13 +263,16 @@ _PARTS: tuple[_Part, ...] = (
     *(_alone(name, lambda at: str(to_us(at))) for name in ("buy_at", "sell_at", "closes_at")),
     *(_alone(name, lambda value: str(value or "")) for name in ("status", "exit_reason", "failure", "stop_requested")),
     *(_alone(name, str) for name in ("stop_units", "abort_requested", "absent")),
-    _alone("closed_elsewhere", lambda is_so: "1" if is_so else ""),
+    _alone("closed_elsewhere", lambda units: str(units or "")),
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
-    *(_alone(name, _optional_us) for name in ("retry_at", "book_asked_at", "book_read_at")),
+    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted")),
+    *(_alone(name, _optional_us) for name in _OPTIONAL_TIMES),
     _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
-    _Part(("net_quantity", "net_at"), ("net",), _net_fields),
-    _Part(("position",), ("orders", "exit_reason"), lambda run: {"position": str(run.position)}),
+    # Told with every reading of the run, from what its account has; stored in no run.
+    _Part(("net_quantity", "net_missing", "net_at"), ("net",), _net_fields, is_scripts=True),
+    # What a human stated is written by a signal; the end it leads to says so in `failure`.
+    _Part(("position",), ("orders", "exit_reason", "failure"), lambda run: {"position": str(run.position)}),
     _Part(("last_buy_order", "last_sell_order"), ("orders",), _last_orders),
 )
 
@@ -286,14 +308,21 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         stop_requested=StopMode(stored["stop_requested"]) if stored.get("stop_requested") else None,
         abort_requested=stored.get("abort_requested", ""),
         absent=stored.get("absent", ""),
-        closed_elsewhere=bool(stored.get("closed_elsewhere")),
-        retry_at=_optional_time(stored.get("retry_at")),
+        closed_elsewhere=int(stored.get("closed_elsewhere") or 0),
         orders=tuple(sorted(orders, key=lambda order: (order.leg, order.attempt))),
         dirty=bool(stored.get("dirty")),
-        book_asked_at=_optional_time(stored.get("book_asked_at")),
-        book_read_at=_optional_time(stored.get("book_read_at")),
-        net=NetSeen(int(stored["net_quantity"]), from_us(stored["net_at"])) if stored.get("net_at") else None,
+        unread=bool(stored.get("unread")),
+        unread_alerted=bool(stored.get("unread_alerted")),
+        net=_net(stored),
+        **{name: _optional_time(stored.get(name)) for name in _OPTIONAL_TIMES},
     )
+
+
+def _net(stored: Mapping[str, str]) -> NetSeen | None:
+    if not stored.get("net_at"):
+        return None
+    missing = int(stored.get("net_missing", "0"))
+    return NetSeen(int(stored["net_quantity"]), from_us(stored["net_at"]), missing)
 
 
 def _latch(stored: Mapping[str, str]) -> Latch | None:

@@ -10,7 +10,7 @@ ACCOUNTS = "accounts"
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
     "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*",
-    "account:*:held", "low:*", DUE,
+    "account:*:held", "account:*:pool", "account:*:fills", "low:*", DUE,
 )  # fmt: skip
 
 
@@ -67,6 +67,16 @@ def account_runs(account_id: int) -> str:
 def held(account_id: int) -> str:
     """What an account was last seen to hold."""
     return f"account:{account_id}:held"
+
+
+def pool(account_id: int) -> str:
+    """What an account's runs hold and may still sell, by symbol and product."""
+    return f"account:{account_id}:pool"
+
+
+def fills(account_id: int) -> str:
+    """What an account's runs have learned of their orders' fills."""
+    return f"account:{account_id}:fills"
 
 
 def process(name: str) -> str:

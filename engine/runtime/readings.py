@@ -43,6 +43,14 @@ def ended_of(stone: Mapping[str, str]) -> Ended:
     return Ended(int(stone["account_id"]), stone["tenant"], orders)
 
 
+def account_in(reading: Any) -> int | None:
+    """The account of the run that a message tells of; None where it tells of none."""
+    try:
+        return int(pairs(reading[0])["account_id"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def state_of(stored: Mapping[str, str], account_version: str) -> str:
     """What changes with all that a decision about a run rests on, as intend.lua has it."""
     return " ".join((stored.get("done", ""), stored["signal_seq"], stored.get("net_at", ""), account_version))

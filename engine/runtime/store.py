@@ -3,8 +3,8 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -15,12 +15,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from engine.domain.broker import NetPosition
+from engine.domain.account_positions import AccountReading, PoolChange, pool_change, pool_key
 from engine.domain.events import Event
-from engine.domain.health import OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
-from engine.domain.orders import Evidence, Leg, Order
+from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
+from engine.domain.orders import TERMINAL, Evidence, Leg, Order
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.schedule import Times
 from engine.domain.ticks import Tick
 from engine.ports import (
@@ -79,6 +79,15 @@ def load_scripts() -> dict[str, str]:
     folder = resources.files("engine.runtime").joinpath("lua")
     prelude = folder.joinpath("_prelude.lua").read_text()
     return {name: prelude + folder.joinpath(f"{name}.lua").read_text() for name in _SCRIPTS}
+
+
+def _pool_json(change: PoolChange) -> str:
+    """A change of an account's pool as the scripts take it."""
+    fills = [
+        [o.client_order_id, o.filled_quantity, 1 if o.leg is Leg.ENTRY else -1, "1" if o.status in TERMINAL else "0"]
+        for o in change.fills
+    ]
+    return as_json({"key": change.key, "net": change.net, "held": change.held, "out": change.out, "fills": fills})
 
 
 class RedisStore:
@@ -141,13 +150,19 @@ class RedisStore:
                 OPENS_AFTER,
                 PAUSE_US,
                 holding.glanced_at,
+                order.quantity,
+                _pool_json(pool_change(before, after)),
+                EXIT_PROBE_US,
             ],
         )
         match reply[0]:
             case "granted":
                 return None
             case "denied":
-                return Denied(DeniedBy(reply[1]), timedelta(microseconds=int(reply[2])))
+                by, amount = DeniedBy(reply[1]), int(reply[2])
+                if by is DeniedBy.COVER:
+                    return Denied(by, timedelta(0), amount)
+                return Denied(by, timedelta(microseconds=amount))
             case "full":
                 raise NoSlot(run)
             case "lost" if holding.glanced_at:
@@ -166,6 +181,7 @@ class RedisStore:
         release: bool,
         first_fill: datetime | None = None,
         finished: bool = False,
+        unsent: bool = False,
     ) -> Holding | None:
         run = str(after.id)
         reply = self._call(
@@ -185,6 +201,8 @@ class RedisStore:
                 TOMBSTONE_MS if finished else "",
                 note.event_id if note else "",
                 "1" if note and note.tells_only_of_its_event(holding.run, after) else "",
+                _pool_json(pool_change(holding.run, after, finished=finished)),
+                "1" if unsent else "",
             ],
         )
         if reply[0] == "lost":
@@ -222,7 +240,7 @@ class RedisStore:
         stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
         return int(stored) if stored else None
 
-    def ended(self, run_id: RunId) -> Ended | None:
+    def remains(self, run_id: RunId) -> Ended | None:
         stone = self._ask(partial(self._redis.hgetall, keys.tombstone(str(run_id))))
         return ended_of(stone) if "account_id" in stone else None
 
@@ -230,7 +248,8 @@ class RedisStore:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
         for tick in ticks:
             if tick.exchange_time is not None:
-                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time))
+                traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
+                flat += (tick.symbol, tick.price, codec.to_us(tick.exchange_time), traded_at)
         reply = self._call("on_tick", [keys.DUE, self._wake_up.queue], flat)
         triples = zip(reply[0::3], reply[1::3], reply[2::3], strict=True)
         return [Breach(RunId.parse(run), int(price), event_id) for run, price, event_id in triples]
@@ -262,6 +281,7 @@ class RedisStore:
                 run.strategy.symbol,
                 record_body(run, run, Note("armed")),
                 "1" if buying else "",
+                _pool_json(pool_change(None, run)),
                 "" if (since := run.held_since) is None else codec.to_us(since),
             ],
         )
@@ -270,11 +290,24 @@ class RedisStore:
     def note(self, event: Event, outcome: str) -> None:
         self._call("note", [], [str(event.run_id), event.id, event.type.value, outcome])
 
-    def cover(self, account_id: int, positions: Iterable[NetPosition], at: datetime) -> None:
-        held: list[str | int] = []
-        for each in positions:
-            held += (f"{each.symbol} {each.product}", each.quantity)
-        self._call("cover", [keys.held(account_id)], [codec.to_us(at), *held])
+    def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
+        orders = reading.orders
+        told = {
+            "positions": [[pool_key(each.symbol, each.product), each.quantity] for each in reading.positions],
+            "orders": [[o.client_order_id, o.filled_quantity, str(int(o.is_over))] for o in orders or ()],
+            "is_book_read": orders is not None,
+            "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
+        }
+        names = [
+            keys.account(account_id),
+            keys.held(account_id),
+            keys.pool(account_id),
+            keys.fills(account_id),
+            keys.DUE,
+        ]
+        key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
+        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us()])
+        return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._tell({"kind": "alert", "alerts": [alert_object(alert)]}, tenant)
@@ -366,6 +399,18 @@ class RedisStore:
             return None
         strategy = self._ask(partial(self._redis.hgetall, keys.strategy(int(stored["strategy_id"]))))
         return codec.run_from_fields(stored, codec.strategy_from_fields(strategy)) if strategy else None
+
+    def covered(self, run: Run) -> Run:
+        """`run` with what its account has of its symbol: for people, never for a decision."""
+        # A reading as old as this one changes nothing and is answered all the same.
+        never = AccountReading(codec.from_us(0), ())
+        net = self.cover(run.strategy.account_id, never, run)
+        return replace(run, net=net) if net is not None and net.at > never.at else run
+
+    def ended(self, name: str) -> tuple[str, str] | None:
+        """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""
+        status, position = self._ask(partial(self._redis.hmget, keys.tombstone(name), "status", "position"))
+        return (status, position) if status is not None else None
 
     def symbols(self) -> set[str]:
         """Symbols that have a run; the listener subscribes to them."""

@@ -15,11 +15,13 @@ from engine.domain.broker import (
     BrokerUnreachable,
     Instrument,
     NetPosition,
+    OrderChange,
     OrderRequest,
     Outcome,
     Quote,
     RejectCause,
     Reply,
+    Trade,
 )
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 
@@ -71,6 +73,13 @@ class Placed:
             filled_at=self.filled_at,
         )
         return BookEntry(evidence, self.request.symbol, self.request.side, self.request.client_order_id)
+
+    def trades(self) -> list[Trade]:
+        """What filled of it, as one fill at the time of the first."""
+        if self.first_filled_at is None:
+            return []
+        of = (self.broker_order_id, self.request.symbol, self.request.side, self.request.product)
+        return [Trade(f"T{self.broker_order_id}", *of, self.filled, Decimal(100), self.first_filled_at)]
 
 
 @dataclass
@@ -135,11 +144,15 @@ class SimulatedBroker:
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
-    def first_fill(self, broker_order_id: str) -> datetime | None:
-        self.boundary("broker.first_fill")
+    def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
+        self.boundary("broker.trades_of")
         if self._happens(self.chances.unreadable):
             raise BrokerUnreachable("unreadable")
-        return next(each.first_filled_at for each in self.book if each.broker_order_id == broker_order_id)
+        return next(each.trades() for each in self.book if each.broker_order_id == broker_order_id)
+
+    def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
+        self.boundary("broker.modify")
+        return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")

@@ -11,7 +11,7 @@ from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode, Strategy
 from engine.ports import AccountState
 from engine.runtime import codec
-from engine.simulation.store import MemoryStore
+from engine.simulation.livestate import LiveState
 
 
 def _latch(body: dict[str, Any]) -> Latch:
@@ -31,7 +31,7 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 class SimulatedDurable:
     """The `Durable` port, and the drainer that feeds it."""
 
-    def __init__(self, store: MemoryStore, accounts: Sequence[AccountState], runs: Sequence[Run]) -> None:
+    def __init__(self, store: LiveState, accounts: Sequence[AccountState], runs: Sequence[Run]) -> None:
         self._live = store
         self._accounts = accounts
         self._runs = {str(run.id): run for run in runs}

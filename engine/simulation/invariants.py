@@ -11,8 +11,8 @@ from engine.domain.run import Run, RunId, parse_client_order_id
 from engine.ports import Refused
 from engine.simulation.broker import Placed
 from engine.simulation.durable import SimulatedDurable
+from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import DEPLOYMENT, QUANTITY, START, Seed
-from engine.simulation.store import MemoryStore
 
 
 class Violation(AssertionError):
@@ -38,7 +38,7 @@ def check_always(book: Iterable[Placed]) -> None:
             raise Violation(f"{run} has {live_exits[run]} live exits")
 
 
-def check_end(book: Iterable[Placed], store: MemoryStore, durable: SimulatedDurable) -> None:
+def check_end(book: Iterable[Placed], store: LiveState, durable: SimulatedDurable) -> None:
     """Invariants 2 and 3: everything bought is flat, every run ended, the history equals the book."""
     history = {order.client_order_id: order for run in durable.runs() for order in run.orders}
     held = Counter[RunId]()

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from engine.domain.moment import Moment
 from engine.domain.run import Run, RunId
 from engine.ports import Broker
+from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import Seed
-from engine.simulation.store import MemoryStore
 
 #: Calls whose lost reply is asked for again.
 REPEATED = frozenset({"claim", "intend", "commit"})
@@ -73,7 +73,7 @@ class Brokers:
 class Bounded:
     """The store behind a boundary at each call, before it and after it, and replies that are lost and asked again."""
 
-    def __init__(self, world: "Around", store: MemoryStore) -> None:
+    def __init__(self, world: "Around", store: LiveState) -> None:
         self._world = world
         self._store = store
 

@@ -10,6 +10,8 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from engine.actions import Actions
 from engine.calendar import Calendar
 from engine.domain.action import Policy
@@ -27,6 +29,7 @@ from engine.simulation.actors import NO_SKEW, Actor
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.invariants import Observer, check_always, check_end
+from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import (
     DEPLOYMENT,
     FAULTS_END,
@@ -38,7 +41,6 @@ from engine.simulation.scenario import (
     run_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
-from engine.simulation.store import MemoryStore
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
@@ -64,7 +66,7 @@ _Message = tuple[datetime, Callable[[], object], str]
 class World:
     """One seed's world."""
 
-    def __init__(self, seed: Seed, store: Callable[[Callable[[], datetime]], Any] = MemoryStore) -> None:
+    def __init__(self, seed: Seed, store: Callable[[Callable[[], datetime]], Any] = LiveState) -> None:
         """`store`: makes the live state from a clock; in memory, or the real scripts on a server."""
         self.seed = seed
         self.rng = random.Random(seed.number ^ 0x5EED)  # noqa: S311
@@ -252,7 +254,7 @@ class World:
         self._running = None
         if actor.done:
             self.actors.remove(actor)
-            if actor.error is not None and not isinstance(actor.error, StoreClosed):
+            if actor.error is not None and not isinstance(actor.error, (StoreClosed, RedisError)):
                 raise actor.error
 
     def _tick(self) -> None:

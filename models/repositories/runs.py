@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from sqlalchemy import ColumnElement, and_, exists, or_, select, update
@@ -9,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from engine.domain.orders import TERMINAL, Order
-from engine.domain.run import Position, Run, RunId, RunStatus
+from engine.domain.run import CLOSED_ELSEWHERE, Position, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
 from models.database import Sessions
 from models.records import LatchState
@@ -147,7 +148,7 @@ def _to_order(row: OrderRow) -> Order:
 
 
 def _to_run(row: RunRow, strategy: StrategyRow, tenant: str, orders: Iterable[Order]) -> Run:
-    return Run(
+    run = Run(
         id=RunId(row.strategy_id, row.trading_date, row.n),
         strategy=to_strategy(strategy, tenant),
         buy_at=row.buy_at,
@@ -161,3 +162,5 @@ def _to_run(row: RunRow, strategy: StrategyRow, tenant: str, orders: Iterable[Or
         stop_requested=row.stop_requested,
         orders=tuple(orders),
     )
+    # The orders tell of no sale: what was still held was sold by somebody else.
+    return replace(run, closed_elsewhere=max(run.held, 0)) if row.failure == CLOSED_ELSEWHERE else run

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import requests
 
+from broker_connector.paper.process import PaperControl
 from engine.calendar import ZONES
 from engine.stack.state import Running, StateDir
 from engine.trading import free_port
@@ -113,6 +114,54 @@ def test_it_trades_survives_a_kill_and_leaves_nothing(up: Up) -> None:
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(STOPPED_WITHIN) == 130
     assert all_gone(processes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_position_of_before_a_restart_is_covered_and_its_stop_works(state: Path, tmp_path: Path) -> None:
+    started = Up(state, tmp_path / "first.log")
+    processes: list[int] = []
+    try:
+        assert eventually(started.is_ready, within=READY_WITHIN), (tmp_path / "first.log").read_text()
+        processes = family(started.process.pid)
+        held = example("held-over-a-restart") | {"sell_time": "23:59:50"}
+        started.call("strategy", "add", given=json.dumps([held]))
+        assert eventually(lambda: position(started, "held-over-a-restart") == "bought", within=60)
+    finally:
+        started.process.kill()
+        started.process.wait()
+        assert all_gone(processes, within=STOPPED_WITHIN)
+
+    again = Up(state, tmp_path / "second.log")
+    try:
+        assert eventually(again.is_ready, within=READY_WITHIN), (tmp_path / "second.log").read_text()
+        processes = family(again.process.pid)
+        control = paper_of(again)
+        assert [order["side"] for order in control.ledger()] == ["buy"]
+
+        def stopped_out() -> bool:
+            control.price("NSE:INFY", "1290.00")
+            return position(again, "held-over-a-restart") == "exited_by_sl"
+
+        assert eventually(stopped_out, within=60), again.call("strategy", "show", "held-over-a-restart")
+        assert [(order["side"], order["filled_quantity"]) for order in control.ledger()] == [("buy", 10), ("sell", 10)]
+        control.close()
+    finally:
+        again.process.kill()
+        again.process.wait()
+        assert all_gone(processes, within=STOPPED_WITHIN)
+
+
+def paper_of(up: Up) -> PaperControl:
+    """The control interface of its paper broker; the token is in that process's environment alone."""
+    (process,) = [
+        each
+        for each in psutil.Process(up.process.pid).children(recursive=True)
+        if words(each).endswith("process paper")
+    ]
+    url = up.running().paper_url
+    assert url is not None
+    return PaperControl(url, process.environ()["PAPER_CONTROL_TOKEN"])
 
 
 def example(name: str) -> dict[str, object]:

@@ -26,14 +26,16 @@ class OrderRows:
         assert entry.evidence.status is OrderStatus.FILLED
         assert (entry.evidence.filled_quantity, entry.evidence.average_price) == (10, PRICE)
 
-    def test_b02_the_first_fill_is_told_by_the_trades(self, venue: Venue) -> None:
+    def test_b02_an_orders_trades_tell_when_how_much_and_at_which_price_it_filled(self, venue: Venue) -> None:
         broker = venue.broker()
         placed = broker.place(request("B02F"), always)
-        filled_at = only(broker, "B02F").evidence.filled_at
-        assert filled_at is not None
-        assert broker.first_fill(placed.broker_order_id) == filled_at
         resting = broker.place(request("B02R", limit="1000.00"), always)
-        assert broker.first_fill(resting.broker_order_id) is None
+        trades = broker.trades_of(placed.broker_order_id)
+        assert {trade.broker_order_id for trade in trades} == {placed.broker_order_id}
+        assert sum(trade.quantity for trade in trades) == 10
+        assert {trade.price for trade in trades} == {PRICE}
+        assert min(trade.filled_at for trade in trades) == only(broker, "B02F").evidence.filled_at
+        assert broker.trades_of(resting.broker_order_id) == []
 
     def test_b06_times_are_aware_utc(self, venue: Venue) -> None:
         broker = venue.broker()
@@ -144,7 +146,7 @@ class OrderRows:
             ({"kind": "reject_margin"}, RejectCause.MARGIN),
             ({"kind": "reject", "error_type": "InputException"}, RejectCause.INPUT),
             ({"kind": "reject", "error_type": "OrderException"}, RejectCause.OTHER),
-            ({"kind": "reject", "error_type": "HoldingException"}, RejectCause.OTHER),
+            ({"kind": "reject", "error_type": "HoldingException"}, RejectCause.AUTHORISATION),
         ],
     )
     def test_b20_a_definite_no_is_rejected_with_its_cause(

@@ -21,7 +21,7 @@ from engine.domain.orders import Order, OrderStatus
 from engine.domain.recurrence import Weekday
 from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import Strategy
-from engine.runtime import keys
+from engine.runtime import codec, keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
@@ -326,7 +326,7 @@ def test_between_two_runs_only_a_whole_stop_changes_anything(
 
 @pytest.mark.parametrize(
     ("choice", "field", "written"),
-    [("sell", "stop_requested", "close"), ("leave", "stop_requested", "leave"), ("closed", "closed_elsewhere", "1")],
+    [("sell", "stop_requested", "close"), ("leave", "stop_requested", "leave"), ("closed", "closed_elsewhere", "10")],
 )
 def test_a_flagged_run_is_resolved_as_its_user_chooses(
     add: Call, call: Call, account: int, sessions: Sessions, redis: Redis, choice: str, field: str, written: str
@@ -352,6 +352,42 @@ def test_an_attempt_in_doubt_can_be_stated_absent(
     assert [row["choice"] for row in call("resolve", "first", "--json").json] == ["absent"]
     assert call("resolve", "first", "--as", "absent").code == 0
     assert redis.hget(keys.runtime(str(run.id)), "absent") == doubt.client_order_id
+
+
+@pytest.mark.parametrize("units", [0, -3])
+def test_what_the_account_does_not_hold_is_not_sold_but_can_be_stated_closed(
+    add: Call, call: Call, account: int, sessions: Sessions, redis: Redis, units: int
+) -> None:
+    add(GOOD)
+    run = armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
+    net: Any = {f"{run.strategy.symbol} {run.strategy.product}": units, "at": codec.to_us(datetime.now(UTC))}
+    redis.hset(keys.held(account), mapping=net)
+    assert [row["choice"] for row in call("resolve", "first", "--json").json] == ["leave", "closed"]
+    told = call("resolve", "first", "--as", "sell")
+    assert told.code == 2
+    assert f"the account holds no {run.strategy.symbol}, so nothing can be sold; `--as closed` ends the run" in told.err
+    assert redis.hget(keys.runtime(str(run.id)), "stop_requested") is None
+
+
+def test_what_the_account_holds_a_part_of_is_sold_as_far_as_that(
+    add: Call, call: Call, account: int, sessions: Sessions, redis: Redis
+) -> None:
+    add(GOOD)
+    run = armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
+    net: Any = {f"{run.strategy.symbol} {run.strategy.product}": 4, "at": codec.to_us(datetime.now(UTC))}
+    redis.hset(keys.held(account), mapping=net)
+    (sell,) = [row for row in call("resolve", "first", "--json").json if row["choice"] == "sell"]
+    assert sell["what_it_does"].startswith("sells 4 at the market, which is what the account has of the 10")
+
+
+def test_a_choice_no_worker_carries_out_is_told_as_asked_for_not_as_resolved(
+    add: Call, call: Call, account: int, sessions: Sessions
+) -> None:
+    add(GOOD)
+    armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
+    told = call("resolve", "first", "--as", "sell").out
+    assert "Asked for" in told
+    assert "Resolved" not in told
 
 
 def test_what_is_not_flagged_is_not_resolved(add: Call, call: Call, account: int, sessions: Sessions) -> None:

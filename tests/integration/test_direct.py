@@ -1,5 +1,6 @@
 """The direct line: whoever takes a message serves it, one that waits keeps nobody waiting, and Redis may go away."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from engine.runtime.connect import connect
 from engine.stack.valkey import EmbeddedValkey
 from tasks import direct, intake
 from tasks.app import app
-from tasks.direct import Line
+from tasks.direct import Line, Work
 from tests.poison import message
 from tests.processes import eventually
 
@@ -24,10 +25,15 @@ class Counter:
         self.served: list[bytes] = []
         self.let_go = threading.Event()
 
-    def serve(self, raw: bytes) -> None:
-        if raw.startswith(b"wait"):
+    def read(self, raw: bytes) -> Work:
+        """A message is "name", or "name of owner"."""
+        name, _, owner = raw.partition(b" of ")
+        return Work(lambda: self.serve(name), owner or None, name)
+
+    def serve(self, name: bytes) -> None:
+        if name.startswith(b"wait"):
             self.let_go.wait(10)
-        self.served.append(raw)
+        self.served.append(name)
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def counter() -> Counter:
 
 @pytest.fixture
 def line(server: EmbeddedValkey, counter: Counter) -> Iterator[Line]:
-    made = Line(connect(server.url, text=False), QUEUE, 4, counter.serve)
+    made = Line(connect(server.url, text=False), QUEUE, 4, counter.read, account_share=2)
     yield made
     counter.let_go.set()
     made.close()
@@ -96,9 +102,49 @@ def test_a_task_that_fails_and_a_message_that_is_none_end_nothing(monkeypatch: p
     refused: list[str] = []
     monkeypatch.setattr(intake, "refuse", lambda queue, refusal, raw: refused.append(str(refusal)))
     monkeypatch.setattr(intake, "allowed", {"execution.stoploss"})
-    direct.serve({"execution.stoploss": Task()}, QUEUE, message(QUEUE, {"id": "e"}))
-    direct.serve({"execution.stoploss": Task()}, QUEUE, b"\xff not JSON")
+    work = direct.read({"execution.stoploss": Task()}, QUEUE, message(QUEUE, {"id": "e"}))
+    assert work is not None
+    work.run()
+    assert direct.read({"execution.stoploss": Task()}, QUEUE, b"\xff not JSON") is None
     assert (seen, len(refused)) == ([{"id": "e"}], 1)
+
+
+def test_a_message_tells_its_reading_to_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A breach's message says how the listener found the run: without it every exit costs a round trip more."""
+    told: list[object] = []
+
+    class Task:
+        def run(self, event: object, reading: object = None) -> None:
+            told.append((event, reading))
+
+    monkeypatch.setattr(intake, "allowed", {"execution.stoploss"})
+    raw = json.loads(message(QUEUE, {"id": "e"}))
+    raw["headers"]["reading"] = [["account_id", "7"], [], "1", 0]
+    work = direct.read({"execution.stoploss": Task()}, QUEUE, json.dumps(raw).encode())
+    assert work is not None
+    work.run()
+    assert told == [({"id": "e"}, [["account_id", "7"], [], "1", 0])]
+
+
+def test_an_owner_whose_work_hangs_leaves_threads_to_others_and_its_own_work_follows(
+    server: EmbeddedValkey, counter: Counter, line: Line
+) -> None:
+    names = [f"{number} of B" for number in range(50)]
+    push(server, *(f"wait-{number} of A" for number in range(6)), *names)
+    assert eventually(lambda: len(counter.served) == 50)
+    counter.let_go.set()
+    assert eventually(lambda: len(counter.served) == 56)
+
+
+def test_of_two_alike_that_were_put_aside_one_is_served(server: EmbeddedValkey, counter: Counter, line: Line) -> None:
+    push(server, *(f"wait-{number} of A" for number in range(2)))
+    with connect(server.url) as redis:
+        assert eventually(lambda: redis.llen(QUEUE) == 0)
+        push(server, "again of A", "again of A", "other of A", "seen of B")
+        assert eventually(lambda: counter.served == [b"seen"])
+    counter.let_go.set()
+    assert eventually(lambda: len(counter.served) == 5)
+    assert sorted(counter.served) == [b"again", b"other", b"seen", b"wait-0", b"wait-1"]
 
 
 def test_breaches_lie_in_the_list_the_direct_line_takes_from() -> None:

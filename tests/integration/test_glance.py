@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.clock import RealTime
+from engine.domain.account_positions import AccountReading
 from engine.domain.events import Event, EventType
 from engine.domain.orders import Side
 from engine.domain.ticks import Tick
@@ -81,7 +82,7 @@ def _a_step(breached: Breached) -> None:
 
 
 def _a_reading_of_the_holdings(breached: Breached) -> None:
-    breached.live.store.cover(1, breached.world.broker.held(), datetime.now(UTC))
+    breached.live.store.cover(1, AccountReading(datetime.now(UTC), breached.world.broker.held(), []))
 
 
 def _a_login(breached: Breached) -> None:

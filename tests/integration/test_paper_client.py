@@ -77,7 +77,8 @@ SHAPES: dict[str, Callable[[KiteConnect], Any]] = {
 
 @pytest.mark.skipif(not MOCKS.is_dir(), reason=f"no samples of the broker: {MOCKS} is absent")
 @pytest.mark.parametrize("name", SHAPES)
-def test_an_answer_has_every_field_of_the_brokers_sample(kite: KiteConnect, name: str) -> None:
+def test_an_answer_has_every_field_of_the_brokers_sample(kite: KiteConnect, paper: PaperControl, name: str) -> None:
+    paper.hold("PAPER1", "NSE:INFY", settled=1)
     order(kite, product="CNC")
     gtt(kite)
     sample = json.loads((MOCKS / f"{name}.json").read_text())["data"]
@@ -154,19 +155,87 @@ def test_an_iceberg_trades_in_its_legs_and_an_autosliced_order_tells_its_childre
     assert last(kite, sliced["order_id"])["status"] == "COMPLETE"
 
 
-def test_holdings_positions_and_funds_follow_the_fills(kite: KiteConnect, paper: PaperControl) -> None:
+def test_positions_and_funds_follow_the_fills(kite: KiteConnect, paper: PaperControl) -> None:
     before = kite.margins("equity")["net"]
     order(kite, product="CNC", quantity=10)
     paper.price(RELIANCE, "2910.00")
-    (held,), (position,) = kite.holdings(), kite.positions()["net"]
-    assert (held["quantity"], held["average_price"], held["pnl"]) == (10, 2900.0, 100.0)
+    (position,) = kite.positions()["net"]
+    assert kite.holdings() == []
     assert (position["quantity"], position["pnl"], position["product"]) == (10, 100.0, "CNC")
     assert kite.margins()["equity"]["net"] == before - 29_000
     assert kite.convert_position("NSE", "RELIANCE", "BUY", "day", 4, "CNC", "MIS") is True
     assert {each["product"]: each["quantity"] for each in kite.positions()["net"]} == {"CNC": 6, "MIS": 4}
-    assert kite.holdings()[0]["quantity"] == 6
     with pytest.raises(kite_errors.InputException):
         kite.convert_position("NSE", "RELIANCE", "BUY", "day", 7, "CNC", "MIS")
+
+
+UNITS = ("quantity", "t1_quantity", "used_quantity", "realised_quantity", "opening_quantity")
+
+
+def holding(kite: KiteConnect) -> tuple[int, ...]:
+    """The only holding's units, as UNITS names them."""
+    (row,) = kite.holdings()
+    return tuple(row[name] for name in UNITS)
+
+
+def test_delivery_shares_are_a_position_today_t1_tomorrow_and_settled_after_that(
+    kite: KiteConnect, paper: PaperControl
+) -> None:
+    order(kite, product="CNC", quantity=10)
+    order(kite, product="MIS", quantity=3)
+    before = kite.margins("equity")["net"]
+    paper.night()
+    assert (kite.positions()["net"], kite.orders(), kite.trades()) == ([], [], [])
+    assert holding(kite) == (0, 10, 0, 0, 10)
+    # What the intraday position bound is free again.
+    assert kite.margins("equity")["net"] == before + 3 * 2900 * 0.2
+    order(kite, product="CNC", quantity=4)
+    assert holding(kite) == (0, 10, 0, 0, 10)
+    paper.night()
+    assert holding(kite) == (10, 4, 0, 10, 14)
+    assert kite.holdings()[0]["average_price"] == 2900.0
+    paper.night(2)
+    assert holding(kite) == (14, 0, 0, 14, 14)
+    assert len(paper.ledger()) == 3
+
+
+def test_shares_sold_from_the_holdings_are_a_negative_position_that_day(kite: KiteConnect, paper: PaperControl) -> None:
+    paper.hold("PAPER1", "NSE:RELIANCE", settled=10, t1=5, average_price="2500.00", authorised=10)
+    order(kite, product="CNC", quantity=12, transaction_type="SELL")
+    (position,) = kite.positions()["net"]
+    assert (position["quantity"], position["product"]) == (-12, "CNC")
+    assert holding(kite) == (0, 3, 12, 10, 15)
+    paper.night()
+    assert holding(kite) == (3, 0, 0, 3, 3)
+    assert kite.positions()["net"] == []
+    order(kite, product="CNC", quantity=3, transaction_type="SELL")
+    paper.night()
+    assert kite.holdings() == []
+
+
+def test_what_rests_ends_with_the_day_and_what_waits_for_the_next_session_stays(
+    kite: KiteConnect, paper: PaperControl
+) -> None:
+    resting = order(kite, "regular", "LIMIT", price=2800.0)
+    waiting = order(kite, "amo", "LIMIT", price=2800.0)
+    carried = order(kite, product="NRML", quantity=2)
+    paper.night()
+    assert [each["order_id"] for each in kite.orders()] == [waiting]
+    ended = {row["order_id"]: row["status"] for row in paper.ledger()}
+    assert (ended[resting], ended[carried]) == ("canceled", "filled")
+    (position,) = kite.positions()["net"]
+    assert (position["product"], position["quantity"], position["overnight_quantity"]) == ("NRML", 2, 2)
+
+
+def test_a_clock_wound_to_a_later_day_turns_the_night() -> None:
+    with paper_broker(*OPTIONS, "--market-protection", "optional") as control:
+        client = KiteConnect("paper-key", "paper-token", root=control.base_url)
+        control.set_clock("2026-11-27T04:00:00+00:00", "2026-11-27T10:00:00+05:30", 1.0)
+        order(client, product="CNC", quantity=10)
+        control.set_clock("2026-11-27T04:00:00+00:00", "2026-11-28T10:00:00+05:30", 1.0)
+        assert holding(client) == (0, 10, 0, 0, 10)
+        control.set_clock("2026-11-27T04:00:00+00:00", "2026-12-01T10:00:00+05:30", 1.0)
+        assert holding(client) == (10, 0, 0, 10, 10)
 
 
 def test_a_trigger_is_changed_fires_once_and_is_deleted(kite: KiteConnect, paper: PaperControl) -> None:

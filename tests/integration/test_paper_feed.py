@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from broker_connector.feed import Connected, Disconnected, Event, Frame, KiteFeed, Malformed, Notice, OrderUpdate
 from broker_connector.kite import KiteConnector
 from broker_connector.paper.process import ControlError, PaperControl, paper_broker
-from broker_connector.ticker import Mode, decode, decode_prices
+from broker_connector.ticker import Mode, PricePacket, decode, decode_prices
 from engine.domain.broker import OrderRequest, RejectCause
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
 from tests.processes import eventually
@@ -45,8 +45,8 @@ def a(kind: type[T]) -> Callable[[Event], T | None]:
     return lambda event: event if isinstance(event, kind) else None
 
 
-def price_of(units: int) -> Callable[[Event], tuple[int, int, int, int] | None]:
-    def find(event: Event) -> tuple[int, int, int, int] | None:
+def price_of(units: int) -> Callable[[Event], PricePacket | None]:
+    def find(event: Event) -> PricePacket | None:
         prices = decode_prices(event.data) if isinstance(event, Frame) else []
         return next((price for price in prices if price[1] == units), None)
 
@@ -62,9 +62,9 @@ def test_a_subscription_is_answered_by_a_snapshot_and_followed_by_ticks(paper: P
             await until(events, a(Connected))
             await until(events, price_of(150100))
             await asyncio.to_thread(paper.price, "NSE:INFY", "1502.05")
-            token, _, exchange_time, close = await until(events, price_of(150205))
+            token, _, exchange_time, close, traded_at = await until(events, price_of(150205))
             assert token == INFY
-            assert exchange_time > 0
+            assert exchange_time >= traded_at > 0
             assert close == 155_000
 
     asyncio.run(scenario())

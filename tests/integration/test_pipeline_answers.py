@@ -64,11 +64,38 @@ def test_a_refused_entry_is_tried_three_more_times_then_the_run_fails(buying: Wo
 @pytest.mark.parametrize(("reply", "told"), [(NO_MARGIN, []), (DEAD_TOKEN, ["token_dead"])])
 def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply, told: list[str]) -> None:
     _answers(buying, Answer(reply))
+    buying.broker.token_dead = reply is DEAD_TOKEN
     buying.serve(E.BUY)
     assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", [*told, "safety_abort"])
 
 
+@pytest.mark.parametrize("trouble", ["", "unreachable"])
+def test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead(buying: World, trouble: str) -> None:
+    _answers(buying, Answer(DEAD_TOKEN))
+    if trouble:
+        setattr(buying.broker, trouble, True)
+    buying.serve(E.BUY)
+    buying.pass_time(1)
+    assert (buying.sides(), buying.run().status, buying.alerts()) == ([BUY, BUY], RunStatus.ACTIVE, [])
+
+
+def test_a_token_believed_dead_that_reads_accept_is_alive_again_and_the_entry_goes_out(buying: World) -> None:
+    buying.live.store.heard(ACCOUNT.id, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None)
+    assert buying.serve(E.BUY) == "denied: access token is asked for again"
+    buying.pass_time(1)
+    assert (buying.sides(), buying.alerts()) == ([BUY], ["token_lives"])
+
+
+def test_a_book_that_was_read_heals_what_was_believed_of_the_token(world: World) -> None:
+    world.buy()
+    world.live.store.heard(ACCOUNT.id, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None)
+    world.live.store.signal(world.run().id, {"dirty": "1"}, world.clock.real)
+    world.pass_time(1)
+    assert world.alerts() == ["token_lives"]
+
+
 def test_an_entry_is_refused_unsent_under_a_token_that_is_known_dead(buying: World) -> None:
+    buying.broker.token_dead = True
     buying.live.store.heard(ACCOUNT.id, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None)
     assert buying.serve(E.BUY) == "denied: access token is dead"
     assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([], "failed", ["safety_abort"])
@@ -78,7 +105,7 @@ def test_a_retry_is_published_for_its_time_and_survives_without_its_message(buyi
     _answers(buying, Answer(REFUSED))
     buying.serve(E.BUY)
     (retry,) = buying.publisher.published
-    assert (retry.type, buying.publisher.waiting[0][1]) == (E.RETRY, buying.run().retry_at)
+    assert (retry.type, buying.publisher.waiting[0][1]) == (E.RETRY, buying.run().entry_retry_at)
     buying.publisher.waiting.clear()
     buying.clock.advance(1)
     buying.sweep()
@@ -262,7 +289,7 @@ def test_an_attempt_beyond_the_accounts_rate_is_denied_and_sent_when_the_window_
     world.live.store.write_account(replace(ACCOUNT, limits={"rate_minute": 0}))
     assert world.serve(E.STOPLOSS, "sl").startswith("denied: minute rate until ")
     assert world.sides() == [BUY]
-    retry_at = world.run().retry_at
+    retry_at = world.run().exit_retry_at
     assert retry_at is not None
     waits = (retry_at - world.clock.real).total_seconds()
     assert 0 < waits <= 60

@@ -168,14 +168,14 @@ def test_an_entry_the_state_has_lost_is_found_in_the_book_before_anything_is_bou
     _dies(world, _situation(world, Leg.ENTRY), reaches_book=True)
     # Redis came back without its last second: the run is there, the attempt is not.
     world.live.redis.hdel(keys.runtime(RUN), "order:EE00000077BX01E001")
-    world.live.store.signal(run().id, {"dirty": "1"}, world.clock.real)
+    world.live.store.signal(run().id, {"dirty": "1", "unread": "1"}, world.clock.real)
     assert world.serve(E.BUY, "again") == "book read: broker_update"
     assert world.sides() == [BUY]
     assert world.run().orders[0].broker_order_id == "B1"
 
 
 def test_a_run_that_asks_the_book_first_still_buys_when_nothing_is_there(world: World) -> None:
-    world.live.arm(run(dirty=True), buying=False)
+    world.live.arm(run(unread=True), buying=False)
     assert world.serve(E.BUY) == "book read: broker_update"
     assert world.sides() == [BUY]
 

@@ -276,10 +276,10 @@ def test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one(recovery:
     world.breach(STOP)
     world.broker.answers.append(Answer(DEAD_TOKEN))
     world.serve(E.STOPLOSS, "sl")
-    assert world.run().retry_at is not None
+    assert world.run().exit_retry_at is not None
     recovery.durable.listed[0] = replace(recovery.durable.listed[0], version="v2")
     recovery.recoverer.refresh_accounts()
-    assert world.run().retry_at is None
+    assert world.run().exit_retry_at is None
     world.sweep()
     assert world.sides()[1:] == [(Side.SELL, QUANTITY)] * 2
 

@@ -1,4 +1,4 @@
-"""Seeds of the simulation on the real scripts: no invariant breaks, and the same orders reach the broker."""
+"""Seeds of the simulation on a real server: no invariant breaks, and the same orders reach the broker."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -9,8 +9,8 @@ import pytest
 from redis import Redis
 
 from engine.runtime.connect import connect
+from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import seed_of
-from engine.simulation.store import MemoryStore
 from engine.simulation.world import World
 from tests.realstore import RealStore
 
@@ -31,7 +31,7 @@ def assert_same(redis: Redis, url: str, number: int) -> None:
     redis.flushall()
     client = connect(url)
     try:
-        assert ledger(number, partial(RealStore, client)) == ledger(number, MemoryStore)
+        assert ledger(number, partial(RealStore, client)) == ledger(number, LiveState)
     finally:
         client.close()
 

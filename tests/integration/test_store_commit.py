@@ -26,7 +26,7 @@ def _tick(price: int) -> Tick:
 def test_a_commit_applies_records_and_lets_go(live: LiveState) -> None:
     live.arm()
     held = live.claim(EventType.BUY, Slot.ENTRY)
-    after = replace(held.run.with_order(ACCEPTED), failure="why", retry_at=BUY_AT + S, book_read_at=BUY_AT)
+    after = replace(held.run.with_order(ACCEPTED), failure="why", entry_retry_at=BUY_AT + S, book_read_at=BUY_AT)
     assert live.store.commit(held, "c0", after, BUY_AT + 9 * S, NOTE, release=True) is None
     assert live.run() == after
     assert live.due() == microseconds(BUY_AT + 9 * S)
@@ -37,9 +37,9 @@ def test_a_commit_applies_records_and_lets_go(live: LiveState) -> None:
 
 
 def test_fields_set_back_to_nothing_are_gone(live: LiveState) -> None:
-    live.arm(run(retry_at=BUY_AT, abort_requested="x", dirty=True, failure="y"))
+    live.arm(run(entry_retry_at=BUY_AT, abort_requested="x", dirty=True, failure="y"))
     held = live.claim()
-    live.commit(held, replace(held.run, retry_at=None, abort_requested="", dirty=False, failure=""))
+    live.commit(held, replace(held.run, entry_retry_at=None, abort_requested="", dirty=False, failure=""))
     assert live.run() == run()
 
 

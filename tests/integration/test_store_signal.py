@@ -1,10 +1,10 @@
 """signal and tell: what must happen is written into the run, locked or not, before anyone is woken."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import NetPosition
 from engine.domain.orders import OrderStatus, Product
 from engine.domain.routing import Alert
@@ -102,28 +102,20 @@ def test_a_run_is_loaded_with_what_its_account_holds_and_nothing_older(live: Liv
         return holding.run.net
 
     assert seen() is None
-    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 7), NetPosition(SYMBOL, Product.DELIVERY, 9)], later)
+    held = [NetPosition(SYMBOL, Product.INTRADAY, 7), NetPosition(SYMBOL, Product.DELIVERY, 9)]
+    live.store.cover(1, AccountReading(later, held))
     assert seen() == NetSeen(7, later)
-    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 3)], BUY_AT)
-    live.store.cover(2, [], later + S)
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 3)]))
+    live.store.cover(2, AccountReading(later + S, []))
     assert seen() == NetSeen(7, later)
-    live.store.cover(1, [], later + S)
+    live.store.cover(1, AccountReading(later + S, []))
     assert seen() == NetSeen(0, later + S)
-
-
-def test_a_run_keeps_what_it_was_told_after_its_account_was_looked_at(live: LiveState) -> None:
-    live.arm()
-    holding = live.claim()
-    asked = replace(holding.run, net=NetSeen(5, BUY_AT + S))
-    live.commit(holding, asked)
-    live.store.cover(1, [NetPosition(SYMBOL, Product.INTRADAY, 7)], BUY_AT)
-    assert live.claim().run.net == NetSeen(5, BUY_AT + S)
 
 
 def test_an_account_no_longer_tells_runs_that_ended(live: LiveState) -> None:
     live.arm()
     live.commit(live.claim(), finished=True)
-    live.store.cover(1, [], BUY_AT)
+    live.store.cover(1, AccountReading(BUY_AT, []))
     assert live.fields() == {}
     assert live.redis.smembers(keys.account_runs(1)) == set()
 

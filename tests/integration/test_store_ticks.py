@@ -1,5 +1,6 @@
 """on_tick: one round trip a frame latches exactly the runs whose stop the price has reached."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -9,8 +10,8 @@ from engine.domain.run import Latch
 from engine.domain.ticks import Tick
 from engine.ports import Breach
 from engine.runtime import keys
-from tests.builders import BUY_AT, SYMBOL, S, entry, run, strategy, tick
-from tests.livestate import LiveState, microseconds, run_id
+from tests.builders import BUY_AT, STOP, SYMBOL, S, entry, run, strategy, tick
+from tests.livestate import RUN, LiveState, microseconds, run_id
 
 OTHER = "NSE:INFY"
 STOPS = {11: 9400, 12: 9500, 13: 9501, 14: 9600}
@@ -109,3 +110,29 @@ def test_an_armed_run_whose_state_is_gone_is_forgotten_and_others_are_latched(st
 def test_two_listeners_of_one_symbol_latch_a_run_once(stops: LiveState) -> None:
     assert _on(stops, tick(9550, 1)) == {14: 9550}
     assert _on(stops, tick(9550, 1)) == {}
+
+
+def test_a_price_keeps_when_it_was_traded_where_the_broker_tells(live: LiveState) -> None:
+    live.store.on_tick([replace(tick(9000, 7), traded_at=BUY_AT)], BUY_AT, "sl:x")
+    told = {"price": "9000", "time": str(microseconds(tick(9000, 7).exchange_time or BUY_AT))}
+    assert live.redis.hgetall(keys.price(SYMBOL)) == told | {"traded_at": str(microseconds(BUY_AT))}
+    live.store.on_tick([tick(9000, 8)], BUY_AT, "sl:x")
+    assert live.redis.hget(keys.price(SYMBOL), "traded_at") is None
+
+
+@pytest.mark.parametrize(("traded", "latches"), [(-60, False), (-1, False), (0, True), (1, True), (None, True)])
+def test_a_price_that_was_traded_before_the_first_fill_latches_nothing_and_the_next_trade_does(
+    live: LiveState, traded: int | None, latches: bool
+) -> None:
+    filled_at = BUY_AT + 2 * S
+    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    held = live.claim()
+    live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=filled_at)
+    at = None if traded is None else filled_at + traded * S
+    sent = replace(tick(STOP), exchange_time=filled_at + 60 * S, traded_at=at)
+    assert bool(live.store.on_tick([sent], filled_at, "sl:x")) is latches
+    assert live.armed(SYMBOL) == (set() if latches else {RUN})
+    assert (live.run().latch is not None) is latches
+    if not latches:
+        again = replace(sent, exchange_time=filled_at + 61 * S, traded_at=filled_at + 61 * S)
+        assert len(live.store.on_tick([again], filled_at, "sl:y")) == 1

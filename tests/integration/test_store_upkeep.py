@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.events import EventType
 from engine.domain.health import Heard
 from engine.domain.orders import Leg, OrderStatus
@@ -21,7 +22,7 @@ LIVED = run(
     exit_(OrderStatus.UNKNOWN, given_up=True),
     latch=replace(latch(), seen_at=BUY_AT, latched_at=BUY_AT),
     failure="why",
-    retry_at=BUY_AT,
+    entry_retry_at=BUY_AT,
     book_asked_at=BUY_AT,
 )
 
@@ -160,7 +161,7 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "sweep": lambda: store.sweep(10),
         "arm": lambda: store.arm(run(spec=strategy(id=8)), BUY_AT, buying=True),
         "note": lambda: store.note(event(EventType.BUY), "lost"),
-        "cover": lambda: store.cover(1, [], BUY_AT),
+        "cover": lambda: store.cover(1, AccountReading(BUY_AT, [])),
         "tell": lambda: store.dead_letter("a", "b", "c"),
         "heard": lambda: store.heard(1, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None),
     }

@@ -82,7 +82,7 @@ def test_a_refused_entry_is_retried_after_its_pause_and_not_before(desk: Desk, r
     run = desk.arm()
     desk.paper.fault("reject")
     assert wake(run, EventType.BUY) == "submitted: rejected"
-    due = desk.live(run).retry_at
+    due = desk.live(run).entry_retry_at
     assert due is not None
     # The wake-up waits on the queue of retries for the pause to pass; early, it asks for nothing.
     assert redis.llen("orders:3") == 1
@@ -100,7 +100,7 @@ def test_a_refused_exit_is_retried_until_it_is_flat(desk: Desk) -> None:
     desk.paper.fault("reject", side="sell")
     (breach,) = desk.tick("1490.00")
     assert call(Event(breach.event_id, EventType.STOPLOSS, run.id)) == "submitted: rejected"
-    due = desk.live(run).retry_at
+    due = desk.live(run).entry_retry_at
     assert due is not None
     desk.parts.clock.sleep_until(due)
     assert wake(run, EventType.RETRY) == "submitted: accepted"

@@ -118,4 +118,4 @@ def test_a_strategy_without_one_of_its_fields_is_corrupt(field: str) -> None:
 )
 def test_a_run_with_a_field_that_cannot_be_read_is_corrupt(field: str, value: str) -> None:
     with pytest.raises(codec.CorruptState):
-        codec.run_from_fields(_stored(run(retry_at=BUY_AT)) | {field: value}, strategy())
+        codec.run_from_fields(_stored(run(entry_retry_at=BUY_AT)) | {field: value}, strategy())

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine import lifecycle
-from engine.domain.action import Abort, Action, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
+from engine.domain.action import (
+    Abort,
+    Action,
+    AskBook,
+    Cancel,
+    Decision,
+    Finish,
+    GiveUp,
+    Ignore,
+    Policy,
+    Reprice,
+    Submit,
+    Wait,
+)
 from engine.domain.broker import BookEntry, Outcome, RejectCause, Reply
 from engine.domain.decision import decide, next_action, next_attention
 from engine.domain.events import EventType
@@ -156,9 +169,12 @@ class Life(RuleBasedStateMachine):
                 if really:
                     told, doubles = lifecycle.evidence_of(self.broker.lines(), self.run)
                     assert not doubles
-                    learned = lifecycle.absorb(self.run, told, self.now, by_book=True).run
-                    net = NetSeen(self.broker.filled("E") - self.broker.filled("X"), self.now)
-                    self.run = replace(learned, dirty=False, book_read_at=self.now, net=net)
+                    learned = lifecycle.after_book(self.run, told, Moment(self.now, self.now), PATIENCE).run
+                    self.run = replace(learned, net=NetSeen(learned.held, self.now))
+            case Reprice():
+                assert action.order.is_resting
+                self.run = self.run.with_order(replace(action.order, repriced_at=self.now))
+                self.run = replace(self.run, exit_reason=action.exit_reason or self.run.exit_reason)
             case GiveUp():
                 assert action.order.client_order_id not in self.broker.book
                 self.run = self.run.with_order(replace(action.order, given_up=True))
@@ -181,7 +197,8 @@ class Life(RuleBasedStateMachine):
         assert all(order.attempt > earlier.attempt for earlier in self.sent if earlier.leg is order.leg)
         self.sent.append(order)
         self.run = replace(
-            self.run.with_order(order), retry_at=None, exit_reason=submit.exit_reason or self.run.exit_reason
+            lifecycle.replaced(self.run, submit.leg).with_order(order).pausing(submit.leg, None),
+            exit_reason=submit.exit_reason or self.run.exit_reason,
         )
         if outcome is Outcome.ACCEPTED or (outcome is Outcome.TIMEOUT and really):
             self.broker.place(order)

@@ -1,19 +1,29 @@
 """The connector's tables: every foreign exception, error and status has a meaning, and doubt is the default."""
 
 import inspect
+import json
+from collections.abc import Callable
 from decimal import Decimal
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from requests import exceptions as wire
 
 from broker_connector import kite_words as words
-from broker_connector.http import Failure, Line, outcome_of
+from broker_connector import template
+from broker_connector.http import Answer, Failure, Line, outcome_of
+from broker_connector.kite_book import book_entry
 from broker_connector.kite_errors import VERDICTS, error_reply, verdict_of
 from broker_connector.registry import BROKERS, Credentials, UnknownBroker, connect
 from broker_connector.verdicts import of_status
-from engine.domain.broker import OrderChange, OrderRequest, Outcome, RejectCause
+from engine.domain.broker import OrderChange, OrderRequest, Outcome, RejectCause, Reply
 from engine.domain.orders import OrderStatus, OrderType, Product, Side
+
+
+def template_reply(status: int, body: dict[str, Any] | None, _: str | None) -> Reply:
+    return template.error_reply(Answer(status, b"<html>" if body is None else json.dumps(body).encode(), {}))
+
 
 REQUESTS_EXCEPTIONS = [
     kind for _, kind in inspect.getmembers(wire, inspect.isclass) if issubclass(kind, wire.RequestException)
@@ -34,16 +44,35 @@ def test_every_status_of_http_is_in_the_table_and_those_nobody_registered_count_
 
 
 @pytest.mark.parametrize("status", [*HTTPStatus, 299, 399, 499, 520, 599])
-@pytest.mark.parametrize("error_type", ["", "SomethingNew", "GeneralException"])
-def test_a_status_whose_body_proves_nothing_is_doubt_but_for_a_dead_token_and_a_rate(
-    status: int, error_type: str
-) -> None:
-    definite = {
-        403: (Outcome.TOKEN_INVALID, None),
-        429: (Outcome.REJECTED, RejectCause.RATE_LIMITED),
-    }
+@pytest.mark.parametrize("error_type", ["SomethingNew", "GeneralException"])
+def test_a_status_whose_error_proves_nothing_is_doubt_but_for_a_rate(status: int, error_type: str) -> None:
     verdict = verdict_of(status, error_type, "")
+    definite = {429: (Outcome.REJECTED, RejectCause.RATE_LIMITED)}
     assert (verdict.outcome, verdict.cause) == definite.get(status, (Outcome.TIMEOUT, None))
+
+
+#: What is not the broker's own error, whoever sends it.
+FOREIGN = [
+    None,
+    {},
+    {"error": "forbidden", "code": 403},
+    {"message": "Incorrect `api_key` or `access_token`."},
+    {"status": "error", "error_type": None, "message": None},
+    {"status": "error", "error_type": ["TokenException"], "message": ""},
+    {"status": "error", "error_type": "", "message": "TokenException"},
+    # The dialect of the template has no word for success.
+    {"status": "success", "error_type": "TokenException", "data": None},
+]
+
+
+@pytest.mark.parametrize("status", [*HTTPStatus, 299, 399, 499, 520, 599])
+@pytest.mark.parametrize(
+    ("of", "body"), [*((error_reply, body) for body in FOREIGN), *((template_reply, body) for body in FOREIGN[:-1])]
+)
+def test_an_answer_that_is_not_the_brokers_own_proves_nothing_whatever_its_status(
+    of: Callable[[int, dict[str, Any] | None, str | None], Reply], status: int, body: dict[str, Any] | None
+) -> None:
+    assert of(status, body, None).outcome is Outcome.TIMEOUT
 
 
 @pytest.mark.parametrize("kind", REQUESTS_EXCEPTIONS)
@@ -85,12 +114,13 @@ def test_a_connection_that_never_stood_is_server_down(url: str) -> None:
         (400, "MarginException", "Insufficient funds.", (Outcome.REJECTED, RejectCause.MARGIN)),
         (400, "OrderException", "No.", (Outcome.REJECTED, RejectCause.OTHER)),
         (400, "UserException", "No.", (Outcome.REJECTED, RejectCause.OTHER)),
-        (428, "HoldingException", "No.", (Outcome.REJECTED, RejectCause.OTHER)),
+        (428, "HoldingException", "No.", (Outcome.REJECTED, RejectCause.AUTHORISATION)),
         (403, "TokenException", "Incorrect token.", (Outcome.TOKEN_INVALID, None)),
-        (403, "", "", (Outcome.TOKEN_INVALID, None)),
+        (403, "", "", (Outcome.TIMEOUT, None)),
+        (401, "TokenException", "", (Outcome.TOKEN_INVALID, None)),
         (400, "TokenException", "", (Outcome.TOKEN_INVALID, None)),
         (429, "NetworkException", "Too many requests", (Outcome.REJECTED, RejectCause.RATE_LIMITED)),
-        (429, "", "", (Outcome.REJECTED, RejectCause.RATE_LIMITED)),
+        (429, "", "", (Outcome.TIMEOUT, None)),
         (400, "OrderException", "Order request timed out. Please check the order book.", (Outcome.TIMEOUT, None)),
         (400, "InputException", "Check the orderbook before trying again", (Outcome.TIMEOUT, None)),
         (400, "OrderException", "Gateway time-out", (Outcome.TIMEOUT, None)),
@@ -104,7 +134,8 @@ def test_a_connection_that_never_stood_is_server_down(url: str) -> None:
         (302, "", "", (Outcome.TIMEOUT, None)),
         (302, "InputException", "No.", (Outcome.TIMEOUT, None)),
         (403, "PermissionException", "Not allowed for this user.", (Outcome.REJECTED, RejectCause.OTHER)),
-        (403, "SomethingNew", "No.", (Outcome.TOKEN_INVALID, None)),
+        (403, "SomethingNew", "No.", (Outcome.TIMEOUT, None)),
+        (502, "TokenException", "", (Outcome.TIMEOUT, None)),
         # As the broker words it in its samples: it sends its reader to the order book, and is a refusal.
         (
             400,
@@ -183,9 +214,9 @@ def test_a_damaged_order_is_unreadable_not_half_read(damage: dict[str, object]) 
         "exchange": "NSE", "tradingsymbol": "INFY", "transaction_type": "BUY", "tag": None,
         "order_timestamp": "2021-05-31 09:18:57",
     }  # fmt: skip
-    assert words.book_entry(order).tag == ""
+    assert book_entry(order).tag == ""
     with pytest.raises(words.Unreadable):
-        words.book_entry(order | damage)
+        book_entry(order | damage)
 
 
 def test_the_registry_knows_its_brokers_and_says_so() -> None:

@@ -110,7 +110,8 @@ def test_rows_before_the_start_only_seed_the_price(tmp_path: Path) -> None:
     assert exchange.last[listing.token] == Decimal("100.04")
     snapshot = exchange.snapshot(listing.token)
     assert snapshot is not None
-    assert decode_prices(pack_frame([snapshot])) == [(408065, 10004, epoch("2021-04-12 09:15:04"), 10004)]
+    at = epoch("2021-04-12 09:15:04")
+    assert decode_prices(pack_frame([snapshot])) == [(408065, 10004, at, 10004, at)]
 
 
 def test_every_tick_due_is_sent_once_in_order_and_a_standing_market_sends_none(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_every_tick_due_is_sent_once_in_order_and_a_standing_market_sends_none(t
     assert exchange.advance(real - timedelta(hours=1)) == []
     sent = [tick for step in range(12) for tick in exchange.advance(real + timedelta(seconds=step / 10))]
     frame = pack_frame([tick.body for tick in sent])
-    assert [price for _, price, _, _ in decode_prices(frame)] == [10000 + second for second in range(10)]
+    assert [price for _, price, _, _, _ in decode_prices(frame)] == [10000 + second for second in range(10)]
     assert exchange.progress(real)["finished"] is True
 
 

@@ -13,6 +13,7 @@ from broker_connector import kite, kite_errors, reads
 from broker_connector import kite_words as words
 from broker_connector.feed_line import Malformed, OrderUpdate, event_of
 from broker_connector.http import Answer
+from broker_connector.kite_book import book_entry
 from broker_connector.ticker import Mode, TickPacket, decode_prices, encode_full, pack_frame, undecoded
 from engine.domain.broker import BrokerUnreachable, Outcome
 from engine.domain.orders import OrderStatus
@@ -75,12 +76,12 @@ def test_a_text_frame_that_is_no_update_is_malformed_or_nothing(text: str) -> No
 
 
 def test_a_complete_order_of_nothing_is_no_end() -> None:
-    entry = words.book_entry(ROW | {"quantity": 0, "filled_quantity": 0})
+    entry = book_entry(ROW | {"quantity": 0, "filled_quantity": 0})
     assert entry.evidence.status is OrderStatus.ACCEPTED
 
 
 def test_what_a_broker_explains_is_kept_in_storable_characters_and_bounds() -> None:
-    entry = words.book_entry(ROW | {"status_message": "\ud800" + "x" * 10_000})
+    entry = book_entry(ROW | {"status_message": "\ud800" + "x" * 10_000})
     assert len(entry.evidence.reason) == words.LONGEST_REASON
     assert entry.evidence.reason.encode()
 
@@ -107,7 +108,7 @@ def test_an_unreadable_answer_to_an_order_is_doubt(body: str | bytes) -> None:
 
 @pytest.mark.parametrize("asked", ["inf", "nan", "-5", "1e300", "soon", "99999999"])
 def test_no_answer_holds_an_exit_for_longer_than_its_backoff(asked: str) -> None:
-    pause = kite_errors.error_reply(429, None, asked).retry_after
+    pause = kite_errors.error_reply(429, {"error_type": "NetworkException"}, asked).retry_after
     assert pause is None or pause <= kite_errors.LONGEST_PAUSE
 
 

@@ -71,7 +71,7 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
     # an account that stays unreadable for a minute, a breach before the first fill. `heard` needs a broker at fault as
     # well: the simulation kills there. What dies while it warms a connection or asks a quote holds nothing.
     unprovoked = {
-        "broker.first_fill",
+        "broker.trades_of",
         "broker.warm",
         "broker.quote",
         "store.signal",

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Reprice, Submit, Wait
 from engine.domain.decision import URGENCY, decide, next_action, next_attention
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -71,8 +71,8 @@ WATCH: list[tuple[OrderStatus, float | None, float | None, float | None, float, 
     (ST.ACCEPTED, 0, 5, 5, 7, "wait 10"),
     (ST.ACCEPTED, 0, 5, 5, 10, "silent"),
     (ST.ACCEPTED, 8, None, None, 10, "wait 13"),
-    (ST.ACCEPTED, 29, None, None, 30, "cancel"),
-    (ST.PARTIALLY_FILLED, 29, None, None, 30, "cancel"),
+    (ST.ACCEPTED, 29, None, None, 30, "too long"),
+    (ST.PARTIALLY_FILLED, 29, None, None, 30, "too long"),
     (ST.CANCEL_PENDING, 29, None, None, 30, "wait 34"),
     (ST.CANCEL_PENDING, 29, None, None, 34, "silent"),
     (ST.CANCEL_PENDING, 29, None, None, 59, "cancel"),
@@ -102,6 +102,8 @@ def test_a_live_order_is_watched_until_it_is_settled(
             decision = GiveUp(order)
         case ["abort"]:
             decision = Abort("attempt_unsettled")
+        case ["too", "long"]:
+            decision = (Reprice if make is exit_ else Cancel)(order, "resting_too_long")
         case ["cancel"]:
             decision = Cancel(order, "resting_too_long")
         case _:

@@ -33,7 +33,8 @@ def _expected(outcome: Outcome, leg: Leg, attempt: int, cause: RejectCause | Non
         case (_, Leg.ENTRY):
             return R.ABORT if cause in (C.MARGIN, C.INPUT) or not first_three else R.RETRY
         case _:
-            return R.RETRY if first_three else R.RETRY_AND_ALERT
+            again = R.RETRY if first_three else R.RETRY_AND_ALERT
+            return R.HOLD_FOR_AUTHORISATION if cause is C.AUTHORISATION else again
 
 
 CASES = [(*case, _expected(*case)) for case in product(Outcome, Leg, ATTEMPTS, CAUSES)]
@@ -61,20 +62,20 @@ def test_the_pause_doubles_up_to_half_a_minute(attempt: int, seconds: int) -> No
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"),
+    ("outcome", "status", "unsent"),
     [
-        (Outcome.ACCEPTED, S.ACCEPTED),
-        (Outcome.REJECTED, S.REJECTED),
-        (Outcome.TIMEOUT, S.UNKNOWN),
-        (Outcome.TOKEN_INVALID, S.REJECTED),
-        (Outcome.SERVER_DOWN, S.REJECTED),
+        (Outcome.ACCEPTED, S.ACCEPTED, False),
+        (Outcome.REJECTED, S.REJECTED, False),
+        (Outcome.TIMEOUT, S.UNKNOWN, False),
+        (Outcome.TOKEN_INVALID, S.REJECTED, True),
+        (Outcome.SERVER_DOWN, S.REJECTED, True),
     ],
 )
 @pytest.mark.parametrize("leg", Leg)
-def test_an_answer_moves_its_order(leg: Leg, outcome: Outcome, status: OrderStatus) -> None:
+def test_an_answer_moves_its_order(leg: Leg, outcome: Outcome, status: OrderStatus, *, unsent: bool) -> None:
     sent = order(leg, S.SENDING)
     answered = apply_reply(run(sent), sent, Reply(outcome, "B7", message="told"), AT).run.last_order(leg)
-    assert answered == replace(sent, status=status, broker_order_id="B7", reason="told", updated_at=AT)
+    assert answered == replace(sent, status=status, broker_order_id="B7", reason="told", updated_at=AT, unsent=unsent)
 
 
 @pytest.mark.parametrize(("attempt", "pause"), [(1, 1), (2, 2), (3, 4)])
@@ -82,20 +83,22 @@ def test_an_answer_moves_its_order(leg: Leg, outcome: Outcome, status: OrderStat
 def test_a_refused_attempt_is_tried_again_after_its_pause(leg: Leg, attempt: int, pause: int) -> None:
     sent = order(leg, S.SENDING, attempt=attempt)
     routed = apply_reply(run(sent), sent, Reply(Outcome.REJECTED, cause=C.OTHER), AT)
-    assert (routed.route, routed.run.retry_at) == (R.RETRY, AT + timedelta(seconds=pause))
+    assert (routed.route, routed.run.retry_at(leg)) == (R.RETRY, AT + timedelta(seconds=pause))
+    other = Leg.ENTRY if leg is Leg.EXIT else Leg.EXIT
+    assert routed.run.retry_at(other) is None
     assert not routed.alerts
 
 
 def test_a_broker_that_asks_for_patience_gets_it() -> None:
     sent = exit_(S.SENDING)
     routed = apply_reply(run(sent), sent, Reply(Outcome.REJECTED, cause=C.RATE_LIMITED, retry_after=0.5), AT)
-    assert routed.run.retry_at == AT + timedelta(seconds=0.5)
+    assert routed.run.exit_retry_at == AT + timedelta(seconds=0.5)
 
 
 def test_an_exit_that_keeps_failing_is_alerted_and_tried_on() -> None:
     sent = exit_(S.SENDING, attempt=9)
     routed = apply_reply(run(sent), sent, Reply(Outcome.SERVER_DOWN), AT)
-    assert (routed.run.failure, routed.run.retry_at) == ("exit_keeps_failing", AT + timedelta(seconds=30))
+    assert (routed.run.failure, routed.run.exit_retry_at) == ("exit_keeps_failing", AT + timedelta(seconds=30))
     assert (routed.run.status, routed.run.is_frozen) == (RunStatus.FAILED, False)
     assert [(alert.severity, alert.code) for alert in routed.alerts] == [("critical", "exit_keeps_failing")]
 
@@ -112,8 +115,22 @@ def test_an_exit_in_trouble_is_told_of_once_not_at_every_attempt(reply: Reply) -
 def test_an_exit_with_a_dead_token_waits_for_authentication_and_says_so() -> None:
     sent = exit_(S.SENDING)
     routed = apply_reply(run(sent), sent, Reply(Outcome.TOKEN_INVALID), AT)
-    assert routed.run.retry_at == AT + timedelta(seconds=5)
+    assert routed.run.exit_retry_at == AT + timedelta(seconds=5)
     assert [alert.code for alert in routed.alerts] == ["token_invalid"]
+
+
+def test_an_exit_whose_sale_wants_authorising_is_told_of_at_once_with_what_to_do_and_tried_on() -> None:
+    wants = Reply(Outcome.REJECTED, cause=C.AUTHORISATION, message="TPIN")
+    first, second = exit_(S.SENDING), exit_(S.SENDING, attempt=2)
+    routed = apply_reply(run(first), first, wants, AT)
+    ((severity, code, message),) = [(alert.severity, alert.code, alert.message) for alert in routed.alerts]
+    assert (severity, code) == ("critical", "authorisation_needed")
+    assert "authorise" in message
+    assert "TPIN" in message
+    assert routed.run.exit_retry_at == AT + timedelta(seconds=1)
+    assert not routed.run.is_frozen
+    again = apply_reply(routed.run.with_order(second), second, wants, AT)
+    assert (again.alerts, again.run.exit_retry_at) == ((), AT + timedelta(seconds=2))
 
 
 @pytest.mark.parametrize(
@@ -123,14 +140,14 @@ def test_an_entry_that_cannot_succeed_asks_for_the_abort(reply: Reply) -> None:
     sent = entry(S.SENDING)
     routed = apply_reply(run(sent), sent, reply, AT)
     assert routed.run.abort_requested == f"entry_rejected: {reply.message or 'rejected'}"
-    assert routed.run.retry_at is None
+    assert routed.run.entry_retry_at is None
 
 
 @pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.TIMEOUT])
 def test_acceptance_and_doubt_ask_for_nothing_yet(outcome: Outcome) -> None:
     sent = entry(S.SENDING)
     routed = apply_reply(run(sent), sent, Reply(outcome), AT)
-    assert (routed.run.retry_at, routed.run.abort_requested, routed.alerts) == (None, "", ())
+    assert (routed.run.entry_retry_at, routed.run.abort_requested, routed.alerts) == (None, "", ())
 
 
 LIVE = [status for status in S if status not in TERMINAL]
@@ -161,7 +178,7 @@ def test_an_end_told_later_leads_where_the_specification_says(
     routed = apply_ends(old, new, AT)
     assert routed.route is expected
     pause = timedelta(seconds=1 if end is S.REJECTED else 0)
-    assert routed.run.retry_at == (AT + pause if expected is R.RETRY else None)
+    assert routed.run.retry_at(leg) == (AT + pause if expected is R.RETRY else None)
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 0), (2, 2), (3, 4), (8, 30)])
@@ -170,12 +187,12 @@ def test_what_was_canceled_is_replaced_at_once_but_not_again_and_again(
     end: OrderStatus, attempt: int, seconds: int
 ) -> None:
     old, new = run(exit_(S.ACCEPTED, attempt=attempt)), run(exit_(end, attempt=attempt))
-    assert apply_ends(old, new, AT).run.retry_at == AT + timedelta(seconds=seconds)
+    assert apply_ends(old, new, AT).run.exit_retry_at == AT + timedelta(seconds=seconds)
 
 
 def test_an_end_that_was_known_leads_nowhere_again() -> None:
     known = run(entry(S.CANCELED))
-    assert apply_ends(known, known, AT).run.retry_at is None
+    assert apply_ends(known, known, AT).run.entry_retry_at is None
 
 
 @pytest.mark.parametrize("end", [S.REJECTED, S.CANCELED, S.EXPIRED])

@@ -3,9 +3,11 @@
 import socket
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from broker_connector import http
 from broker_connector.http import Answer, Line
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -16,6 +18,7 @@ class Server:
 
     def __init__(self) -> None:
         self.reads: list[bytes] = []
+        self.connections = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/base/"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,6 +32,7 @@ class Server:
                 line, _ = self._socket.accept()
             except OSError:
                 return
+            self.connections += 1
             threading.Thread(target=self._answer, args=(line,), daemon=True).start()
 
     def _answer(self, line: socket.socket) -> None:
@@ -70,3 +74,19 @@ def test_what_may_not_be_sent_is_not_and_the_connection_serves_the_next(server: 
     assert isinstance(line.send("POST", "/x", {"a": "2"}), Answer)
     line.close()
     assert [read.partition(b"\r\n\r\n")[2] for read in server.reads] == [b"a=2"]
+
+
+def test_a_connection_that_was_idle_for_too_long_is_replaced_before_the_write_and_one_in_use_is_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = 0.0
+    monkeypatch.setattr("broker_connector.http.time", SimpleNamespace(monotonic=lambda: 1000.0 + passed))
+    line = Line(server.url, {})
+    opened = []
+    for wait in (0.0, http.IDLE_LIMIT - 1, http.IDLE_LIMIT - 1, http.IDLE_LIMIT, http.IDLE_LIMIT - 1, 3600.0):
+        passed += wait
+        assert isinstance(line.send("POST", "/orders/regular", {"a": "1"}), Answer)
+        opened.append(server.connections)
+    line.close()
+    assert opened == [1, 1, 1, 2, 2, 3]
+    assert len(server.reads) == 6

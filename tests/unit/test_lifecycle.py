@@ -46,13 +46,13 @@ def test_a_later_fill_is_no_first_fill(leg: Leg) -> None:
 def test_a_rejection_after_acceptance_leads_to_the_next_attempt() -> None:
     before = run(entry(S.ACCEPTED))
     absorbed = lifecycle.absorb(before, [evidence(before.orders[0], S.REJECTED)], REAL)
-    assert absorbed.run.retry_at == REAL + timedelta(seconds=1)
+    assert absorbed.run.entry_retry_at == REAL + timedelta(seconds=1)
 
 
 def test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book() -> None:
     before = run(BOUGHT)
     unknown = evidence(entry(S.ACCEPTED, attempt=2), S.FILLED, 10)
-    assert lifecycle.absorb(before, [unknown], REAL).run == replace(before, dirty=True)
+    assert lifecycle.absorb(before, [unknown], REAL).run == replace(before, dirty=True, unread=True)
 
 
 #: Orders before, evidence as (leg, attempt, status, filled), and the alerts it must raise.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BookEntry, BrokerUnreachable, NetPosition
 from engine.domain.health import Change, Heard
 from engine.domain.orders import OrderStatus
@@ -30,8 +31,8 @@ class Told:
         self.updates.append(item)
         return True
 
-    def cover(self, account_id: int, positions: list[NetPosition], at: datetime) -> None:
-        self.covers.append((account_id, positions, at))
+    def cover(self, account_id: int, reading: AccountReading) -> None:
+        self.covers.append((account_id, [*reading.positions], reading.at))
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self.alerts.append((tenant, alert.code))
@@ -76,19 +77,18 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     assert [positions[0].quantity for _, positions, _ in told.covers] == [0, 0, 10]
 
 
-def test_a_token_that_is_taken_again_is_heard_of_once(told: Told, broker: FakeBroker, reconcile: Any) -> None:
-    reconcile()
-    broker.unreachable = True
-    reconcile()
-    broker.unreachable = False
-    reconcile()
-    assert told.lives == []
-    broker.token_dead = True
-    reconcile()
-    broker.token_dead = False
-    reconcile()
+def test_each_reading_heals_what_any_process_believed_of_the_token_and_no_failed_one_does(
+    told: Told, broker: FakeBroker, reconcile: Any
+) -> None:
     reconcile()
     assert told.lives == [Heard.TOKEN_LIVES]
+    for trouble in ("unreachable", "token_dead"):
+        setattr(broker, trouble, True)
+        reconcile()
+        setattr(broker, trouble, False)
+    assert told.lives == [Heard.TOKEN_LIVES]
+    reconcile()
+    assert told.lives == [Heard.TOKEN_LIVES] * 2
 
 
 @pytest.mark.parametrize("trouble", ["unreachable", "token_dead"])

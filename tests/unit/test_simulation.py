@@ -11,12 +11,12 @@ from engine.domain import routing
 from engine.domain.broker import BrokerProfile, Outcome, RejectCause
 from engine.domain.orders import Leg, OrderTrigger
 from engine.ports import LockLost
+from engine.runtime import store
 from engine.simulation.broker import Chances
 from engine.simulation.campaign import campaign, play
 from engine.simulation.invariants import Violation
-from engine.simulation.limits import Limits
 from engine.simulation.scenario import Seed, seed_of
-from engine.simulation.store import MemoryStore
+from engine.simulation.server import Server
 from engine.simulation.world import World
 
 #: Enough seeds that each guard's removal shows in every tested range.
@@ -49,22 +49,20 @@ def test_a_seed_repeats_exactly() -> None:
         assert ledger(number) == ledger(number)
 
 
-class Anyone(str):
-    """A token that is everybody's."""
-
-    __slots__ = ()
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
+def in_lua(patch: pytest.MonkeyPatch, script: str, guard: str, instead: str) -> None:
+    """Put `instead` in the place of a guard, wherever it stands in the source of `script`."""
+    sources = store.load_scripts()
+    assert guard in sources[script], f"{script}.lua has no {guard}"
+    changed = {**sources, script: sources[script].replace(guard, instead)}
+    patch.setattr(store, "load_scripts", lambda: changed)
 
 
 def without_the_token(patch: pytest.MonkeyPatch) -> None:
     """A lock is whoever's asks: a holder whose lease ran out goes on beside the next."""
-    patch.setattr(MemoryStore, "_holder", lambda self, run: Anyone())
+    in_lua(patch, "claim", "if holder then", "if false then")
+    in_lua(patch, "intend", "if holder ~= token then", "if not holder then")
+    in_lua(patch, "commit", "if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end", "")
+    in_lua(patch, "extend", "if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 'lost' end", "")
 
 
 def without_the_sweeper(patch: pytest.MonkeyPatch) -> None:
@@ -90,63 +88,48 @@ def without_grace(patch: pytest.MonkeyPatch) -> None:
 
 def without_attempts_granted_once(patch: pytest.MonkeyPatch) -> None:
     """Whoever has decided sends, granted or not."""
-    original = MemoryStore.intend
+    original = store.RedisStore.intend
 
-    def intend(self: MemoryStore, *args: object, **named: object) -> object:
+    def intend(self: store.RedisStore, *args: object, **named: object) -> object:
         try:
             return original(self, *args, **named)  # type: ignore[arg-type]
         except LockLost:
             return None
 
-    patch.setattr(MemoryStore, "intend", intend)
+    patch.setattr(store.RedisStore, "intend", intend)
 
 
 def without_kept_replies(patch: pytest.MonkeyPatch) -> None:
     """A step whose reply was lost is not recognised when it is asked again."""
-
-    def forgetful(step: Callable[..., object]) -> Callable[..., object]:
-        def forget(self: MemoryStore, *args: object, **named: object) -> object:
-            try:
-                return step(self, *args, **named)
-            finally:
-                for stored in (*self.runtimes.values(), *self.tombstones.values()):
-                    stored.pop("done", None)
-
-        return forget
-
-    patch.setattr(MemoryStore, "intend", forgetful(MemoryStore.intend))
-    patch.setattr(MemoryStore, "commit", forgetful(MemoryStore.commit))
+    for script in ("intend", "commit"):
+        in_lua(patch, script, "local mark = token .. ':' .. step", "local mark = token .. tostring({})")
 
 
 def without_the_latch(patch: pytest.MonkeyPatch) -> None:
     """A breach is only a message."""
-    patch.setattr(MemoryStore, "_write_latch", lambda *_: None)
+    for script in ("on_tick", "commit"):
+        in_lua(patch, script, "\nlocal function latch(", "\nlocal function latch() end\nlocal function _(")
 
 
 def without_flags(patch: pytest.MonkeyPatch) -> None:
     """Whoever holds the lock lets go of it and never learns what met it."""
-    patch.setattr(MemoryStore, "_is_flagged", lambda *_: False)
+    in_lua(patch, "commit", "redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]", "false")
 
 
 def without_slots(patch: pytest.MonkeyPatch) -> None:
     """An account may take every thread there is."""
-    patch.setattr(Limits, "take", lambda *_: True)
+    for script in ("claim", "intend", "extend"):
+        in_lua(patch, script, "if redis.call('ZCARD', slots) >= limit then return false end", "")
 
 
 def without_the_epoch(patch: pytest.MonkeyPatch) -> None:
     """A server that lost its last second is taken for the one we know."""
-    patch.setattr(MemoryStore, "is_open", property(lambda self: self.epoch is not None))
+    patch.setattr(Server, "run_id", "server")
 
 
 def without_tombstones(patch: pytest.MonkeyPatch) -> None:
     """Nothing is left of a run that ended."""
-    original = MemoryStore._bury
-
-    def bury(self: MemoryStore, run: str, stored: dict[str, str]) -> None:
-        original(self, run, stored)
-        del self.tombstones[run]
-
-    patch.setattr(MemoryStore, "_bury", bury)
+    in_lua(patch, "commit", "redis.call('PEXPIRE', KEYS[5], ARGV[12])", "redis.call('DEL', KEYS[5])")
 
 
 def anything(number: int) -> Seed:

@@ -186,3 +186,74 @@ def test_a_pool_that_is_being_stopped_is_no_error(clock: RealTime) -> None:
     lane.add(lambda: begun.append(1), priority=0)
     lane.close()
     assert not begun
+
+
+def held(lane: Lane, number: int, gate: threading.Event, owner: str, *, is_entry: bool = False) -> None:
+    """Give the lane jobs of an owner that hang until the gate opens."""
+    for _ in range(number):
+        lane.add(gate.wait, 6 if is_entry else 0, whose=lambda: owner, is_entry=is_entry)
+
+
+@pytest.fixture
+def shared(clock: RealTime) -> Iterator[Lane]:
+    """Eight threads; an owner may hold two, and entries six."""
+    with ThreadPoolExecutor(8) as pool:
+        made = Lane(clock, pool.submit, 8, account_share=4, exit_share=4)
+        yield made
+        made.close()
+
+
+def test_an_owner_whose_jobs_hang_leaves_threads_to_others_and_its_own_jobs_follow(
+    shared: Lane, clock: RealTime
+) -> None:
+    runs, gate = Runs(), threading.Event()
+    held(shared, 40, gate, "A")
+    for name in ("B-1", "B-2", "B-3"):
+        shared.add(lambda name=name: runs.of(name, clock), 6, whose=lambda: "B", is_entry=True)  # type: ignore[misc]
+    shared.add(lambda: runs.of("A last", clock), 6, whose=lambda: "A")
+    assert eventually(lambda: sorted(runs.names) == ["B-1", "B-2", "B-3"], within=2)
+    gate.set()
+    assert eventually(lambda: runs.names[-1] == "A last")
+
+
+def test_an_owners_exit_begins_before_its_entries_that_were_put_aside(shared: Lane, clock: RealTime) -> None:
+    runs, gate = Runs(), threading.Event()
+    held(shared, 2, gate, "A")
+    for name, priority in (("entry", 6), ("other entry", 6), ("exit", 0)):
+        shared.add(
+            lambda name=name: runs.of(name, clock),  # type: ignore[misc]
+            priority,
+            whose=lambda: "A",
+            is_entry=priority > 0,
+        )
+    assert eventually(lambda: shared.waiting() == {})
+    gate.set()
+    assert eventually(lambda: len(runs.names) == 3)
+    assert runs.names.index("exit") < runs.names.index("other entry")
+
+
+def test_exits_have_threads_no_entry_can_take(shared: Lane, clock: RealTime) -> None:
+    runs, gate = Runs(), threading.Event()
+    try:
+        for owner in "ABCDEFGH":
+            held(shared, 4, gate, owner, is_entry=True)
+        shared.add(lambda: runs.of("entry", clock), 6, whose=lambda: "Z", is_entry=True)
+        shared.add(lambda: runs.of("exit", clock), 0, whose=lambda: "Z")
+        assert eventually(lambda: runs.names == ["exit"], within=2)
+        time.sleep(0.1)
+        assert runs.names == ["exit"]
+    finally:
+        gate.set()
+    assert eventually(lambda: runs.names == ["exit", "entry"])
+
+
+def test_whoever_cannot_be_asked_whose_a_job_is_keeps_it_from_nothing(single: Lane, clock: RealTime) -> None:
+    runs = Runs()
+
+    def unknown() -> str:
+        raise RuntimeError("nobody knows")
+
+    assert single.add(lambda: runs.of("first", clock), 0, does="a", whose=unknown)
+    assert eventually(lambda: runs.names == ["first"])
+    assert single.add(lambda: runs.of("second", clock), 0, does="a")
+    assert eventually(lambda: runs.names == ["first", "second"])

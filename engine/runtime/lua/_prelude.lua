@@ -9,11 +9,15 @@
 --   lock_state:{run}             string  the holder's token, expiring with its lease
 --   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
 --   latched:{symbol}             set     runs whose stop was breached
---   price:{symbol}               hash    price (units), time (us)
---   low:{symbol}                 hash    the lowest price since the store was opened, with its time, as price:{symbol}
+--   price:{symbol}               hash    price (units), time (us), traded_at (us, absent where not told)
+--   low:{symbol}                 hash    the lowest price since the store was opened (units), when it was traded (us)
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
---                                        :held hash: "symbol product" -> units, and when the broker was asked, us
+--                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
+--                                        or "?" where that could not be told; at -> when the broker was last asked, us
+--                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
+--                                        "symbol product missing" -> 1 while the account lacks what its runs hold
+--                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
@@ -72,15 +76,54 @@ local function latch(run, symbol, price, time, event_id, seen_at, latched_at)
     latch = { price = price, time = time, event = event_id, seen_at = seen_at, latched_at = latched_at } }))
 end
 
--- Give a run what its account was seen to hold, where that is newer than what the run knows.
-local function see_cover(runtime)
-  local fields = redis.call('HMGET', runtime, 'account_id', 'symbol', 'strategy_id', 'net_at')
-  local held = 'account:' .. fields[1] .. ':held'
-  local at = redis.call('HGET', held, 'at')
-  if at and tonumber(at) > tonumber(fields[4] or '0') then
-    local product = redis.call('HGET', 'strategy:' .. fields[3], 'product')
-    redis.call('HSET', runtime, 'net_quantity', redis.call('HGET', held, fields[2] .. ' ' .. product) or '0', 'net_at', at)
+-- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
+-- Returns the units that may still be sold, how many units its runs hold that the account does not, when the broker
+-- was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.
+--   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
+--   held  the same of the runs that live
+--   out   units of their exits that may still fill
+-- A reading of `units` stands beside the net it already contains, so a fill counts once however late it is learned.
+local function account_has(account, key)
+  local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
+  local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
+  local seen = redis.call('HMGET', account .. ':held', key, 'at')
+  if seen[1] == '?' or not (seen[1] or seen[2]) then return held - out, 0, nil end
+  local units, contained, at = string.match(seen[1] or '0 0 ', '^(%-?%d+) (%-?%d+) (%d*)$')
+  local has = tonumber(units) + net - tonumber(contained)
+  return has - out, math.max(0, held - has), at ~= '' and at or seen[2]
+end
+
+-- What an account's runs have learned of fills, and what they may still sell: `change` is
+-- {key, net, held, out, fills}, the differences, and for each order {id, units filled, 1 or -1, '1' once it has ended}.
+local function change_pool(account, change)
+  local key = change.key
+  for _, name in ipairs({ 'net', 'held', 'out' }) do
+    if change[name] ~= 0 then
+      redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
+    end
   end
+  for _, fill in ipairs(change.fills) do
+    redis.call('HSET', account .. ':fills', fill[1],
+      string.format('%d %d %s %s', fill[2], fill[3], fill[4], key))
+  end
+end
+
+local function pool_key(runtime)
+  local fields = redis.call('HMGET', runtime, 'symbol', 'strategy_id')
+  return (fields[1] or '') .. ' ' .. (redis.call('HGET', 'strategy:' .. (fields[2] or ''), 'product') or '')
+end
+
+-- A run's fields, with what its account has of its symbol and product: `net_quantity`, `net_missing`, `net_at`.
+local function fields_of(runtime)
+  local fields, account = redis.call('HGETALL', runtime), redis.call('HGET', runtime, 'account_id') or ''
+  local free, missing, at = account_has('account:' .. account, pool_key(runtime))
+  if at then
+    for _, value in ipairs({ 'net_quantity', string.format('%d', free), 'net_missing', string.format('%d', missing),
+                             'net_at', at }) do
+      fields[#fields + 1] = value
+    end
+  end
+  return fields
 end
 
 -- All that a decision about a run rests on: {runtime fields, strategy fields, account version, facts in its health}.
@@ -88,12 +131,11 @@ local function loaded(run)
   local runtime = 'runtime:' .. run
   if redis.call('HGET', runtime, 'epoch') ~= epoch_n then
     -- Last held under another epoch: this server may have lost its last second, and orders with it.
-    redis.call('HSET', runtime, 'epoch', epoch_n, 'dirty', '0')
+    redis.call('HSET', runtime, 'epoch', epoch_n, 'dirty', '0', 'unread', '1')
   end
-  see_cover(runtime)
   local of = redis.call('HMGET', runtime, 'strategy_id', 'account_id')
   local account = 'account:' .. of[2]
-  return { redis.call('HGETALL', runtime), redis.call('HGETALL', 'strategy:' .. of[1]),
+  return { fields_of(runtime), redis.call('HGETALL', 'strategy:' .. of[1]),
            redis.call('HGET', account, 'version') or '', redis.call('HLEN', account .. ':health') }
 end
 

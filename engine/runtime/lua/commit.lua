@@ -4,13 +4,15 @@
 --       8 changes JSON {set, del}  9 due, us, or ''  10 record JSON, or ''  11 fill time of a first fill, us, or ''
 --       12 tombstone's life, ms, or '': the run ends  13 the event the record ends, or ''
 --       14 '1': the record tells nothing but the event's outcome
+--       15 JSON of what changed in the account's pool, see change_pool, or ''
+--       16 '1': the attempt `intend` granted was provably not sent; its account's rate is given back
 -- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
 --       | {'lost'}: the lock is no longer ours and nothing was applied
 local token, step, run = ARGV[2], ARGV[3], ARGV[4]
 local mark = token .. ':' .. step
 
 if redis.call('HGET', KEYS[3], 'done') == mark or redis.call('HGET', KEYS[5], 'done') == mark then
-  if redis.call('GET', KEYS[2]) == token then return { 'held', redis.call('HGETALL', KEYS[3]) } end
+  if redis.call('GET', KEYS[2]) == token then return { 'held', fields_of(KEYS[3]) } end
   return { 'released' }
 end
 if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
@@ -29,9 +31,15 @@ local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]
 local hinted = redis.call('HGET', KEYS[3], 'dirty')
 if hinted and tonumber(hinted) <= tonumber(ARGV[5]) then hinted = nil end
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
+if ARGV[15] ~= '' then change_pool(account, cjson.decode(ARGV[15])) end
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)
-redis.call('HDEL', KEYS[3], 'reply', 'nudges')
+if ARGV[16] == '1' then
+  for counter in string.gmatch(redis.call('HGET', KEYS[3], 'charged') or '', '%S+') do
+    if redis.call('EXISTS', counter) == 1 then redis.call('DECR', counter) end
+  end
+end
+redis.call('HDEL', KEYS[3], 'reply', 'nudges', 'charged')
 if ARGV[10] ~= '' then
   local repeated = ARGV[13] ~= '' and not is_news(run, ARGV[13])
   if not (repeated and ARGV[14] == '1') then record(run, ARGV[10], repeated) end
@@ -61,9 +69,9 @@ if ARGV[12] ~= '' then
 end
 
 if ARGV[11] ~= '' then
-  redis.call('HSET', KEYS[3], 'held_since', ARGV[11])
   -- The first fill proves the position: an older breach counts only if the price is still there,
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing.
+  redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
   local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local breached = fresh and tonumber(price[1]) <= stop_units
@@ -94,4 +102,4 @@ if ARGV[6] == '1' and not changed then
   return { 'released' }
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-return { 'held', redis.call('HGETALL', KEYS[3]) }
+return { 'held', fields_of(KEYS[3]) }

@@ -1,9 +1,78 @@
--- cover: keep what an account holds, for the exits of its runs to be measured by; each run sees it when it is loaded.
--- KEYS  1 engine:epoch  2 account:{id}:held
--- ARGV  1 epoch  2 when the broker was asked, us  then for each holding: "symbol product", units
--- A symbol that is not named is not held; an older word than the one kept is dropped
-if tonumber(redis.call('HGET', KEYS[2], 'at') or '0') >= tonumber(ARGV[2]) then return 0 end
-redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], 'at', ARGV[2])
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
-return 1
+-- cover: keep what an account has, by its broker's positions and order book, for its runs to draw from.
+-- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills  6 due
+-- ARGV  1 epoch  2 when the broker was asked, us  3 JSON {positions: [[key, units]...],
+--       orders: [[client order id, units filled, '1' once it has ended]...], is_book_read: false where only positions
+--       were asked, keep: [key...] that could not be read}; a key is "symbol product"
+--       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
+-- Reply {units free, units missing, us} for that key, {} without one
+-- A symbol that is not named is not held. An older word than the one kept is dropped.
+-- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
+-- Without the book that is not known where an entry may still fill, and the older reading of that symbol stays.
+local account, asked_at = KEYS[2], ARGV[2]
+local told = cjson.decode(ARGV[3])
+
+local function keep_reading()
+  local units, ahead, unclear = {}, {}, {}
+  for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
+  for _, key in ipairs(told.keep) do unclear[key] = true end
+  if told.is_book_read then
+    for _, order in ipairs(told.orders) do
+      local known = redis.call('HGET', KEYS[5], order[1])
+      if known then
+        local filled, sign, _, key = string.match(known, '^(%-?%d+) (%-?%d+) (%d) (.+)$')
+        ahead[key] = (ahead[key] or 0) + (order[2] - tonumber(filled)) * tonumber(sign)
+        if order[3] == '1' and order[2] == tonumber(filled) then redis.call('HDEL', KEYS[5], order[1]) end
+      end
+    end
+  else
+    for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
+      local sign, ended, key = string.match(known, '^%-?%d+ (%-?%d+) (%d) (.+)$')
+      if sign == '1' and ended == '0' then unclear[key] = true end
+    end
+  end
+  local pool = redis.call('HGETALL', KEYS[4])
+  local net = {}
+  for i = 1, #pool, 2 do
+    local key = string.match(pool[i], '^(.+) net$')
+    if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
+  end
+  local kept = {}
+  for key, _ in pairs(unclear) do kept[key] = redis.call('HGET', KEYS[3], key) end
+  redis.call('DEL', KEYS[3])
+  redis.call('HSET', KEYS[3], 'at', asked_at)
+  for key, count in pairs(units) do
+    local contained = (net[key] or 0) + (ahead[key] or 0)
+    if not unclear[key] then
+      redis.call('HSET', KEYS[3], key, string.format('%d %d %s', count, contained, asked_at))
+    end
+  end
+  for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
+end
+
+-- Runs whose account lacks what they hold, or has it again, are looked at without any event of their own.
+local function wake_runs()
+  local pool, changed = redis.call('HGETALL', KEYS[4]), {}
+  for i = 1, #pool, 2 do
+    local key = string.match(pool[i], '^(.+) held$')
+    if key then
+      local _, missing = account_has(account, key)
+      local before = redis.call('HGET', KEYS[4], key .. ' missing')
+      if (missing > 0) ~= (before == '1') then
+        redis.call('HSET', KEYS[4], key .. ' missing', missing > 0 and '1' or '0')
+        changed[key] = true
+      end
+    end
+  end
+  if not next(changed) then return end
+  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+    if changed[pool_key('runtime:' .. run)] then redis.call('ZADD', KEYS[6], 'LT', ARGV[5], run) end
+  end
+end
+
+if tonumber(redis.call('HGET', KEYS[3], 'at') or '0') < tonumber(asked_at) then
+  keep_reading()
+  wake_runs()
+end
+if ARGV[4] == '' then return {} end
+local free, missing, at = account_has(account, ARGV[4])
+return { free, missing, at or asked_at }

@@ -25,6 +25,7 @@ end
 
 if what ~= 'token_lives' then
   redis.call('HDEL', KEYS[3], 'failures', 'probe_at')
+  if what ~= 'token_dead' then redis.call('HDEL', KEYS[3], 'exit_probe_at') end
   if tonumber(kept[2] or '0') <= now then redis.call('HDEL', KEYS[3], 'limited_entry') end
   if tonumber(kept[3] or '0') <= now then redis.call('HDEL', KEYS[3], 'limited_exit') end
   if failures >= opens_after then changes[1] = 'breaker_closed' end
@@ -39,7 +40,7 @@ elseif what == 'limited' then
     redis.call('HSET', KEYS[3], field, string.format('%d', till))
   end
 elseif version ~= '' and dead == version then
-  redis.call('HDEL', KEYS[3], 'dead_version')
+  redis.call('HDEL', KEYS[3], 'dead_version', 'exit_probe_at')
   changes[#changes + 1] = 'token_lives'
 end
 return changes

@@ -5,7 +5,11 @@
 --       9 due, us  10 rate class: entry or exit  11 record JSON  12 symbol to arm under, or ''
 --       13 failures that open the breaker  14 its pause, us
 --       15 what a run that is not locked must still be, by `state_of`, to be locked here; '' where the caller holds it
--- Reply {'granted'} | {'denied', by: a window, broker, breaker or token, retry after us} | {'lost'}: the lock is not ours, or not to be had
+--       16 units of the order  17 JSON of what it changes in the account's pool, see change_pool
+--       18 how long an account's exits wait for one that tries a dead line, us
+-- Reply {'granted'} | {'lost'}: the lock is not ours, or not to be had
+--       | {'denied', by: a window, broker, breaker or token, retry after us}
+--       | {'denied', 'cover', units}: an exit of more than so many would sell what the account has not
 --       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local mark = token .. ':' .. step
@@ -14,10 +18,10 @@ local mark = token .. ':' .. step
 -- holdings, each new version of its details. nil where the run is not to be trusted as it is.
 local function state_of()
   if redis.call('HGET', KEYS[3], 'epoch') ~= epoch_n then return nil end
-  see_cover(KEYS[3])
-  local now = redis.call('HMGET', KEYS[3], 'account_id', 'done', 'signal_seq', 'net_at')
+  local now = redis.call('HMGET', KEYS[3], 'account_id', 'done', 'signal_seq')
+  local _, _, seen_at = account_has('account:' .. now[1], pool_key(KEYS[3]))
   local version = redis.call('HGET', 'account:' .. now[1], 'version')
-  return table.concat({ now[2] or '', now[3], now[4] or '', version or '' }, ' ')
+  return table.concat({ now[2] or '', now[3], seen_at or '', version or '' }, ' ')
 end
 
 local holder = redis.call('GET', KEYS[2])
@@ -34,20 +38,29 @@ local account = 'account:' .. redis.call('HGET', KEYS[3], 'account_id')
 if not keep_slot(account, run, ARGV[7]) then return { 'full' } end
 local now = now_us()
 
--- As engine.domain.health: an exit is denied by nothing but a pause the broker itself asked of exits.
+-- As engine.domain.health: exits pause only where the broker asks it of exits, and where its line is dead all but one
+-- of an account's exits wait for the one that tries it.
 local entry, health = ARGV[10] == 'entry', account .. ':health'
-local known = redis.call('HMGET', health, 'failures', 'probe_at', 'limited_entry', 'limited_exit', 'dead_version')
+local known = redis.call('HMGET', health, 'failures', 'probe_at', 'limited_entry', 'limited_exit', 'dead_version',
+  'exit_probe_at')
 local is_open = tonumber(known[1] or '0') >= tonumber(ARGV[13])
-if entry then
-  local details = redis.call('HMGET', account, 'version', 'token_ends')
-  local ends = tonumber(details[2] or '')
-  if (known[5] and known[5] == details[1]) or (ends and now >= ends) then return { 'denied', 'token', 0 } end
+local details = redis.call('HMGET', account, 'version', 'token_ends')
+local ends = tonumber(details[2] or '')
+local is_dead = (known[5] and known[5] == details[1]) or (ends and now >= ends)
+if entry and is_dead then return { 'denied', 'token', 0 } end
+if not entry and (is_dead or is_open) and tonumber(known[6] or '0') > now then
+  return { 'denied', is_dead and 'token' or 'breaker', tonumber(known[6]) - now }
 end
 local limited = tonumber(known[4] or '0')
 if entry then limited = math.max(limited, tonumber(known[3] or '0')) end
 if limited > now then return { 'denied', 'broker', limited - now } end
 if entry and is_open and tonumber(known[2] or '0') > now then
   return { 'denied', 'breaker', tonumber(known[2]) - now }
+end
+local change = cjson.decode(ARGV[17])
+if not entry then
+  local free = account_has(account, change.key)
+  if free < tonumber(ARGV[16]) then return { 'denied', 'cover', math.max(0, free) } end
 end
 local second = math.floor(now / 1000000)
 local windows = { { 'second', 1 }, { 'minute', 60 }, { 'day', 86400 } }
@@ -60,21 +73,30 @@ for _, window in ipairs(windows) do
     end
     local index = math.floor(second / window[2])
     local counter = account .. ':rate:' .. window[1] .. ':' .. string.format('%d', index)
-    if tonumber(redis.call('GET', counter) or '0') >= limit then
+    -- A day is too long for a stop to wait: beyond the broker's own limit its refusal is the answer.
+    local waits = entry or window[1] ~= 'day'
+    if waits and tonumber(redis.call('GET', counter) or '0') >= limit then
       return { 'denied', window[1], (index + 1) * window[2] * 1000000 - now }
     end
     counters[#counters + 1] = { counter, window[2] }
   end
 end
+local charged = {}
 for _, counter in ipairs(counters) do
   redis.call('INCR', counter[1])
   redis.call('EXPIRE', counter[1], counter[2] + 1)
+  charged[#charged + 1] = counter[1]
 end
 
+if not entry and (is_dead or is_open) then
+  redis.call('HSET', health, 'exit_probe_at', string.format('%d', now + tonumber(ARGV[18])))
+end
 if entry and is_open then redis.call('HSET', health, 'probe_at', string.format('%d', now + tonumber(ARGV[14]))) end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
-redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]')
+change_pool(account, change)
+redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]',
+  'charged', table.concat(charged, ' '))
 redis.call('ZADD', KEYS[4], ARGV[9], run)
 if ARGV[12] ~= '' and redis.call('HEXISTS', KEYS[3], 'latch_time') == 0 then
   redis.call('ZADD', 'symbol:' .. ARGV[12] .. ':strategies', redis.call('HGET', KEYS[3], 'stop_units'), run)

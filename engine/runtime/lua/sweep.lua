@@ -14,8 +14,7 @@ for _, run in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - tonumber
     local nudges = redis.call('HINCRBY', runtime, 'nudges', 1)
     local backoff = math.min(1000000 * 2 ^ math.min(nudges - 1, 10), tonumber(ARGV[3]))
     redis.call('ZADD', KEYS[2], string.format('%d', now + backoff), run)
-    see_cover(runtime)
-    swept[#swept + 1] = { run, redis.call('HGETALL', runtime),
+    swept[#swept + 1] = { run, fields_of(runtime),
       redis.call('HGETALL', 'strategy:' .. (redis.call('HGET', runtime, 'strategy_id') or '')), nudges }
   end
 end

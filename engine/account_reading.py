@@ -1,0 +1,60 @@
+"""One reading of an account at its broker: its book and its positions, each beside the other.
+
+Knows no store and decides nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from engine.domain.account_positions import AccountReading, seen_orders
+from engine.domain.broker import BookEntry
+from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Side, is_behind
+from engine.domain.run import Run, parse_client_order_id
+from engine.ports import Broker, Clock
+
+
+def read_account(broker: Broker, deployment: str, clock: Clock) -> tuple[Sequence[BookEntry], AccountReading]:
+    """The account's book, then its positions. Raises BrokerUnreachable, TokenInvalid.
+
+    Where an entry of ours may fill in between the book is read again after them, and that one is returned: shares that
+    are bought meanwhile must not count twice.
+    """
+    asked_at = clock.now().real
+    book = broker.orders()
+    positions = broker.positions()
+    later = broker.orders() if any(_may_fill(entry, deployment) for entry in book) else book
+    return later, AccountReading(asked_at, positions, seen_orders(book, later))
+
+
+def _may_fill(entry: BookEntry, deployment: str) -> bool:
+    is_open_entry = entry.side is Side.BUY and entry.evidence.status not in TERMINAL
+    return is_open_entry and parse_client_order_id(deployment, entry.tag) is not None
+
+
+def settle(broker: Broker, run: Run, evidence: Iterable[Evidence]) -> list[Evidence]:
+    """`evidence` of the book about `run`'s orders, with the fills their trades tell where the book may be behind.
+
+    Raises BrokerUnreachable, TokenInvalid.
+    """
+    unsettled = {order.client_order_id for order in run.unsettled}
+    return [
+        _by_trades(broker, item) if _needs_trades(item, item.client_order_id in unsettled) else item
+        for item in evidence
+    ]
+
+
+def _needs_trades(item: Evidence, is_unsettled: bool) -> bool:
+    is_unpriced = item.filled_quantity > 0 and item.average_price == 0
+    ended_short = item.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and item.filled_quantity < item.quantity
+    return is_behind(item) or is_unpriced or ended_short or is_unsettled
+
+
+def _by_trades(broker: Broker, item: Evidence) -> Evidence:
+    trades = broker.trades_of(item.broker_order_id) if item.broker_order_id else ()
+    filled = sum(trade.quantity for trade in trades)
+    if filled == 0 or filled < item.filled_quantity:
+        return item
+    value = sum((trade.price * trade.quantity for trade in trades), Decimal(0))
+    last = max(trade.filled_at for trade in trades)
+    return replace(item, filled_quantity=filled, average_price=value / filled, filled_at=item.filled_at or last)

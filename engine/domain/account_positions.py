@@ -1,0 +1,128 @@
+"""What an account has of one symbol and product: a pool that every run of the account sells from.
+
+Pure. `lua/_prelude.lua` keeps the pool; this module says what a run adds to it and what a reading of the broker says.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from engine.domain.broker import BookEntry, NetPosition
+from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
+from engine.domain.run import Run
+
+
+def pool_key(symbol: str, product: Product) -> str:
+    """The pool's name within its account."""
+    return f"{symbol} {product}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one run adds to its pool, in units."""
+
+    #: Bought less sold, by fills the run has learned of.
+    net: int = 0
+    #: The same while the run lives.
+    held: int = 0
+    #: What its exits may still fill.
+    out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolChange:
+    """How a transition of one run changes its pool; `fills` are the orders whose fills or end it learned of."""
+
+    key: str
+    net: int
+    held: int
+    out: int
+    fills: tuple[Order, ...] = ()
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the pool stays as it is."""
+        return not (self.net or self.held or self.out or self.fills)
+
+
+def share_of(run: Run, *, finished: bool = False) -> Share:
+    """What `run` adds to its pool. A run that has finished sells no more, whatever it still holds."""
+    net = run.filled(Leg.ENTRY) - run.filled(Leg.EXIT)
+    if finished:
+        return Share(net=net)
+    open_exits = (o.quantity - o.filled_quantity for o in run.orders if o.leg is Leg.EXIT and o.is_live)
+    return Share(net, net, sum(max(0, units) for units in open_exits))
+
+
+def pool_change(before: Run | None, after: Run, *, finished: bool = False) -> PoolChange:
+    """What changes in the pool as `before` becomes `after`; `before` is None for a run that is new to it."""
+    old = share_of(before) if before else Share()
+    new = share_of(after, finished=finished)
+    known = {order.client_order_id: (order.filled_quantity, order.status) for order in before.orders} if before else {}
+    changed = tuple(
+        order for order in after.orders if known.get(order.client_order_id) != (order.filled_quantity, order.status)
+    )
+    key = pool_key(after.strategy.symbol, after.strategy.product)
+    return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed)
+
+
+def with_own_fills(before: Run, after: Run) -> Run:
+    """`after`, whose view of the pool is as `before` was read, with what it learned of its own orders since."""
+    if after.net is None:
+        return after
+    change = pool_change(before, after)
+    return replace(after, net=replace(after.net, quantity=after.net.quantity + change.net - change.out))
+
+
+@dataclass(frozen=True, slots=True)
+class SeenOrder:
+    """What the account's book said of one order of ours around the moment its positions were read."""
+
+    client_order_id: str
+    filled_quantity: int
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccountReading:
+    """What a broker said of one account, asked at real time `at`.
+
+    `orders` is None where the book was not read. `positions` may name a symbol twice; those `unread` keep their older
+    reading.
+    """
+
+    at: datetime
+    positions: Sequence[NetPosition]
+    orders: Sequence[SeenOrder] | None = None
+
+
+def seen_orders(before: Iterable[BookEntry], after: Iterable[BookEntry]) -> list[SeenOrder]:
+    """What two readings of the book, one on each side of the positions, prove that the positions contain.
+
+    A buy counts as contained from the later book and a sale only from the earlier one: whichever filled in between,
+    the account is not taken to have more than it has.
+    """
+    first, last = _by_tag(before), _by_tag(after)
+    return [
+        SeenOrder(tag, first.get(tag, seen).filled if seen.is_sale else seen.filled, seen.is_over)
+        for tag, seen in last.items()
+        if tag
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """All orders of a book under one tag."""
+
+    filled: int
+    is_sale: bool
+    is_over: bool
+
+
+def _by_tag(book: Iterable[BookEntry]) -> Mapping[str, _Seen]:
+    found: dict[str, _Seen] = {}
+    for entry in book:
+        told, known = entry.evidence, found.get(entry.tag, _Seen(0, entry.side is Side.SELL, True))
+        is_over = known.is_over and told.status in TERMINAL
+        found[entry.tag] = _Seen(known.filled + told.filled_quantity, known.is_sale, is_over)
+    return found

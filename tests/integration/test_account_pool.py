@@ -1,0 +1,176 @@
+"""Runs of one account sell from one pool, whatever the account's owner does beside them and its broker tells late."""
+
+from typing import Any
+
+import pytest
+
+from engine.domain.account_positions import AccountReading, SeenOrder
+from engine.domain.broker import NetPosition
+from engine.domain.events import EventType
+from engine.domain.orders import OrderStatus, Product, Side
+from engine.domain.run import NetSeen, RunStatus
+from tests.builders import BUY_AT, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
+from tests.livestate import LiveState, run_id
+from tests.world import World
+
+E = EventType
+BUY, SELL = Side.BUY, Side.SELL
+#: How long ago the last fill may be for a sale to need no newer reading.
+TRUSTED = 30
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@pytest.fixture
+def two(world: World) -> World:
+    """Two runs of one account that hold ten each of one symbol, both breached."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8)))
+    world.clock.advance(TRUSTED + 30)
+    return world
+
+
+def _sold(world: World) -> int:
+    return sum(quantity for side, quantity in world.sides() if side is SELL)
+
+
+def _stop_both(world: World) -> None:
+    assert world.price(STOP) == 2
+    for number in (7, 8):
+        world.serve(E.STOPLOSS, f"sl-{number}", run_id(number))
+
+
+def test_two_runs_sell_what_both_hold(two: World) -> None:
+    _stop_both(two)
+    assert _sold(two) == 2 * QUANTITY
+
+
+@pytest.mark.parametrize("by_hand", [1, 10, 15, 20])
+def test_two_runs_do_not_sell_the_same_shares_where_the_owner_sold_some(two: World, by_hand: int) -> None:
+    two.broker.trade_by_hand(SELL, by_hand)
+    _stop_both(two)
+    two.pass_time(20)
+    assert _sold(two) == 2 * QUANTITY - by_hand
+    assert "not_covered" in two.alerts()
+
+
+def test_two_runs_granted_at_once_share_what_one_reading_showed(two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both workers have read that ten are there when the first of them is granted all ten."""
+    two.broker.trade_by_hand(SELL, QUANTITY)
+    two.cover()
+    assert two.price(STOP) == 2
+    grant, asked = two.live.store.intend, list[str]()
+
+    def meanwhile(*args: Any, **more: Any) -> Any:
+        if not asked:
+            asked.append("the other")
+            two.pipeline.process(_event(8))
+        return grant(*args, **more)
+
+    monkeypatch.setattr(two.live.store, "intend", meanwhile)
+    two.pipeline.process(_event(7))
+    assert (asked, _sold(two)) == (["the other"], QUANTITY)
+
+
+def _event(number: int) -> object:
+    return event(E.STOPLOSS, f"at-once-{number}", run_id(number)).as_wire()
+
+
+def test_what_is_covered_is_sold_and_the_rest_alerted(world: World) -> None:
+    world.buy()
+    world.clock.advance(TRUSTED + 30)
+    world.broker.trade_by_hand(SELL, 1)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert world.sides()[-1] == (SELL, QUANTITY - 1)
+    world.push(world.broker.fill("B2"))
+    world.pass_time(10)
+    assert world.run().held == 1
+    assert world.alerts().count("not_covered") == 1
+    assert _sold(world) == QUANTITY - 1
+
+
+def test_one_reading_flags_nothing_and_what_comes_back_is_sold(world: World) -> None:
+    world.buy()
+    world.clock.advance(TRUSTED + 30)
+    told = world.broker.held
+    world.broker.held = list  # type: ignore[method-assign]
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert (world.alerts(), world.run().status, _sold(world)) == ([], RunStatus.ACTIVE, 0)
+    world.broker.held = told  # type: ignore[method-assign]
+    world.pass_time(3)
+    assert (world.alerts(), _sold(world)) == ([], QUANTITY)
+
+
+def test_positions_that_stay_empty_are_alerted_in_two_seconds_and_the_flag_goes_with_them(world: World) -> None:
+    world.buy()
+    world.clock.advance(TRUSTED + 30)
+    told = world.broker.held
+    world.broker.held = list  # type: ignore[method-assign]
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(2)
+    assert (world.alerts(), world.run().failure, _sold(world)) == (["not_covered"], "not_covered", 0)
+    world.broker.held = told  # type: ignore[method-assign]
+    world.pass_time(12)
+    assert _sold(world) == QUANTITY
+    world.push(world.broker.fill("B2"))
+    assert (world.ended()["status"], world.alerts()) == ("stopped", ["not_covered"])
+
+
+def test_a_manual_sale_is_alerted_though_no_exit_is_due(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, QUANTITY)
+    world.cover()
+    world.pass_time(4)
+    assert world.alerts() == ["not_covered"]
+
+
+def test_a_sale_from_a_pool_the_owner_added_to_sells_only_the_runs_own(world: World) -> None:
+    world.broker.trade_by_hand(BUY, 50)
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert _sold(world) == QUANTITY
+
+
+#: (units a reading shows, units its book shows filled of an entry and of an exit, of 10 each), taken before the run
+#: learns of any of it, and what the account has once it has learned that 10 were bought and 4 sold.
+LATE = [(10, 10, 0, 6), (6, 10, 4, 6), (0, 0, 0, 6), (8, 10, 2, 6), (16, 10, 4, 16)]
+
+
+@pytest.mark.parametrize(("units", "bought", "sold", "has"), LATE)
+def test_a_fill_counts_once_however_late_the_run_learns_of_it(
+    live: LiveState, units: int, bought: int, sold: int, has: int
+) -> None:
+    bought_order, sold_order = entry(OrderStatus.ACCEPTED), exit_(OrderStatus.ACCEPTED)
+    live.arm(run(bought_order, sold_order))
+    told = [SeenOrder(bought_order.client_order_id, bought, False), SeenOrder(sold_order.client_order_id, sold, False)]
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, units)], told))
+    held = live.claim()
+    learned = held.run.with_order(entry(OrderStatus.FILLED, 10)).with_order(exit_(OrderStatus.PARTIALLY_FILLED, 4))
+    live.commit(held, learned)
+    net = live.claim().run.net
+    assert net is not None
+    still_out = QUANTITY - 4
+    assert (net.quantity + still_out, net.missing) == (has, 0)
+
+
+def test_positions_alone_prove_nothing_of_a_symbol_whose_entry_may_still_fill(live: LiveState) -> None:
+    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    live.store.cover(1, AccountReading(BUY_AT, []))
+    assert live.claim().run.net is None
+
+
+def test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading(live: LiveState) -> None:
+    live.arm(run(entry(OrderStatus.FILLED, 10)))
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 10)]))
+    unread = NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
+    live.store.cover(1, AccountReading(BUY_AT + S, [unread]))
+    assert live.claim().run.net == NetSeen(10, BUY_AT)

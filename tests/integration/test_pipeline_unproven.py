@@ -1,0 +1,252 @@
+"""What is not proven is asked about: acceptances no book shows, refusals that rest, fills the book tells late."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from engine.domain.broker import BookEntry, OrderChange, Quote, Reply
+from engine.domain.events import EventType
+from engine.domain.orders import Evidence, OrderStatus, Side
+from engine.domain.run import RunStatus
+from tests.builders import CLOSES, QUANTITY, STOP, SYMBOL, S, run, strategy
+from tests.fakes import DEAD_TOKEN, DOWN, NO_MARGIN, OK, REFUSED, Answer
+from tests.livestate import ACCOUNT, LiveState, run_id
+from tests.world import World
+
+E = EventType
+BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
+#: From sending until an order that no book shows is not there, in the tests' broker's profile.
+GRACE = 2 + 13
+VANISHES = Answer(OK, reaches_book=False)
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@pytest.fixture
+def breached(world: World) -> World:
+    """A run that holds and whose stop is breached."""
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    return world
+
+
+# Accepted, and never in the book
+
+
+def test_an_accepted_exit_the_book_never_shows_is_sent_again_and_alerted(breached: World) -> None:
+    breached.broker.answers.append(VANISHES)
+    assert breached.serve(E.STOPLOSS) == "submitted: accepted"
+    breached.pass_time(GRACE - 1)
+    assert breached.sides() == [BUY, SELL]
+    breached.pass_time(3)
+    assert breached.sides() == [BUY, SELL, SELL]
+    assert "attempt_given_up" in breached.alerts()
+
+
+def test_an_accepted_entry_the_book_never_shows_is_replaced(world: World) -> None:
+    world.live.arm(buying=False)
+    world.broker.answers.append(VANISHES)
+    world.serve(E.BUY)
+    world.pass_time(GRACE + 2)
+    assert world.sides() == [BUY, BUY]
+
+
+def test_a_stop_ends_a_run_whose_accepted_entry_no_book_shows(world: World) -> None:
+    world.live.arm(buying=False)
+    world.broker.answers.append(VANISHES)
+    world.serve(E.BUY)
+    world.live.store.signal(run().id, {"stop_requested": "close"}, world.clock.real)
+    world.serve(E.FORCE_STOP)
+    world.pass_time(GRACE + 5)
+    world.clock.jump(CLOSES + S)
+    world.pass_time(40)
+    assert (world.ended().get("status"), world.sides()) == ("stopped", [BUY])
+
+
+def test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.push(breached.broker.book["B2"])
+    del breached.broker.book["B2"]
+    breached.pass_time(12)
+    assert breached.sides() == [BUY, SELL]
+    breached.pass_time(GRACE)
+    assert breached.sides() == [BUY, SELL, SELL]
+
+
+def test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.push(breached.broker.book["B2"])
+    morning = CLOSES + timedelta(hours=18)
+    breached.clock.jump(morning)
+    bought = breached.broker.book.pop("B2"), breached.broker.held()
+    breached.broker.held = lambda: bought[1]  # type: ignore[method-assign]
+    breached.live.store.prolong(run().id, morning + timedelta(hours=6), breached.clock.real)
+    breached.pass_time(8)
+    first = breached.run().orders[1]
+    assert (first.status, breached.sides()) == (OrderStatus.EXPIRED, [BUY, SELL, SELL])
+
+
+# Refused on the wire, resting in the book
+
+
+def test_an_exit_refused_by_an_answer_and_resting_in_the_book_is_not_sent_twice(breached: World) -> None:
+    breached.broker.answers.append(Answer(REFUSED, reaches_book=False))
+    breached.broker.refused_rests = True
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(5)
+    assert breached.sides() == [BUY, SELL]
+    breached.push(breached.broker.fill("B2"))
+    assert breached.ended()["position"] == "exited_by_sl"
+
+
+def test_a_refused_exit_that_turns_up_after_its_replacement_is_canceled_and_alerted(breached: World) -> None:
+    breached.broker.answers.append(Answer(REFUSED, reaches_book=False))
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(3)
+    assert breached.sides() == [BUY, SELL, SELL]
+    refused = breached.broker.sent[1]
+    late = Evidence(refused.client_order_id, "B2", OrderStatus.ACCEPTED, QUANTITY, 0, Decimal(0))
+    breached.broker.book["B2"] = BookEntry(late, SYMBOL, Side.SELL, refused.client_order_id)
+    breached.push(breached.broker.book["B2"])
+    breached.pass_time(3)
+    assert (breached.broker.canceled, "given_up_appeared" in breached.alerts()) == (["B2"], True)
+
+
+def test_a_refused_entry_that_rests_is_bought_once_and_protected(world: World) -> None:
+    world.live.arm(buying=False)
+    world.broker.answers.append(Answer(NO_MARGIN, reaches_book=False))
+    world.broker.refused_rests = True
+    world.serve(E.BUY)
+    world.push(world.broker.fill("B1"))
+    assert (world.sides(), world.run().held) == ([BUY], QUANTITY)
+    assert world.run().status is RunStatus.FAILED
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert world.sides() == [BUY, SELL]
+
+
+# Fills told late
+
+
+def test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again(world: World) -> None:
+    world.live.arm(buying=False)
+    world.serve(E.BUY)
+    world.broker.first_fills["B1"] = world.clock.market
+    world.broker.traded["B1"] = 4
+    world.push(world.broker.end("B1", OrderStatus.CANCELED))
+    assert (world.sides(), world.run().held) == ([BUY], 4)
+
+
+def test_an_order_called_filled_whose_fills_come_later_is_filled_by_its_trades(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.broker.fill("B2")
+    behind = replace(breached.broker.book["B2"].evidence, filled_quantity=6, average_price=Decimal(0))
+    breached.broker.book["B2"] = replace(breached.broker.book["B2"], evidence=behind)
+    breached.broker.traded["B2"] = QUANTITY
+    breached.push(breached.broker.book["B2"])
+    assert breached.ended()["position"] == "exited_by_sl"
+    assert breached.sides() == [BUY, SELL]
+
+
+def test_an_average_price_that_is_not_known_yet_replaces_none_that_is(world: World) -> None:
+    world.buy()
+    unpriced = replace(world.broker.book["B1"].evidence, average_price=Decimal(0))
+    world.push(replace(world.broker.book["B1"], evidence=unpriced))
+    assert world.run().orders[0].average_price == Decimal(100)
+
+
+# A hint is no order to stand still
+
+
+def test_a_hint_and_a_book_that_cannot_be_read_do_not_disarm_a_stop(breached: World) -> None:
+    breached.live.store.signal(run().id, {"dirty": "1"}, breached.clock.real)
+    breached.broker.unreachable = True
+    assert breached.serve(E.STOPLOSS) == "submitted: accepted"
+    assert breached.sides() == [BUY, SELL]
+
+
+def test_an_exit_that_waits_for_an_unreadable_book_is_alerted_at_once(breached: World) -> None:
+    breached.live.store.signal(run().id, {"dirty": "1", "unread": "1"}, breached.clock.real)
+    breached.broker.unreachable = True
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(2)
+    assert (breached.sides(), breached.alerts()) == ([BUY], ["book_unreadable"])
+    breached.pass_time(70)
+    assert breached.alerts() == ["book_unreadable"]
+    breached.broker.unreachable = False
+    breached.pass_time(32)
+    assert breached.sides() == [BUY, SELL]
+
+
+# Pauses belong to a leg
+
+
+def test_an_entry_that_waits_for_its_rate_holds_no_stop_up(world: World) -> None:
+    world.buy(quantity=4)
+    world.live.store.signal(run().id, {"entry_retry_at": str(4 * 10**15)}, world.clock.real)
+    world.clock.advance(1)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert world.sides() == [BUY, (Side.SELL, 4)]
+
+
+def test_no_exit_is_denied_by_the_days_window(breached: World) -> None:
+    breached.live.store.write_account(replace(ACCOUNT, limits={"rate_day": 0}))
+    assert breached.serve(E.STOPLOSS) == "submitted: accepted"
+
+
+@pytest.mark.parametrize("reply", [DOWN, DEAD_TOKEN])
+def test_an_attempt_that_was_provably_not_sent_costs_no_rate(breached: World, reply: Reply) -> None:
+    breached.live.store.write_account(replace(ACCOUNT, limits={"rate_day": 100}))
+    breached.broker.answers.append(Answer(reply))
+    breached.serve(E.STOPLOSS)
+    assert _counted(breached) == 0
+
+
+def test_an_attempt_in_doubt_costs_its_rate(breached: World) -> None:
+    breached.live.store.write_account(replace(ACCOUNT, limits={"rate_day": 100}))
+    breached.serve(E.STOPLOSS)
+    assert _counted(breached) == 1
+
+
+def _counted(world: World) -> int:
+    names = world.live.redis.keys("account:1:rate:day:*")
+    return sum(int(world.live.redis.get(name) or 0) for name in names)
+
+
+def test_of_many_runs_one_tries_a_login_that_is_refused(world: World) -> None:
+    for number in range(7, 13):
+        world.buy(run(spec=strategy(id=number)))
+    world.clock.advance(1)
+    assert world.price(STOP) == 6
+    world.broker.answers.extend([Answer(DEAD_TOKEN)] * 50)
+    for number in range(7, 13):
+        world.serve(E.STOPLOSS, f"sl-{number}", run_id(number))
+    # The first is refused, the second tries whether that still holds, and the others wait for what becomes of it.
+    assert world.sides().count(SELL) == 2
+    assert world.alerts().count("token_invalid") == 6
+
+
+# At the lower circuit
+
+
+def test_an_exit_that_rests_is_lowered_once_and_keeps_its_place(breached: World) -> None:
+    breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), breached.clock.market)]
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(200)
+    assert breached.broker.modified == [("B2", OrderChange(limit_price=Decimal(90)))]
+    assert (breached.broker.canceled, breached.sides()) == ([], [BUY, SELL])
+
+
+def test_an_exit_without_a_quote_is_replaced_as_before(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(45)
+    assert breached.broker.canceled == ["B2"]
+    assert breached.sides() == [BUY, SELL, SELL]
