@@ -8,21 +8,25 @@ from dataclasses import replace
 from decimal import Decimal
 
 from engine.domain.account_positions import AccountReading, seen_orders
-from engine.domain.broker import BookEntry
+from engine.domain.broker import BookEntry, BrokerUnreachable
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Side, is_behind
 from engine.domain.run import Run, parse_client_order_id
 from engine.ports import Broker, Clock
 
 
-def read_account(broker: Broker, deployment: str, clock: Clock) -> tuple[Sequence[BookEntry], AccountReading]:
-    """The account's book, then its positions. Raises BrokerUnreachable, TokenInvalid.
+def read_account(broker: Broker, deployment: str, clock: Clock) -> tuple[Sequence[BookEntry], AccountReading | str]:
+    """The account's book, then its positions, or why these cannot be read. Raises BrokerUnreachable, TokenInvalid.
 
     Where an entry of ours may fill in between the book is read again after them, and that one is returned: shares that
     are bought meanwhile must not count twice.
     """
     asked_at = clock.now().real
     book = broker.orders()
-    positions = broker.positions()
+    try:
+        positions = broker.positions()
+    except BrokerUnreachable as error:
+        # What became of orders is known all the same.
+        return book, str(error)
     later = broker.orders() if any(_may_fill(entry, deployment) for entry in book) else book
     return later, AccountReading(asked_at, positions, seen_orders(book, later))
 

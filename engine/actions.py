@@ -267,9 +267,12 @@ class Actions:
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
-        net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
-        seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
-        checked, uncovered = lifecycle.check_cover(seen)
+        if isinstance(reading, str):
+            checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), reading)
+        else:
+            net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
+            seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
+            checked, uncovered = lifecycle.check_cover(seen)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
 

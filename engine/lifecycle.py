@@ -150,6 +150,12 @@ def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, .
     return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)
 
 
+def positions_unread(before: Run, read: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
+    """`read`, whose orders the book told of and whose account's positions could not be read; `before`: not read yet."""
+    known = replace(read, unread_since=before.unread_since, unread_alerted=before.unread_alerted)
+    return book_unread(known, now, reason)
+
+
 def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after a reading of its account, flagged where two readings lack what the account's runs hold.
 

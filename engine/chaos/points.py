@@ -32,6 +32,7 @@ METHODS: Mapping[str, Sequence[str]] = {
     # After `place`: the broker has accepted, and nothing of it is committed.
     "broker": (
         "place",
+        "modify",
         "cancel",
         "orders",
         "orders_by_client_id",

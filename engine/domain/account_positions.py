@@ -51,7 +51,8 @@ def share_of(run: Run, *, finished: bool = False) -> Share:
     if finished:
         return Share(net=net)
     open_exits = (o.quantity - o.filled_quantity for o in run.orders if o.leg is Leg.EXIT and o.is_live)
-    return Share(net, net, sum(max(0, units) for units in open_exits))
+    # What one run sold too much hides nothing of what the others hold.
+    return Share(net, max(0, net), sum(max(0, units) for units in open_exits))
 
 
 def pool_change(before: Run | None, after: Run, *, finished: bool = False) -> PoolChange:

@@ -179,7 +179,7 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     is_told = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES - {SESSION_OVER}
     if run.held > 0 and is_session_over(run, now) and not is_told:
         return Abort(SESSION_OVER)
-    if is_cover_in_question(run):
+    if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
     return watch(run, now, policy)
 

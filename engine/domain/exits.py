@@ -10,6 +10,8 @@ from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
+#: How far apart the clocks of two machines may be: what claims to be of later than that proves nothing.
+CLOCKS_APART = timedelta(seconds=1)
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -105,4 +107,4 @@ def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
         known.append(run.net.at)
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
     limit = policy.square_off_trust if squared_off else policy.trust_limit
-    return bool(known) and now.real - max(known) <= limit
+    return any(-CLOCKS_APART <= now.real - at <= limit for at in known)

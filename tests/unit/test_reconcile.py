@@ -1,13 +1,13 @@
 """Reconciliation: what an account's book and positions say, told to its runs whatever a push told."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from engine.domain.account_positions import AccountReading
-from engine.domain.broker import BookEntry, BrokerUnreachable, NetPosition
+from engine.domain.broker import BookEntry, BrokerUnreachable
 from engine.domain.health import Change, Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
@@ -22,7 +22,7 @@ class Told:
     """What the runs and the humans were told, in the place of store and order stream."""
 
     updates: list[BookEntry] = field(default_factory=list)
-    covers: list[tuple[int, list[NetPosition], datetime]] = field(default_factory=list)
+    covers: list[AccountReading] = field(default_factory=list)
     alerts: list[tuple[str, str]] = field(default_factory=list)
     lives: list[Heard] = field(default_factory=list)
 
@@ -32,7 +32,8 @@ class Told:
         return True
 
     def cover(self, account_id: int, reading: AccountReading) -> None:
-        self.covers.append((account_id, [*reading.positions], reading.at))
+        assert account_id == ACCOUNT.id
+        self.covers.append(reading)
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self.alerts.append((tenant, alert.code))
@@ -74,7 +75,7 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     broker.fill("B1")
     reconcile()
     assert [item.evidence.filled_quantity for item in told.updates] == [0, 10]
-    assert [positions[0].quantity for _, positions, _ in told.covers] == [0, 0, 10]
+    assert [reading.positions[0].quantity for reading in told.covers] == [0, 0, 10]
 
 
 def test_each_reading_heals_what_any_process_believed_of_the_token_and_no_failed_one_does(

@@ -5,7 +5,8 @@
 --       were asked, keep: [key...] that could not be read}; a key is "symbol product"
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
 -- Reply {units free, units missing, us} for that key, {} without one
--- A symbol that is not named is not held. An older word than the one kept is dropped.
+-- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
+-- clock that was wrong must not keep its reading.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
 -- Without the book that is not known where an entry may still fill, and the older reading of that symbol stays.
 local account, asked_at = KEYS[2], ARGV[2]
@@ -69,7 +70,8 @@ local function wake_runs()
   end
 end
 
-if tonumber(redis.call('HGET', KEYS[3], 'at') or '0') < tonumber(asked_at) then
+local known_at = tonumber(redis.call('HGET', KEYS[3], 'at') or '0')
+if asked_at ~= '0' and (known_at < tonumber(asked_at) or known_at > now_us() + 2000000) then
   keep_reading()
   wake_runs()
 end
