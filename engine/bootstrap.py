@@ -261,10 +261,11 @@ def _profile_of(broker: str) -> BrokerProfile | None:
 def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
     stored = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
-    durable: Durable = stored
+    struck = tapped(shared.gate, "durable", stored)
+    durable: Durable = struck
     epoch: EpochKeeper = shared.epoch
     return Recoverer(
-        tapped(shared.gate, "durable", durable),
+        durable,
         shared.store,
         tapped(shared.gate, "epoch", epoch),
         shared.brokers,
@@ -275,7 +276,7 @@ def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
         SEND_WITHIN + max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
         threads=AT_ONCE,
-        missed=stored,
+        missed=struck,
         policy=shared.policy,
     )
 
