@@ -131,9 +131,9 @@ class KiteConnector:
         )
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order."""
-        rows = self._read(f"/orders/{quote(broker_order_id, safe='')}/trades")
-        return translated(lambda: account.trades_of(rows))
+        """Every fill of one order."""
+        path = f"/orders/{quote(broker_order_id, safe='')}/trades"
+        return translated(lambda: account.trades_of(self._read(path)))
 
     def trades(self) -> Sequence[Trade]:
         """Every fill of the account today."""

@@ -138,15 +138,21 @@ def _net_of(row: Mapping[str, Any], product: Product) -> int:
 def _stock_of(row: Mapping[str, Any], _product: Product) -> int:
     """What the day began with of a holding: what is delivered, and what is on its way and can be sold already.
 
-    What was sold of it today may or may not be missing from `quantity`: no field that tells of the morning is exceeded.
-    Pledged shares are not in it, and shares the depository has yet to authorise are.
+    What was sold of it today may or may not be missing from its quantities: what they and the sales come to is no more
+    than what the fields that tell of the morning allow. Pledged shares are not in it, and shares the depository has
+    yet to authorise are.
     """
     left, used, on_its_way = (
         read_field(row, name, units, "holding") for name in ("quantity", "used_quantity", "t1_quantity")
     )
-    names = ("opening_quantity", "realised_quantity")
-    morning = [read_field(row, name, units, "holding", default=None) for name in names]
-    return min(left + used, *(each for each in morning if each is not None), MOST_UNITS) + on_its_way
+    opening, delivered = (
+        read_field(row, name, units, "holding", default=None) for name in ("opening_quantity", "realised_quantity")
+    )
+    bounds = [] if delivered is None else [delivered + on_its_way]
+    if opening is not None:
+        # One that tells of the delivered ones alone is no more than they are.
+        bounds = [opening if delivered is None or opening > delivered else opening + on_its_way]
+    return min([left + used + on_its_way, *bounds])
 
 
 def _signed(told: Any) -> int:

@@ -62,6 +62,7 @@ ROWS: Mapping[str, str] = {
     "B55": "a token that dies in between places nothing, and a live one goes on",
     "B56": "every fill of the account is among its trades",
     "B57": "the account's money is told by segment",
+    "B58": "what settled is sellable together with today's trades, and a sale of it counts once",
     # Reads.
     "B60": "a read is tried again",
     "B61": "a book that cannot be read says so, and is not empty",

@@ -1,6 +1,6 @@
 """A connector to copy: small, running, and tested by the same contract as the others. See docs/write-a-connector.md.
 
-It speaks a plain dialect of what the paper broker understands. Replace the tables first, then the four translations
+It speaks a plain dialect of what the paper broker understands. Replace the tables first, then the translations
 below them, then take row after row out of MISSING. No account can name it: it is not in the registry.
 """
 
@@ -222,7 +222,7 @@ class TemplateConnector:
         self._line.close()
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order."""
+        """Every fill of one order."""
         raise NotImplementedError(MISSING["B02"])
 
     def order_history(self, broker_order_id: str) -> Sequence[BookEntry]:

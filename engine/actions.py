@@ -65,10 +65,10 @@ class Stepped:
     is_first_fill: bool = False
     first_fill: datetime | None = None
     finished: bool = False
-    #: Whether the attempt of this step provably never was taken by the broker.
-    unsent: bool = False
     #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
     lets_go: bool = False
+    #: Whether the attempt of this step provably never was taken by the broker.
+    unsent: bool = False
 
 
 class Actions:
@@ -123,7 +123,7 @@ class Actions:
         settles_at = send_by + broker.profile.settles_after
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
         wanted = lifecycle.replaced(run, submit.leg).with_order(order).pausing(submit.leg, None)
-        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason)
+        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason, failure=lifecycle.granted(run))
         denied = self._store.intend(
             turn.holding,
             f"i{turn.number}",
@@ -145,9 +145,10 @@ class Actions:
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
+        is_not_taken = reply.outcome in NOT_TAKEN
         reply = self._doubting_its_token(turn, broker, order.leg, reply)
         self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
-        routed = apply_reply(wanted, order, reply, answered)
+        routed = apply_reply(wanted, order, reply, answered, is_not_taken=is_not_taken)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
         self._log(
             "order_sent",
@@ -162,7 +163,7 @@ class Actions:
         note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
         note = replace(note, alerts=routed.alerts, stages=stages)
         held = replace(turn.holding, run=wanted, consumed=(), evidence=())
-        return Stepped(held, routed.run, note, unsent=reply.outcome in NOT_TAKEN)
+        return Stepped(held, routed.run, note, unsent=is_not_taken)
 
     def _denied(self, turn: Turn, order: Order, denied: Denied) -> Stepped:
         """The engine's own no: asked again when that can help, and an entry that cannot wait for a human ends."""
@@ -179,7 +180,8 @@ class Actions:
             return Stepped(turn.holding, held.run, Note("denied", outcome=f"denied: {why}", alerts=held.alerts))
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
-        return Stepped(turn.holding, turn.run.pausing(order.leg, until), note)
+        after = lifecycle.denied(turn.run, order, why).pausing(order.leg, until)
+        return Stepped(turn.holding, after, note)
 
     def _doubting_its_token(self, turn: Turn, broker: Broker, leg: Leg, reply: Reply) -> Reply:
         """`reply`, or a plain refusal where it alone says that the token is dead: no entry is aborted for a slip.
@@ -232,7 +234,7 @@ class Actions:
         try:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
-            return replace(self._repriced(turn, reprice, order, f"left: {error}"), lets_go=True)
+            return self._repriced(turn, reprice, order, f"left: {error}", lets_go=True)
         lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
         if lowest is None:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
@@ -245,10 +247,12 @@ class Actions:
         # Refused may well mean filled, or canceled by somebody else.
         return self._repriced(turn, reprice, order, reply.outcome, dirty=reply.outcome is not Outcome.SERVER_DOWN)
 
-    def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
+    def _repriced(
+        self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False, lets_go: bool = False
+    ) -> Stepped:
         after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
         after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
-        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"))
+        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"), lets_go=lets_go)
 
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         """Read the account, and settle what became of the run's orders and what the account has."""

@@ -5,11 +5,10 @@ Creates rows and never executes. Used by one thread of one process, the recovere
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 from engine.domain.action import Policy
-from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.broker import Instrument
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg
 from engine.domain.routing import Alert
@@ -17,20 +16,16 @@ from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times, fit, moved_alert
 from engine.domain.strategy import Session, Strategy, UnconfirmedYear
 from engine.domain.ticks import to_units
-from engine.ports import AccountState, Brokers, Calendar, Clock, Log
-from engine.reads import Failure, Reads
+from engine.instruments import PUBLISHED, Instruments
+from engine.ports import AccountState, Calendar, Clock
 from engine.telling import Told
 
 #: How long before its time to buy somebody is told of a strategy that cannot be armed, market time.
 NEAR = timedelta(minutes=5)
-#: Accounts of one broker that are asked at once for what can be traded: the first that answers serves all.
-ASKED_AT_ONCE = 4
+#: Real time between two tries to find the symbols of open runs in the day's list.
+ASK_SYMBOLS_EVERY = timedelta(seconds=30)
 #: The scale of the stop of a run that can buy nothing, whose instrument may be unknown.
 ANY_SCALE = 100
-
-
-#: A broker's address and an exchange.
-_Place = tuple[str, str]
 
 
 class Missed(Protocol):
@@ -45,27 +40,22 @@ class Arming:
 
     def __init__(
         self,
-        brokers: Brokers,
+        instruments: Instruments,
         calendar: Calendar,
         clock: Clock,
         told: Told,
-        log: Log,
         missed: Missed | None = None,
         policy: Policy | None = None,
-        reads: Reads[tuple[int, str], Sequence[Instrument]] | None = None,
     ) -> None:
-        self._brokers = brokers
+        self._instruments = instruments
         self._calendar = calendar
         self._clock = clock
         self._told = told
-        self._log = log
         self._missed = missed
         self._policy = policy or Policy()
-        self._reads = reads or Reads()
-        #: By broker and exchange.
-        self._instruments: dict[_Place, dict[str, Instrument]] = {}
-        #: Why an account could not list its instruments when it was asked last.
-        self._unlisted: dict[int, str] = {}
+        #: The day on whose list the symbols of all open runs were looked for, and when that was tried last.
+        self._symbols_seen_on: date | None = None
+        self._symbols_asked_at: datetime | None = None
         #: The date whose missed strategies were looked for last.
         self._looked_on: date | None = None
 
@@ -73,7 +63,6 @@ class Arming:
         self, due: Sequence[Strategy], day: date, earlier: Mapping[int, Run], accounts: Mapping[int, AccountState]
     ) -> list[Run]:
         """Runs for those `due` on `day` that can have one now; `earlier`: each strategy's open run, by its id."""
-        self._list(due, accounts)
         possible = (self._run(strategy, day, earlier.get(strategy.id), accounts) for strategy in due)
         return [run for run in possible if run is not None]
 
@@ -126,14 +115,14 @@ class Arming:
             # Two open runs could be two positions.
             self.hold_back(day, earlier)
             return None
-        account = accounts[strategy.account_id]
-        listed = self._instruments.get(_place(strategy, account))
+        listed = self._listed(strategy, accounts)
         if listed is None:
-            why = self._unlisted.get(account.id, "it does not answer")
-            return self._not_armed(strategy, day, times, f"account {account.name} cannot be read: {why}")
+            account = accounts[strategy.account_id]
+            reason = f"what {account.market} lists cannot be read, by account {account.name} or another"
+            return self._not_armed(strategy, day, times, reason)
         instrument = listed.get(strategy.symbol)
         if instrument is None:
-            self._log("symbol_unknown", strategy=strategy.id, symbol=strategy.symbol)
+            self._tell_gone(strategy, day, "it is not armed")
             return self._not_armed(strategy, day, times, f"{strategy.symbol} is not an instrument its broker lists")
         return _made(strategy, day, times, to_units(strategy.stop_loss, instrument.scale))
 
@@ -188,44 +177,43 @@ class Arming:
             self._told.once((alert.code, strategy.id, day), strategy.tenant, alert)
         return times
 
-    def _list(self, due: Sequence[Strategy], accounts: Mapping[int, AccountState]) -> None:
-        """Learn what can be traded where `due` trade; every account of one broker lists the same.
+    def may_look_for_symbols(self) -> bool:
+        """Whether the symbols of open runs were not all looked for in the day's list, nor just now."""
+        now = self._clock.now()
+        asked_just_now = self._symbols_asked_at is not None and now.real < self._symbols_asked_at + ASK_SYMBOLS_EVERY
+        return self._symbols_seen_on != self._listing_day(now) and not asked_just_now
 
-        Each account may be asked, and none is waited for alone: a dead token must not keep another tenant's from
-        trading.
-        """
-        asked: dict[_Place, list[tuple[int, str]]] = {}
-        for strategy in due:
-            account = accounts[strategy.account_id]
-            place = _place(strategy, account)
-            question = account.id, place[1]
-            if place not in self._instruments and question not in asked.setdefault(place, []):
-                asked[place].append(question)
-        while any(asked.values()):
-            now = [question for waiting in asked.values() for question in waiting[:ASKED_AT_ONCE]]
-            questions = {
-                question: partial(self._instruments_of, accounts[question[0]], question[1]) for question in now
-            }
-            for (account_id, exchange), answer in self._reads.ask(questions):
-                self._learn(accounts[account_id], exchange, answer)
-            asked = {
-                place: waiting[ASKED_AT_ONCE:] for place, waiting in asked.items() if place not in self._instruments
-            }
+    def look_for_symbols(self, runs: Sequence[Run], accounts: Mapping[int, AccountState]) -> None:
+        """Once a day: tell of `runs` under way whose symbol is listed no more, so that no tick of it will come."""
+        now = self._clock.now()
+        day = self._listing_day(now)
+        self._symbols_asked_at = now.real
+        complete = True
+        for run in runs:
+            exchange, account = run.strategy.symbol.split(":")[0], accounts[run.strategy.account_id]
+            listed = self._listed(run.strategy, accounts)
+            if listed is None or not self._instruments.is_of(account.market, exchange, day):
+                # Nobody can tell today: who reads the list says so.
+                complete = False
+            elif run.strategy.symbol not in listed:
+                held = f"it holds {run.held}, and its stop cannot fire" if run.held else "its stop could not fire"
+                self._tell_gone(run.strategy, day, held)
+        if complete:
+            self._symbols_seen_on = day
 
-    def _instruments_of(self, account: AccountState, exchange: str) -> Sequence[Instrument]:
-        return [*self._brokers.of(account.id, account.version).instruments(exchange)]
+    def _listing_day(self, now: Moment) -> date:
+        return self._calendar.today("NSE", now.market - PUBLISHED)
 
-    def _learn(self, account: AccountState, exchange: str, answer: Sequence[Instrument] | Failure) -> None:
-        if isinstance(answer, BrokerUnreachable | TokenInvalid):
-            self._unlisted[account.id] = str(answer)
-            self._log("account_down", account=account.id, reason=str(answer))
-            return
-        self._unlisted.pop(account.id, None)
-        self._instruments[account.base_url, exchange] = {each.symbol: each for each in answer}
+    def _tell_gone(self, strategy: Strategy, day: date, what: str) -> None:
+        message = f"{strategy.name}: {strategy.symbol} is not listed on {day} (renamed, merged?): {what}"
+        self._told.once(("symbol_gone", strategy.id, day), strategy.tenant, Alert("critical", "symbol_gone", message))
 
-
-def _place(strategy: Strategy, account: AccountState) -> _Place:
-    return account.base_url, strategy.symbol.split(":")[0]
+    def _listed(self, strategy: Strategy, accounts: Mapping[int, AccountState]) -> Mapping[str, Instrument] | None:
+        """What the market of a strategy lists, None while nobody can tell: asked by its own account first."""
+        own = accounts[strategy.account_id]
+        ordered = sorted(accounts.values(), key=lambda each: each.id != own.id)
+        exchange, now = strategy.symbol.split(":")[0], self._clock.now().market
+        return self._instruments.listed(own.market, exchange, ordered, now, [strategy.symbol])
 
 
 def _made(strategy: Strategy, day: date, times: Times, stop_units: int, failure: str = "") -> Run:

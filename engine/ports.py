@@ -23,6 +23,7 @@ from engine.domain.broker import (
 )
 from engine.domain.events import Event, EventType
 from engine.domain.health import Change, DeniedBy, Heard
+from engine.domain.market import market_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
@@ -54,7 +55,7 @@ class Broker(Protocol):
         """Every order of the book under this client order id; two are a double."""
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
-        """The fills of one order; they are the last word on what filled, when and at which price."""
+        """Every fill of one order: the last word on what filled, when and at which price."""
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         """Ask for another limit of a resting order, which keeps its id; ACCEPTED means asked, not changed."""
@@ -224,6 +225,19 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
+class Naked:
+    """A run that holds something while no stop of it can fire."""
+
+    run: str
+    tenant: str
+    symbol: str
+    #: When the line of its symbol was last proven alive, real time; None where it never was.
+    proven_at: datetime | None
+    #: Whether that is why; else its account's broker refuses the access token.
+    is_blind: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AccountState:
     """What an order needs to know of its account. `secrets` is encrypted text."""
 
@@ -238,6 +252,11 @@ class AccountState:
     limits: Mapping[str, int] = field(default_factory=dict)
     #: When its access token dies, real time; None where it never does.
     token_ends: datetime | None = None
+
+    @property
+    def market(self) -> str:
+        """Whose prices its positions are judged by."""
+        return market_of(self.broker, self.base_url, self.ws_url)
 
 
 class Store(Protocol):
@@ -290,8 +309,8 @@ class Store(Protocol):
     def remains(self, run_id: RunId) -> Ended | None:
         """What is left of a run that ended within a day; None where nothing is."""
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        """Write one frame's prices, latch what they breach and wake a worker for each, in one step."""
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """Write one frame's prices of `market`, latch what they breach and wake a worker for each, in one step."""
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         """Runs that are due with their nudges so far, each moved ahead by its backoff."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import AccountReading
@@ -24,7 +25,7 @@ UNREADABLE_FOR = timedelta(seconds=60)
 class _Known:
     """What an account's book said last, by broker order id, and whether somebody was told that it cannot be read."""
 
-    orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
+    orders: dict[str, tuple[OrderStatus, int, Decimal]] = field(default_factory=dict)
     #: What of it cannot be read, positions or orders, and since when.
     unread_since: dict[str, datetime] = field(default_factory=dict)
     told: bool = False
@@ -64,7 +65,8 @@ class Reconciler:
             return
         self._is_read(account, known, "orders")
         for entry in book:
-            told = (entry.evidence.status, entry.evidence.filled_quantity)
+            # A price that was not known at the fill is news as well.
+            told = (entry.evidence.status, entry.evidence.filled_quantity, entry.evidence.average_price)
             if known.orders.get(entry.evidence.broker_order_id) != told:
                 with suppress(Unjudged):
                     self._updates.on_update(entry, account.id)

@@ -17,6 +17,7 @@ from engine.domain.broker import BookEntry, BrokerUnreachable, TokenInvalid
 from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times
 from engine.domain.strategy import Session, Strategy
+from engine.instruments import Instruments
 from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
 from engine.reads import Reads
 from engine.telling import Told
@@ -72,8 +73,8 @@ class LiveState(Store, Protocol):
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
 
-    def watch(self, symbols: Collection[str]) -> None:
-        """Have the listener follow `symbols`; also while the store is closed."""
+    def follow(self, symbols: Collection[tuple[str, str]]) -> None:
+        """Have listeners follow these symbols, each with its market first; also while the store is closed."""
 
 
 class Recoverer:
@@ -111,7 +112,7 @@ class Recoverer:
         self._settle_after = settle_after
         self._log = log
         told = Told(store, log)
-        self._arming = Arming(brokers, calendar, clock, told, log, missed, policy, Reads(threads=threads))
+        self._arming = Arming(Instruments(brokers, calendar.today, store, log), calendar, clock, told, missed, policy)
         self._books: Reads[int, Sequence[BookEntry]] = Reads(threads=threads)
         self._down = AccountsDown(store, log)
         self._accounts: dict[int, AccountState] = {}
@@ -151,7 +152,8 @@ class Recoverer:
         # A server that kept its state may lack its last second of it: all is rebuilt from what is durable.
         self._store.forget_runs()
         # The listener follows them from now on: what they reach until their runs are armed is kept.
-        self._store.watch({run.strategy.symbol for run in runs})
+        markets = {account.id: account.market for account in self._durable.accounts()}
+        self._store.follow({(markets[run.strategy.account_id], run.strategy.symbol) for run in runs})
         self._epoch.open(n)
         # What was written to the Redis that is gone has to be written again.
         self._accounts.clear()
@@ -208,6 +210,8 @@ class Recoverer:
             count += self._arm_created(created)
         for run in self._durable.open_runs(before=day):
             self._prolong(run)
+        if self._arming.may_look_for_symbols():
+            self._arming.look_for_symbols(self._durable.open_runs(), self._accounts)
         if count:
             self._log("armed", runs=count)
         return count

@@ -103,9 +103,9 @@ class RealStore:
 
         return timed
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
         """The breaches with what their messages tell, for the world publishes those itself."""
-        breaches = self.__getattr__("on_tick")(ticks, seen_at, prefix)
+        breaches = self.__getattr__("on_tick")(market, ticks, seen_at, prefix)
         told = self._redis.lpop(_WOKEN.queue, len(breaches)) if breaches else []
         return [
             replace(breach, reading=json.loads(text)) for breach, text in zip(breaches, reversed(told), strict=True)

@@ -5,9 +5,10 @@ Knows no HTTP; what is refused is raised as the broker's error.
 
 import hashlib
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from broker_connector.paper.book import Book
@@ -15,6 +16,7 @@ from broker_connector.paper.errors import bad_token, too_many
 from broker_connector.paper.gtt import Triggers
 from broker_connector.paper.portfolio import Holding, Lot, holdings_of
 from broker_connector.paper.settlement import Share, carried, settle
+from broker_connector.paper.symbols import Listing
 
 
 class Budget(StrEnum):
@@ -95,10 +97,34 @@ class Account:
     overnight: list[Lot] = field(default_factory=list)
     #: What it holds since before today.
     shares: list[Share] = field(default_factory=list)
+    #: How many market seconds what is told of positions lags behind.
+    lag: float = 0.0
 
     def held(self) -> list[Holding]:
         """What today's fills, and what was carried into today, come to."""
         return holdings_of(self.book.orders.values(), [*self.overnight, *self.moved])
+
+    def held_before(self, now: datetime) -> list[Holding]:
+        """The same as it is told at `now`."""
+        until = now - timedelta(seconds=self.lag) if self.lag else None
+        return holdings_of(self.book.orders.values(), [*self.overnight, *self.moved], until)
+
+    @contextmanager
+    def telling_of_before(self, seconds: float) -> Iterator[None]:
+        """While it lasts, positions are told as they were so many market seconds ago."""
+        self.lag, kept = seconds, self.lag
+        try:
+            yield
+        finally:
+            self.lag = kept
+
+    def relist(self, token: int, listing: Listing) -> None:
+        """Know what had `token` as `listing` from now on."""
+        self.book.relist(token, listing)
+        self.shares = [
+            replace(share, token=listing.token, tradingsymbol=listing.name) if share.token == token else share
+            for share in self.shares
+        ]
 
     def sleep(self, now: datetime) -> None:
         """Let the trading day end: orders end with it, and positions become what they are in the morning."""

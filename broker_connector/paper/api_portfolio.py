@@ -14,7 +14,7 @@ from broker_connector.paper.symbols import Listing
 def positions(asked: Asked) -> Any:
     """GET /portfolio/positions."""
     account = asked.account
-    return portfolio.positions_json(account.held(), asked.exchange.last, account.overnight)
+    return portfolio.positions_json(account.held_before(asked.now), asked.exchange.last, account.overnight)
 
 
 def convert(asked: Asked) -> Any:

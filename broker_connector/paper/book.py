@@ -22,6 +22,7 @@ from broker_connector.paper.orders import (
     Fill,
     Ticket,
 )
+from broker_connector.paper.symbols import Listing
 
 #: Ticks between the last price and the limit a resting protected market order is left at.
 REST_TICKS = 20
@@ -143,6 +144,14 @@ class Book:
         self.orders[order.order_id] = order
         if order.is_live:
             self._working.setdefault(order.ticket.token, []).append(order)
+
+    def relist(self, token: int, listing: Listing) -> None:
+        """Know orders of `token` as those of `listing` from now on."""
+        for order in self.orders.values():
+            if order.ticket.token == token:
+                order.ticket = replace(order.ticket, token=listing.token, tradingsymbol=listing.name)
+                self._changed(order)
+        self._working[listing.token] = self._working.pop(token, [])
 
     def next_due(self, now: datetime) -> datetime | None:
         """The next moment at which an order may change without a new price."""

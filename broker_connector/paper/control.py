@@ -17,10 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker_connector.paper.clock import MarketClock, utc_now
+from broker_connector.paper.errors import BrokerError
 from broker_connector.paper.exchange import Exchange
-from broker_connector.paper.faults import SCRAMBLE, Script
+from broker_connector.paper.faults import SCRAMBLE
+from broker_connector.paper.forms import ticket_of
 from broker_connector.paper.hub import Hub
 from broker_connector.paper.ledger import ledger
+from broker_connector.paper.script import Script
 from broker_connector.paper.settlement import OWNED, Share
 from broker_connector.paper.symbols import EXCHANGE, SCALE, Listing
 
@@ -55,6 +58,9 @@ class Control:
             self._route("/paper/price", "POST", self._price),
             self._route("/paper/night", "POST", self._night),
             self._route("/paper/holdings", "POST", self._hold),
+            self._route("/paper/trade", "POST", self._trade),
+            self._route("/paper/idle", "POST", self._idle),
+            self._route("/paper/relist", "POST", self._relist),
             self._route("/paper/faults", "POST", self._add_fault),
             self._route("/paper/faults", "GET", self._faults),
             self._route("/paper/faults/clear", "POST", self._clear_faults),
@@ -129,6 +135,38 @@ class Control:
         others = [each for each in account.shares if (each.token, each.product) != (share.token, OWNED)]
         account.shares = [*others, share] if share.units else others
         return {"settled": share.settled, "t1": share.t1}
+
+    def _trade(self, body: dict[str, Any]) -> Any:
+        """What the owner does by hand, or another engine: an order of the account that no client of ours placed."""
+        account, now = self._exchange.accounts.by_id[body["account"]], self._exchange.now(utc_now())
+        exchange, _, symbol = body["symbol"].rpartition(":")
+        form = {
+            "exchange": exchange or EXCHANGE,
+            "tradingsymbol": symbol,
+            "transaction_type": body["side"].upper(),
+            "quantity": str(body["quantity"]),
+            "product": body.get("product", "MIS"),
+            "order_type": "LIMIT" if "price" in body else "MARKET",
+            "price": str(body.get("price", "")),
+            "validity": "DAY",
+            "tag": body.get("tag", ""),
+        }
+        try:
+            order = account.book.place(ticket_of("regular", form, self._exchange.by_name, protected=False), now)
+        except BrokerError as error:
+            raise ValueError(error.message) from error
+        return {"order_id": order.order_id, "status": order.status}
+
+    def _idle(self, body: dict[str, Any]) -> Any:
+        listing, seconds = self._listing(body["symbol"]), int(body["seconds"])
+        if seconds < 0:
+            raise ValueError("seconds must not be negative")
+        self._exchange.idle(listing, seconds)
+        return {"symbol": listing.key, "seconds": seconds}
+
+    def _relist(self, body: dict[str, Any]) -> Any:
+        listing = self._exchange.relist(self._listing(body["symbol"]), body.get("name"), body.get("token"))
+        return {"symbol": listing.key, "token": listing.token}
 
     def _listing(self, symbol: str) -> Listing:
         return self._exchange.by_name[symbol.rpartition(":")[2]]

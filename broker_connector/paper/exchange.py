@@ -49,8 +49,13 @@ class Exchange:
         self.is_wound = False
         self.accounts = Accounts()
         self.order_changed = order_changed
-        self.by_token: dict[int, Listing] = {listing.token: listing for listing in market.listed}
-        self.by_name: dict[str, Listing] = {listing.name: listing for listing in market.listed}
+        self.by_token: dict[int, Listing] = {}
+        self.by_name: dict[str, Listing] = {}
+        #: What a symbol of the market is listed as now, by the name the market gives it.
+        self.relisted: dict[str, Listing] = {}
+        self._listed: list[Listing] = []
+        #: How old the last trade of a symbol is told to be, seconds, by the market's name.
+        self._idle: dict[str, int] = {}
         self.ticks_sent = 0
         #: Money; told to the books by token.
         self.last: dict[int, Decimal] = {}
@@ -77,11 +82,9 @@ class Exchange:
             self.order_changed(account_id, order)
 
         known = self.accounts.by_id.get(account_id)
-        book = known.book if known else Book(self.settings, self._next_id, self.last.get, changed)
+        book = known.book if known else Book(self.settings, self.next_id, self.last.get, changed)
         limiter = Limiter(KITE_LIMITS if limits is None else limits)
-        triggers = (
-            known.triggers if known else Triggers(self._next_id, lambda each, now: book.place(each, now).order_id)
-        )
+        triggers = known.triggers if known else Triggers(self.next_id, lambda each, now: book.place(each, now).order_id)
         account = Account(account_id, api_key, api_secret, book, limiter, triggers, {access_token})
         if known:
             account.moved, account.overnight, account.shares = known.moved, known.overnight, known.shares
@@ -107,9 +110,11 @@ class Exchange:
         self.clock, self.is_wound = clock, True
         self._open_tape(clock.market_anchor)
 
-    def resume(self, day: date, told: Mapping[int, Trade], real: datetime) -> None:
+    def resume(self, day: date, told: Mapping[int, Trade], relisted: Mapping[str, Listing], real: datetime) -> None:
         """Go on from market day `day` with what was `told` then: the nights since pass, or the prices stand again."""
         now = self.now(real)
+        self.relisted |= relisted
+        self._open_tape(now)
         if day < self._day:
             self.night(now, trading_days(day, self._day, always_open=self.settings.always_open))
         if day != self._day:
@@ -124,7 +129,30 @@ class Exchange:
 
     def told(self) -> dict[int, Trade]:
         """The last price of each symbol that came from outside the tape today, by token."""
-        return {token: trades[-1] for token, trades in self._told.items()}
+        return {token: trades[-1] for token, trades in self._told.items() if trades}
+
+    def idle(self, listing: Listing, seconds: int) -> None:
+        """Tell from the next tick on that a symbol last traded so many seconds before it."""
+        index = self._index[listing.token]
+        self._idle[self.tape.listed[index].name] = self._encoders[index].idle = seconds
+
+    def relist(self, listing: Listing, name: str | None, token: int | None) -> Listing:
+        """Give a symbol another name or token, as happens over night; raises ValueError where it is taken."""
+        new = Listing(name or listing.name, token or listing.token)
+        if self.by_name.get(new.name, listing) != listing or self.by_token.get(new.token, listing) != listing:
+            raise ValueError(f"{new} is taken")
+        day, index = [encoder.day for encoder in self._encoders], self._index[listing.token]
+        self.relisted[self.tape.listed[index].name] = new
+        self._list()
+        for encoder, seen in zip(self._encoders, day, strict=True):
+            encoder.day = seen
+        if listing.token in self.last:
+            self.last[new.token] = self.last.pop(listing.token)
+            self._bodies[new.token] = new.token.to_bytes(4, "big") + self._bodies.pop(listing.token)[4:]
+        self._told[new.token] = self._told.pop(listing.token, [])
+        for account in self.accounts.by_id.values():
+            account.relist(listing.token, new)
+        return new
 
     def night(self, now: datetime, days: int = 1) -> None:
         """Let `days` trading days end for every account; more than two do what two do."""
@@ -215,16 +243,28 @@ class Exchange:
             if day > self._day:
                 self.night(now, trading_days(self._day, day, always_open=self.settings.always_open))
             self._day, self.tape = day, self.market.tape(day)
-        self._encoders = [
-            Encoder(listing, close) for listing, close in zip(self.tape.listed, self.tape.closes, strict=True)
-        ]
-        self._index = {listing.token: index for index, listing in enumerate(self.tape.listed)}
+        self._list()
         # Emptied, not replaced: the books look prices up in this very dictionary.
         self.last.clear()
         self._bodies.clear()
         self._told.clear()
         self._position = self.tape.until(now.timestamp())
         self._seed(range(self._position))
+
+    def _list(self) -> None:
+        """List what the tape has, under the names and tokens of now."""
+        self._listed = [self.relisted.get(listing.name, listing) for listing in self.tape.listed]
+        self._encoders = [
+            Encoder(listing, close) for listing, close in zip(self._listed, self.tape.closes, strict=True)
+        ]
+        for encoder, listing in zip(self._encoders, self.tape.listed, strict=True):
+            encoder.idle = self._idle.get(listing.name, 0)
+        self._index = {listing.token: index for index, listing in enumerate(self._listed)}
+        # The books look prices up by these very dictionaries, as the forms do.
+        self.by_token.clear()
+        self.by_name.clear()
+        self.by_token |= {listing.token: listing for listing in self._listed}
+        self.by_name |= {listing.name: listing for listing in self._listed}
 
     def _seed(self, ticks: Iterable[int]) -> None:
         tape, latest = self.tape, {}
@@ -233,12 +273,12 @@ class Exchange:
                 latest[tape.symbol[at]] = at
                 self._encoders[tape.symbol[at]].day.see(tape.price[at])
         for index, at in latest.items():
-            token = tape.listed[index].token
+            token = self._listed[index].token
             self.last[token] = money(tape.price[at])
             self._bodies[token] = self._encoders[index].encode(tape.price[at], tape.stamp[at], tape.volume[at])
 
     def _tick(self, index: int, units: int, stamp: int, volume: int, *, good: bool, now: datetime) -> TickOut:
-        encoder, token = self._encoders[index], self.tape.listed[index].token
+        encoder, token = self._encoders[index], self._listed[index].token
         if good:
             encoder.day.see(units)
         body = encoder.encode(units, stamp, volume)
@@ -259,5 +299,6 @@ class Exchange:
     def _books(self) -> Iterable[Book]:
         return (account.book for account in self.accounts.by_id.values())
 
-    def _next_id(self) -> str:
+    def next_id(self) -> str:
+        """An id that nothing has."""
         return str(next(self._ids))

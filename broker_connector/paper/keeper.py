@@ -20,6 +20,7 @@ from broker_connector.paper.gtt import Trigger
 from broker_connector.paper.orders import BookOrder
 from broker_connector.paper.portfolio import Lot
 from broker_connector.paper.settlement import Share
+from broker_connector.paper.symbols import Listing
 
 #: Seconds to wait for a paper broker that still holds the file.
 LOCK_TIMEOUT = 5.0
@@ -64,6 +65,8 @@ class KeptExchange:
     clock: MarketClock | None
     #: The last price of each symbol that was told from outside, by token.
     told: dict[int, Trade]
+    #: Symbols with another name or token than the market's, by the market's name.
+    relisted: dict[str, Listing]
 
 
 _ACCOUNT, _SHARED, _ORDER = TypeAdapter(KeptAccount), TypeAdapter(KeptExchange), TypeAdapter(BookOrder)
@@ -110,7 +113,7 @@ class Keeper:
             exchange.accounts.by_id[account].book.restore(order, is_past=is_past)
             self._past |= {order.order_id} if is_past else set()
         if shared is not None:
-            exchange.resume(shared.day, shared.told, real)
+            exchange.resume(shared.day, shared.told, shared.relisted, real)
 
     def changed(self, account_id: str, order: BookOrder) -> None:
         """Write `order` with the next `save`."""
@@ -151,7 +154,7 @@ class Keeper:
     def _news(self, exchange: Exchange) -> dict[str, bytes]:
         parts = {f"account {each.account_id}": _account(each) for each in exchange.accounts.by_id.values()}
         clock = exchange.clock if exchange.is_wound else None
-        parts[_EXCHANGE] = _SHARED.dump_json(KeptExchange(exchange.day, clock, exchange.told()))
+        parts[_EXCHANGE] = _SHARED.dump_json(KeptExchange(exchange.day, clock, exchange.told(), exchange.relisted))
         return {name: value for name, value in parts.items() if self._parts.get(name) != value}
 
     def _over(self, account: Account) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -57,10 +58,10 @@ class Holding:
         return self.lots[0]
 
 
-def holdings_of(orders: Iterable[BookOrder], moved: Sequence[Lot] = ()) -> list[Holding]:
-    """What fills and moves come to, by symbol and product, in the order they first traded."""
+def holdings_of(orders: Iterable[BookOrder], moved: Sequence[Lot] = (), until: datetime | None = None) -> list[Holding]:
+    """What fills (up to `until`) and moves come to, by symbol and product, in the order they first traded."""
     lots: dict[tuple[int, str], list[Lot]] = defaultdict(list)
-    for lot in [*_lots(orders), *moved]:
+    for lot in [*_lots(orders, until), *moved]:
         lots[lot.token, lot.product].append(lot)
     return [_sum(group) for group in lots.values()]
 
@@ -109,10 +110,12 @@ def _realised(held: Holding) -> Decimal:
     return closed * (held.sell_value / held.sold - held.buy_value / held.bought) if closed else Decimal(0)
 
 
-def _lots(orders: Iterable[BookOrder]) -> Iterable[Lot]:
+def _lots(orders: Iterable[BookOrder], until: datetime | None) -> Iterable[Lot]:
     for order in orders:
         ticket = order.ticket
         for fill in order.fills:
+            if until is not None and fill.at > until:
+                continue
             yield Lot(
                 ticket.token, ticket.tradingsymbol, ticket.exchange, ticket.product,
                 order.is_buy, fill.quantity, fill.price,

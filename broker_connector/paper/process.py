@@ -66,6 +66,19 @@ class PaperControl:
         """Set what an account holds of a symbol since before today: settled, t1, average_price, authorised."""
         self._call("POST", "holdings", {"account": account, "symbol": symbol, **units})
 
+    def trade(self, account: str, symbol: str, side: str, quantity: int, **fields: Any) -> str:
+        """Trade by hand: an order that no client placed, with `product`, `price` and `tag` where given; its id."""
+        body = {"account": account, "symbol": symbol, "side": side, "quantity": quantity, **fields}
+        return str(self._call("POST", "trade", body)["order_id"])
+
+    def idle(self, symbol: str, seconds: int) -> None:
+        """From the next tick on, the last trade of a symbol is told to be so many seconds old."""
+        self._call("POST", "idle", {"symbol": symbol, "seconds": seconds})
+
+    def relist(self, symbol: str, **changes: Any) -> int:
+        """Give a symbol another `name` or `token`, as happens over night; its token from now on."""
+        return int(self._call("POST", "relist", {"symbol": symbol, **changes})["token"])
+
     def fault(self, kind: str, **fields: Any) -> None:
         """Script a fault, see `faults.Fault`."""
         self._call("POST", "faults", {"kind": kind, **fields})

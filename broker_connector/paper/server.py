@@ -30,11 +30,12 @@ from broker_connector.paper.clock import MarketClock, naive_ist, utc_now
 from broker_connector.paper.control import Control
 from broker_connector.paper.errors import BrokerError
 from broker_connector.paper.exchange import Exchange
-from broker_connector.paper.faults import ANY, EVER, Call, Script
+from broker_connector.paper.faults import ANY, EVER, Call, Spoil
 from broker_connector.paper.hub import Hub
 from broker_connector.paper.keeper import Keeper
 from broker_connector.paper.operations import Asked, Csv, Operation
 from broker_connector.paper.orders import BookOrder, BookSettings
+from broker_connector.paper.script import Script
 from broker_connector.paper.sessions import SESSIONS, Act
 from broker_connector.paper.tape import Market
 
@@ -138,9 +139,10 @@ class Server:
                 def asked() -> Asked:
                     return Asked(self.exchange, account, self._now(), request.path_params, query, form, data)
 
-                async def proceed() -> Response:
+                async def proceed(spoil: Spoil = _as_it_is) -> Response:
                     result = operation.handler(asked())
                     self._moved()
+                    result = spoil(result)
                     return Response(result.text, media_type="text/csv") if isinstance(result, Csv) else _success(result)
 
                 def reject_in_book(message: str) -> Response:
@@ -148,8 +150,19 @@ class Server:
                     self._moved()
                     return _success({"order_id": order.order_id})
 
+                def accept_nothing() -> Response:
+                    api_orders.ticket(asked())
+                    return _success({"order_id": self.exchange.next_id()})
+
                 call = Call(
-                    operation.name, account.account_id, form, request, reject_in_book, account.book.filling_after
+                    operation.name,
+                    account.account_id,
+                    form,
+                    request,
+                    reject_in_book,
+                    account.book.filling_after,
+                    account.telling_of_before,
+                    accept_nothing,
                 )
                 return await self.script.run(call, proceed)
             except BrokerError as error:
@@ -191,7 +204,8 @@ class Server:
         account = self.exchange.accounts.by_id[account_id]
         if self._keeper:
             self._keeper.changed(account_id, order)
-        self.hub.update(account_id, wire.update_json(account, order))
+        update = wire.update_json(account, order)
+        self.hub.update(account_id, update | {"data": self.script.spoiled("update", account_id, update["data"])})
 
     def _moved(self) -> None:
         """Keep what was done, before anybody is told, and let the runner look what is due."""
@@ -242,6 +256,10 @@ async def _no_route(_request: Request, error: Exception) -> Response:
     """What the broker answers where it has no endpoint: JSON, like everything else."""
     assert isinstance(error, HTTPException)
     return _error(BrokerError("GeneralException", error.detail, error.status_code))
+
+
+def _as_it_is(result: Any) -> Any:
+    return result
 
 
 def _json(body: str) -> Any:

@@ -139,6 +139,8 @@ class Encoder:
         self._is_index, self._tick = listing.is_index, listing.tick_units
         self._body = bytearray(encode_full(TickPacket(listing.token, Mode.FULL, 0)))
         self.day = DayOfSymbol(close)
+        #: How old the last trade is when a packet tells of it, seconds.
+        self.idle = 0
 
     def encode(self, price: int, stamp: int, volume: int) -> bytes:
         """The body of a tick in full mode; its first bytes serve quote and ltp mode."""
@@ -150,7 +152,7 @@ class Encoder:
         bids, asks = self._quantities(price, 1), self._quantities(price, 2)
         _HEAD.pack_into(
             self._body, 0, self._token, price, 1, mean, volume, sum(bids), sum(asks),
-            day.open, day.high, day.low, day.close, stamp, stamp,
+            day.open, day.high, day.low, day.close, max(0, stamp - self.idle), stamp,
         )  # fmt: skip
         _DEPTH.pack_into(self._body, _DEPTH_AT, *self._rows(bids, price - self._tick, -1), *self._rows(asks, price, 1))
         return bytes(self._body)

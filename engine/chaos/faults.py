@@ -75,7 +75,9 @@ _PAST_BEATS = 5.0
 #: Seconds a strategy is held longer so that a process killed at its entry is back before its exit.
 _HOLDS = {"worker-orders": 5.0}
 #: Faults of the broker that leave an entry in doubt: it is to be sent again before its sell_time.
-_LEAVES_DOUBT = frozenset({"hang", "late_accept", "unavailable", "reset"})
+_LEAVES_DOUBT = frozenset(
+    {"hang", "late_accept", "unavailable", "reset", "bad_gateway", "forbidden_page", "vanish", "refused_but_placed"}
+)
 
 
 #: Both do the same, or one does what the other is ready to do.
@@ -142,7 +144,7 @@ REACHED: Sequence[_Reached] = (
     _Reached("recoverer", "broker.instruments", _S, afresh=True, led="just started"),
     _Reached(
         "recoverer",
-        "epoch.stored epoch.run_id durable.epoch durable.advance_epoch durable.drain store.forget_runs store.watch "
+        "epoch.stored epoch.run_id durable.epoch durable.advance_epoch durable.drain store.forget_runs store.follow "
         "epoch.open store.write_account broker.orders",
         (When.ENTRY, When.HOLDING, When.EXIT),
         first=courses.redis_flushed,
@@ -184,6 +186,7 @@ _REBUILT = 14.0
 _TAKING_TIME: Mapping[str, tuple[float, Mapping[str, float]]] = {
     "late_accept": (8.0, {"seconds": 8.0}),
     "limbo": (8.0, {"seconds": 8.0}),
+    "refused_but_placed": (8.0, {"seconds": 8.0}),
     "slow": (2.0, {"seconds": 2.0}),
     "rate_limit": (2.0, {"seconds": 2.0}),
     "hang": (4.0, {"seconds": 4.0}),

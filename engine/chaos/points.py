@@ -29,7 +29,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "write_account",
         "forget_runs",
         "remains",
-        "watch",
+        "follow",
     ),
     # After `place`: the broker has accepted, and nothing of it is committed.
     "broker": (

@@ -59,8 +59,11 @@ def _doubt_id(run: Run) -> str:
 
 
 def sellable(run: Run) -> int:
-    """What can be sold of what `run` holds: no more than its account has of it."""
-    return run.held if run.net is None else max(min(run.held, run.net.quantity), 0)
+    """What can be sold of what `run` holds: no more than its account has, as far as that is known."""
+    if run.net is None:
+        return run.held
+    own = sum(order.quantity - order.filled_quantity for order in run.orders if order.leg is Leg.EXIT and order.is_live)
+    return max(min(run.held, run.net.quantity + own), 0)
 
 
 def _sells(run: Run) -> str:

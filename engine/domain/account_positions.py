@@ -47,12 +47,12 @@ class PoolChange:
 
 def share_of(run: Run, *, finished: bool = False) -> Share:
     """What `run` adds to its pool. A run that has finished sells no more, whatever it still holds."""
-    net = run.filled(Leg.ENTRY) - run.filled(Leg.EXIT)
     if finished:
-        return Share(net=net)
+        return Share(net=run.proven)
     open_exits = (o.quantity - o.filled_quantity for o in run.orders if o.leg is Leg.EXIT and o.is_live)
-    # What one run sold too much hides nothing of what the others hold.
-    return Share(net, max(0, net), sum(max(0, units) for units in open_exits))
+    # What a human stated to be closed still counts: its sale is in the positions, not in our orders. What one run sold
+    # too much hides nothing of what the others hold.
+    return Share(run.proven, max(0, run.proven), sum(max(0, units) for units in open_exits))
 
 
 def pool_change(before: Run | None, after: Run, *, finished: bool = False) -> PoolChange:

@@ -135,8 +135,8 @@ def _resolved(run: Run) -> Decision | None:
     if not run.closed_elsewhere or run.held > 0:
         # What filled since the statement is not closed: it goes on as any position.
         return None
-    is_unread = run.dirty or run.unread or run.unsettled
-    return _end(run, Ignore("book_unread") if is_unread else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
+    unsure = run.dirty or run.unread or run.unsettled
+    return _end(run, Ignore("book_unread") if unsure else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
 
 
 def _end(run: Run, end: Decision) -> Decision:
@@ -164,13 +164,11 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
 def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     if run.dirty or run.unread:
         return ask(run, "broker_update", now, policy.ask_interval)
-    if run.is_terminal and run.unsettled:
+    # One that is left or closed sells nothing that would have asked.
+    if run.unsettled and (run.is_terminal or run.stop_requested is StopMode.LEAVE):
         return ask(run, "attempt_unsettled", now, policy.ask_interval)
-    if run.closed_elsewhere and isinstance(resolved := _resolved(run), Finish):
-        return resolved
     if run.is_terminal and is_watched_out(run, now):
-        status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
-        return Finish(status, run.exit_reason or run.failure or "flat")
+        return _over(run)
     return _holding(run, now, policy)
 
 
@@ -182,6 +180,13 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
     return watch(run, now, policy)
+
+
+def _over(run: Run) -> Finish:
+    if run.closed_elsewhere:
+        return Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE)
+    status = RunStatus.STOPPED if run.status is RunStatus.ACTIVE else run.status
+    return Finish(status, run.exit_reason or run.failure or "flat")
 
 
 def _withdraw(order: Order) -> Decision:

@@ -98,11 +98,14 @@ class Routed:
     alerts: tuple[Alert, ...] = ()
 
 
-def apply_reply(run: Run, order: Order, reply: Reply, at: datetime) -> Routed:
-    """`run` after the broker answered `reply` to placing `order`, at real time `at`."""
+def apply_reply(run: Run, order: Order, reply: Reply, at: datetime, *, is_not_taken: bool = False) -> Routed:
+    """`run` after the broker answered `reply` to placing `order`, at real time `at`.
+
+    `is_not_taken`: it is proven that the broker took no order, whatever is made of the reply.
+    """
     chosen = route(reply.outcome, order.leg, order.attempt, reply.cause)
     moved = order.on(TRIGGER_OF[reply.outcome], at, reply.message)
-    moved = replace(moved, broker_order_id=reply.broker_order_id, unsent=reply.outcome in NOT_TAKEN)
+    moved = replace(moved, broker_order_id=reply.broker_order_id, unsent=is_not_taken or reply.outcome in NOT_TAKEN)
     after = run.with_order(moved)
     return _follow(after, moved, chosen, at, reply.retry_after)
 

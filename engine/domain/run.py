@@ -178,9 +178,13 @@ class Run:
 
     @property
     def held(self) -> int:
-        """Units bought and not sold, by fill evidence, less those a human stated to be closed elsewhere."""
-        filled = sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
-        return filled - self.closed_elsewhere
+        """Units bought and not sold, less those a human stated to be closed elsewhere."""
+        return self.proven - self.closed_elsewhere
+
+    @property
+    def proven(self) -> int:
+        """Units bought and not sold, by fill evidence."""
+        return sum([o.filled_quantity if o.leg is Leg.ENTRY else -o.filled_quantity for o in self.orders])
 
     @property
     def position(self) -> Position:

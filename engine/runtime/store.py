@@ -43,6 +43,7 @@ from engine.ports import (
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.feeds import Feeds
 from engine.runtime.readings import ended_of, glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
@@ -66,7 +67,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
-    "heard",
+    "heard", "account", "carry", "watch",
 )  # fmt: skip
 
 #: Fields of an account's hash: those that begin so are numbers, and these are texts.
@@ -90,7 +91,7 @@ def _pool_json(change: PoolChange) -> str:
     return as_json({"key": change.key, "net": change.net, "held": change.held, "out": change.out, "fills": fills})
 
 
-class RedisStore:
+class RedisStore(Feeds):
     """The `Store` port on one Redis or Valkey primary."""
 
     def __init__(
@@ -244,8 +245,8 @@ class RedisStore:
         stone = self._ask(partial(self._redis.hgetall, keys.tombstone(str(run_id))))
         return ended_of(stone) if "account_id" in stone else None
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us(), market]
         for tick in ticks:
             if tick.exchange_time is not None:
                 traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
@@ -283,6 +284,7 @@ class RedisStore:
                 "1" if buying else "",
                 _pool_json(pool_change(None, run)),
                 "" if (since := run.held_since) is None else codec.to_us(since),
+                "1" if run.filled(Leg.ENTRY) else "",
             ],
         )
         return Armed(reply)
@@ -359,21 +361,13 @@ class RedisStore:
 
     def write_account(self, account: AccountState) -> None:
         """Put what an order needs to know of an account where workers read it."""
-        details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
+        details: dict[str, Any] = {name: getattr(account, name) for name in (*_ACCOUNT_TEXTS, "market")}
         details |= account.limits
         if account.token_ends is not None:
-            details["token_ends"] = codec.to_us(account.token_ends)
-        name = keys.account(account.id)
-
-        def replace() -> None:
-            # Whole: a limit that was lifted must not stay behind.
-            with self._redis.pipeline(transaction=True) as both:
-                both.delete(name)
-                both.hset(name, mapping=details)
-                both.sadd(keys.ACCOUNTS, account.id)
-                both.execute()
-
-        self._ask(replace)
+            # As text: a script's number has not this many digits.
+            details["token_ends"] = str(codec.to_us(account.token_ends))
+        names = [keys.account(account.id), keys.account_runs(account.id), keys.ACCOUNTS]
+        self._call("account", names, [account.id, as_json(details)])
 
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
@@ -382,10 +376,11 @@ class RedisStore:
             if names:
                 self._ask(partial(self._redis.unlink, *names))
 
-    def watch(self, symbols: Collection[str]) -> None:
-        """Have the listener follow `symbols`; also while the store is closed."""
-        if symbols:
-            self._ask(partial(self._redis.sadd, keys.SYMBOLS, *symbols))
+    def follow(self, symbols: Collection[tuple[str, str]]) -> None:
+        """Have listeners follow these symbols, each with its market first; also while the store is closed."""
+        for market, symbol in symbols:
+            self._ask(partial(self._redis.sadd, keys.MARKETS, market))
+            self._ask(partial(self._redis.sadd, keys.symbols(market), symbol))
 
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""
@@ -411,11 +406,6 @@ class RedisStore:
         """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""
         status, position = self._ask(partial(self._redis.hmget, keys.tombstone(name), "status", "position"))
         return (status, position) if status is not None else None
-
-    def symbols(self) -> set[str]:
-        """Symbols that have a run; the listener subscribes to them."""
-        members: set[str] = self._ask(partial(self._redis.smembers, keys.SYMBOLS))
-        return members
 
     def _now_us(self) -> int:
         return codec.to_us(self._now())

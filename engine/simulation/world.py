@@ -114,6 +114,7 @@ class World:
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
+        self._carry()
         self._on_disk = self.store.snapshot()
         for run in self._runs:
             for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
@@ -262,7 +263,7 @@ class World:
         if not self.store.is_open:
             return
         tick = Tick(SYMBOL, self._price, self.now)
-        for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
+        for breach in self.store.on_tick(self.accounts[0].market, [tick], self.now, f"t{self.now:%M%S%f}"):
             self._observer.wants_exit(breach.run_id, self.now, self.book)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
         if self.rng.random() < self.seed.user_stops:
@@ -286,6 +287,7 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
+        self._carry()
         self._observer.check(self.now, self.book, is_busy=self._is_busy())
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
@@ -298,6 +300,11 @@ class World:
                 self._begin("reconciler", partial(self._reconcile, account))
         if not self._healed:
             self._lose_something()
+
+    def _carry(self) -> None:
+        """A listener proves that the line of the symbol lives."""
+        if self.store.is_open:
+            self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def _reconcile(self, account: AccountState) -> None:
         self.reconciler.cover(account, self.brokers[account.id])

@@ -1,6 +1,7 @@
 """The account rows of the broker contract: token, positions, instruments, quotes, money, reads, many threads."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from time import monotonic
@@ -66,6 +67,33 @@ class AccountRows:
     def test_b57_the_accounts_money_is_told_by_segment(self, venue: Venue) -> None:
         margins = {margin.segment: margin for margin in venue.broker().margins()}
         assert margins["equity"].available > 0
+
+    def test_b58_what_settled_is_sellable_with_todays_trades_and_a_sale_of_it_counts_once(self, venue: Venue) -> None:
+        broker = venue.broker()
+
+        def sellable() -> int:
+            (told,) = [each for each in broker.positions() if each.symbol == SYMBOL]
+            assert (told.product, told.unread) == (Product.DELIVERY, "")
+            return told.quantity
+
+        def trade(tag: str, side: Side, quantity: int) -> None:
+            order = replace(request(tag, side, quantity), product=Product.DELIVERY)
+            assert broker.place(order, always).outcome is Outcome.ACCEPTED
+
+        trade("B58A", Side.BUY, 10)
+        assert sellable() == 10
+        # On its way, then delivered.
+        for _ in range(2):
+            venue.control.night()
+            assert sellable() == 10
+        trade("B58B", Side.SELL, 4)
+        assert sellable() == 6
+        trade("B58C", Side.BUY, 5)
+        assert sellable() == 11
+        venue.control.night()
+        assert sellable() == 11
+        trade("B58D", Side.SELL, 11)
+        assert sellable() == 0
 
     # Reads.
 

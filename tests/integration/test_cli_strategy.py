@@ -17,11 +17,13 @@ from engine.calendar import ZONES
 from engine.cli import main
 from engine.clock import RealTime
 from engine.config import settings
+from engine.domain.account_positions import AccountReading, SeenOrder
+from engine.domain.broker import NetPosition
 from engine.domain.orders import Order, OrderStatus
 from engine.domain.recurrence import Weekday
 from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import Strategy
-from engine.runtime import codec, keys
+from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.store import RedisStore
@@ -360,8 +362,7 @@ def test_what_the_account_does_not_hold_is_not_sold_but_can_be_stated_closed(
 ) -> None:
     add(GOOD)
     run = armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
-    net: Any = {f"{run.strategy.symbol} {run.strategy.product}": units, "at": codec.to_us(datetime.now(UTC))}
-    redis.hset(keys.held(account), mapping=net)
+    account_has(redis, run, units)
     assert [row["choice"] for row in call("resolve", "first", "--json").json] == ["leave", "closed"]
     told = call("resolve", "first", "--as", "sell")
     assert told.code == 2
@@ -374,8 +375,7 @@ def test_what_the_account_holds_a_part_of_is_sold_as_far_as_that(
 ) -> None:
     add(GOOD)
     run = armed(sessions, Strategies(sessions).list()[0], BOUGHT, status=RunStatus.FAILED, failure="not_covered")
-    net: Any = {f"{run.strategy.symbol} {run.strategy.product}": 4, "at": codec.to_us(datetime.now(UTC))}
-    redis.hset(keys.held(account), mapping=net)
+    account_has(redis, run, 4)
     (sell,) = [row for row in call("resolve", "first", "--json").json if row["choice"] == "sell"]
     assert sell["what_it_does"].startswith("sells 4 at the market, which is what the account has of the 10")
 
@@ -419,6 +419,15 @@ def test_a_name_of_two_tenants_asks_which(
 
 
 BOUGHT = entry(OrderStatus.FILLED, 10)
+
+
+def account_has(redis: Redis, run: Run, units: int) -> None:
+    """The account's positions are read: so many units, though the run holds ten."""
+    epoch = EpochGuard(redis)
+    epoch.open(1)
+    position = NetPosition(run.strategy.symbol, run.strategy.product, units)
+    reading = AccountReading(datetime.now(UTC), (position,), [SeenOrder(BOUGHT.client_order_id, 10, is_over=True)])
+    RedisStore(redis, epoch, RealTime().now).cover(run.strategy.account_id, reading)
 
 
 def armed(sessions: Sessions, strategy: Strategy, *orders: Order, day: date | None = None, **state: Any) -> Run:

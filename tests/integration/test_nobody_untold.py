@@ -1,5 +1,6 @@
 """What nobody would notice is told: a fill of a run that has ended, a trade that could not be armed, a day missed."""
 
+import time as time_module
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -10,6 +11,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from engine.bootstrap import _Past
+from engine.domain.broker import Instrument
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.recurrence import Recurrence
@@ -29,7 +31,7 @@ from models.secrets import Credentials, Encrypted
 from tests.builders import BUY_AT, CLOSES, DAY, DEPLOYMENT, SELL_AT, STOP, SYMBOL, book_entry, evidence, exit_, strategy
 from tests.desk import SECRET_KEY
 from tests.integration.test_recovery import SETTLE, Recovery
-from tests.livestate import RUN, open_live_state
+from tests.livestate import ACCOUNT, RUN, open_live_state, watched
 from tests.world import World
 
 
@@ -53,6 +55,7 @@ def ended_flat(recovery: Recovery) -> World:
     """A run that bought and sold, and ended."""
     world = recovery.recovered().world
     world.clock.market = BUY_AT
+    watched(world.live.redis, ACCOUNT.market)
     world.serve(EventType.BUY, "buy")
     world.push(world.broker.fill("B1"))
     world.clock.market = SELL_AT
@@ -200,17 +203,19 @@ def test_a_trade_whose_whole_day_the_engine_was_down_is_told_of_as_missed(recove
 def test_one_that_cannot_be_armed_by_its_time_is_told_once_and_its_row_says_why(recovery: Recovery, why: str) -> None:
     world = recovery.world
     if why == "symbol":
-        world.broker.listed = ()
+        world.broker.listed = (Instrument("NSE:OTHER", 2, Decimal("0.05"), 1),)
     else:
         setattr(world.broker, why, True)
     world.clock.market = BUY_AT - timedelta(minutes=30)
     recovery.recovered()
-    assert world.alerts() == []
+    assert "not_armed" not in world.alerts()
     world.clock.advance(26 * 60)
     for _ in range(3):
         recovery.recoverer.arm()
         world.clock.advance(1)
-    assert world.alerts() == ["not_armed"]
+    # What it lacks is told when that is seen.
+    gone = ["symbol_gone"] if why == "symbol" else []
+    assert world.alerts() == [*gone, "not_armed"]
     assert recovery.durable.rows == {}
     world.clock.advance(5 * 60)
     recovery.recoverer.arm()
@@ -218,7 +223,7 @@ def test_one_that_cannot_be_armed_by_its_time_is_told_once_and_its_row_says_why(
     (row,) = recovery.durable.rows.values()
     assert ("cannot be read" in row.failure) is (why != "symbol")
     assert ("not an instrument" in row.failure) is (why == "symbol")
-    assert (world.ended()["status"], world.alerts()) == ("missed", ["not_armed", "missed"])
+    assert (world.ended()["status"], world.alerts()) == ("missed", [*gone, "not_armed", "missed"])
     assert world.sides() == []
 
 
@@ -229,6 +234,9 @@ def test_one_whose_login_comes_in_time_is_bought(recovery: Recovery) -> None:
     recovery.recovered()
     assert (world.alerts(), recovery.durable.rows) == (["not_armed"], {})
     world.broker.token_dead = False
+    # The pause between two tries is over.
+    recovery.recoverer._arming._instruments._passed = lambda: time_module.monotonic() + 60
     recovery.recoverer.arm()
+    watched(world.live.redis, ACCOUNT.market)
     assert world.serve(EventType.BUY, "buy") == "submitted: accepted"
     assert world.live.redis.exists(keys.runtime(RUN)) == 1

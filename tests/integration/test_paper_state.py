@@ -118,6 +118,19 @@ def test_market_time_that_was_set_is_kept_and_a_reset_is_too(tmp_path: Path) -> 
         assert [row["order_id"] for row in paper.ledger()] == [placed]
 
 
+def test_a_symbol_listed_anew_stays_so_with_its_price_and_its_orders(tmp_path: Path) -> None:
+    state = tmp_path / "paper.sqlite"
+    with killed_after(state) as paper:
+        paper.price(INFY, "1500.00")
+        resting = order(client(paper), "LIMIT", price=1400.0)
+        token = paper.relist(INFY, name="INFY-BE", token=408065 + (1 << 24))
+    with killed_after(state) as paper:
+        kite = client(paper)
+        assert kite.ltp("NSE:INFY-BE") == {"NSE:INFY-BE": {"instrument_token": token, "last_price": 1500.0}}
+        paper.price("NSE:INFY-BE", "1399.00")
+        assert told(kite, resting) == ("COMPLETE", 10)
+
+
 def test_a_file_that_is_no_book_is_named_and_two_brokers_cannot_share_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "broker_connector.paper", "--port", "0", "--state"]
     wrong = tmp_path / "notes.txt"

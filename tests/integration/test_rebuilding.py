@@ -19,7 +19,7 @@ from engine.runtime import keys
 from tests.builders import DEPLOYMENT, SESSION, STOP, SYMBOL, entry, run, strategy, tick
 from tests.fakes import FakeBroker
 from tests.integration.test_recovery import SECOND, SETTLE, Recovery
-from tests.livestate import RUN, open_live_state
+from tests.livestate import ACCOUNT, RUN, open_live_state, watched
 from tests.world import World
 
 S = timedelta(seconds=1)
@@ -31,14 +31,22 @@ def recovery(redis: Redis, redis_url: str) -> Recovery:
     return Recovery(World(open_live_state(redis, redis_url)))
 
 
+def listener_of(world: World) -> Listener:
+    guard = SymbolGuard(FeedPolicy(), SESSION)
+    return Listener(world.live.store, ACCOUNT.market, world.clock, lambda _: guard, world.log)
+
+
 def held_and_lost(recovery: Recovery) -> Listener:
     """A run that bought, stored as such, whose Redis was flushed; the listener watched all the while."""
     world = recovery.recovered().world
     world.clock.market = run().buy_at
+    watched(world.live.redis, ACCOUNT.market)
     world.serve(EventType.BUY, "buy")
     world.push(world.broker.fill("B1"))
     recovery.durable.rows[RUN] = world.run()
-    listener = Listener(world.live.store, world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), world.log)
+    listener = Listener(
+        world.live.store, ACCOUNT.market, world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), world.log
+    )
     watch(listener, world, tick(GOOD, 900))
     world.live.redis.flushall()
     return listener
@@ -71,7 +79,9 @@ def test_a_low_told_before_its_run_is_armed_is_sold(recovery: Recovery, when: st
 
 def test_a_low_kept_by_a_listener_that_comes_late_counts_where_the_run_held_by_then(recovery: Recovery) -> None:
     listener, world = held_and_lost(recovery), recovery.world
-    other = Listener(world.live.store, world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), world.log)
+    other = Listener(
+        world.live.store, ACCOUNT.market, world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), world.log
+    )
     world.clock.advance(5)
     assert watch(other, world, tick(STOP, 901), tick(GOOD, 902)) == 0
     recovery.recovered()
@@ -97,7 +107,7 @@ def test_the_listener_follows_symbols_whose_runs_cannot_be_armed_yet(recovery: R
     recovery.world.broker.unreachable = True
     recovery.open()
     assert recovery.recoverer.arm() == 0
-    assert recovery.world.live.store.symbols() == {SYMBOL}
+    assert recovery.world.live.store.symbols(ACCOUNT.market) == {SYMBOL}
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,35 @@ STOCKS: list[tuple[dict[str, int] | None, dict[str, int] | None, int]] = [
     ({"quantity": 10, "opening_quantity": 10, "realised_quantity": 10}, {"quantity": 5}, 15),
     # On its way, and sold before it came.
     ({"t1_quantity": 10, "opening_quantity": 10}, {"quantity": -4}, 6),
+    # The same where what is on its way shrinks with the sale, or only the rest says that it was sold.
+    ({"t1_quantity": 6, "used_quantity": 4, "opening_quantity": 10}, {"quantity": -4}, 6),
+    ({"t1_quantity": 10, "used_quantity": 4, "opening_quantity": 10}, {"quantity": -4}, 6),
+    ({"t1_quantity": 10, "used_quantity": 4}, {"quantity": -4}, 6),
+    # What is delivered was sold first, and part of what is on its way.
+    (
+        {"t1_quantity": 3, "used_quantity": 12, "opening_quantity": 15, "realised_quantity": 10},
+        {"quantity": -12},
+        3,
+    ),
+    # Some delivered and some on its way, more sold than the delivered ones; in the ways there are to tell it.
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 2, "opening_quantity": 10, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 5, "opening_quantity": 10, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    (
+        {"quantity": 0, "used_quantity": 8, "t1_quantity": 5, "opening_quantity": 5, "realised_quantity": 5},
+        {"quantity": -8},
+        2,
+    ),
+    # Where a quantity includes what is on its way.
+    ({"quantity": 10, "t1_quantity": 10}, None, 10),
+    ({"quantity": 10, "t1_quantity": 10, "opening_quantity": 10}, None, 10),
     # A position that still carries what is a holding already.
     ({"t1_quantity": 10}, {"quantity": 10, "overnight_quantity": 10}, 10),
     # Pledged shares are no stock to sell.

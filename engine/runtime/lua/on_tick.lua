@@ -2,11 +2,11 @@
 -- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
 --       4 message for the queue, with {event}, {run} and {reading} where the event's id, its run and the run's fields go
---       5 real time of this call, us
+--       5 real time of this call, us  6 market
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us), when the price was
 --       traded (us) or ''
 -- Reply a flat list: run, price, event id for each run latched by this call
-local seen_at, prefix = ARGV[2], ARGV[3]
+local seen_at, prefix, market = ARGV[2], ARGV[3], ARGV[6]
 local latched = {}
 
 -- The run as claim would load it, for whoever takes the message; not where it is long, for this blocks the server.
@@ -17,36 +17,39 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
--- Whether a price says anything to a run: one traded before it held something does not. One that came late, kept by a
--- listener while the store was away, does where the run is known to have held something by then.
-local function concerns(runtime, time, traded_at, is_newest)
-  local filled_at = redis.call('HGET', runtime, 'first_fill_at')
-  if not filled_at then return is_newest end
-  if traded_at ~= '' then return tonumber(traded_at) >= tonumber(filled_at) end
-  return is_newest or tonumber(time) >= tonumber(filled_at)
+-- Whether a price says anything to a run: one traded before it held something does not. `moved_at`: when it was last
+-- seen at another price, which proves a trade since, whatever clock the trade's time is told by. One that came late,
+-- kept by a listener while the store was away, counts where the run is known to have held something by then.
+local function concerns(runtime, time, traded_at, moved_at, is_newest)
+  local filled_at = tonumber(redis.call('HGET', runtime, 'first_fill_at') or '')
+  if not is_newest then return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end
+  return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
 end
 
-for i = 6, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local key, at = 'price:' .. symbol, traded_at ~= '' and traded_at or time
-  local known = redis.call('HGET', key, 'time')
+  local key, at = price_of(market, symbol), traded_at ~= '' and traded_at or time
+  local before = redis.call('HMGET', key, 'price', 'time')
+  local known = before[2]
   local is_newest = not known or tonumber(time) >= tonumber(known)
+  local moved_at = before[1] and before[1] ~= price and tonumber(known)
   if is_newest then
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
   end
   -- For runs that are not armed yet; that of another day concerns none of them.
-  local low = redis.call('HMGET', 'low:' .. symbol, 'price', 'time')
+  local low = redis.call('HMGET', low_of(market, symbol), 'price', 'time')
   if not low[1] or tonumber(price) < tonumber(low[1]) or tonumber(at) > tonumber(low[2]) + 43200000000 then
-    redis.call('HSET', 'low:' .. symbol, 'price', price, 'time', at)
+    redis.call('HSET', low_of(market, symbol), 'price', price, 'time', at)
   end
-  local armed = 'symbol:' .. symbol .. ':strategies'
+  local armed = armed_of(market, symbol)
   for _, run in ipairs(redis.call('ZRANGEBYSCORE', armed, price, '+inf')) do
     local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
     if redis.call('EXISTS', runtime) == 0 then
       redis.call('ZREM', armed, run)
-    elseif concerns(runtime, time, traded_at, is_newest) then
-      latch(run, symbol, price, time, event_id, seen_at, ARGV[5])
+    elseif concerns(runtime, time, traded_at, moved_at, is_newest) then
+      -- By the trade's own time: a run that is still buying is measured by it at its first fill.
+      latch(run, market, symbol, price, at, event_id, seen_at, ARGV[5])
       redis.call('HINCRBY', runtime, 'signal_seq', 1)
       redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
       if KEYS[3] ~= '' then
