@@ -122,12 +122,15 @@ class Pipeline:
             self._log("alert", run=str(stepped.run.id), tenant=stepped.run.strategy.tenant, **facts)
 
     def _announce_retries(self, run: Run, announced: Collection[datetime]) -> Collection[datetime]:
-        """Publish RETRY for each pause that is new and short; a long one is the sweeper's."""
-        pauses = _pauses(run)
-        for due in pauses:
-            if due not in announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
-                self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
-        return pauses
+        """Publish a wake-up for the end of each pause that is new and short; a long one is the sweeper's.
+
+        An exit's is a SELL: it takes the slots and the threads of exits, whatever the account's entries hold.
+        """
+        pauses = {EventType.RETRY: run.entry_retry_at, EventType.SELL: run.exit_retry_at}
+        for kind, due in pauses.items():
+            if due is not None and due not in announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
+                self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", kind, run.id), at=due)
+        return [due for due in pauses.values() if due is not None]
 
     def _step(self, holding: Holding, event: Event | None, number: int, began: datetime) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""

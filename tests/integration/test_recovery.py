@@ -118,6 +118,7 @@ class Recovery:
     def recovered(self) -> "Recovery":
         self.open()
         self.recoverer.arm()
+        watched(self.world.live.redis, ACCOUNT.market)
         return self
 
 
