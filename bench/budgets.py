@@ -68,7 +68,7 @@ def operations(at: Stand, desk: Desk, count: int) -> dict[str, Figures]:
         assert measure("queue_pop", lambda: redis.brpop(LISTS, 1)) is not None
         name = str(each.id)
         measure("read", lambda name=name: redis.hgetall(keys.runtime(name)))  # type: ignore[misc]
-        measure("write", lambda name=name: redis.hset(keys.price(name), "price", 1))  # type: ignore[misc]
+        measure("write", lambda name=name: redis.hset(keys.price("bench", name), "price", 1))  # type: ignore[misc]
         held = measure("lock", lambda event=event: store.claim(event, event.id, Slot.ENTRY))  # type: ignore[misc]
         assert isinstance(held, Holding)
         measure("commit", lambda held=held: store.commit(held, "c0", held.run, None, note, release=True))  # type: ignore[misc]

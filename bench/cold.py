@@ -48,7 +48,7 @@ def a_message() -> tuple[str, bytes]:
         parts, message = desk.parts, wake_up(app, EventType.STOPLOSS)
         listening = RedisStore(parts.redis, parts.epoch, parts.real.now, message)
         now = datetime.now(UTC)
-        assert len(listening.on_tick([Tick(SYMBOL, OPENS_AT, now)], now, "cold")) == 1
+        assert len(listening.on_tick(desk.market, [Tick(SYMBOL, OPENS_AT, now)], now, "cold")) == 1
         return message.queue, str(parts.redis.rpop(message.queue)).encode()
 
 

@@ -147,7 +147,7 @@ class _Market:
         return self.listener.on_frame(ticks, datetime.now(UTC))
 
     def _in_set(self) -> int:
-        count: Any = self.desk.parts.redis.zcard(keys.armed(SYMBOL))
+        count: Any = self.desk.parts.redis.zcard(keys.armed(self.desk.market, SYMBOL))
         return int(count)
 
 
@@ -156,7 +156,7 @@ def _listener(desk: Desk) -> Listener:
     session = Session(now.date(), now - timedelta(hours=1), now + timedelta(hours=6))
     parts = desk.parts
     waking = RedisStore(parts.redis, parts.epoch, parts.real.now, wake_up(app, EventType.STOPLOSS))
-    return Listener(waking, parts.clock, lambda _: SymbolGuard(FeedPolicy(), session), _keep_no_log)
+    return Listener(waking, desk.market, parts.clock, lambda _: SymbolGuard(FeedPolicy(), session), _keep_no_log)
 
 
 def _weigh(desk: Desk, sample: int) -> dict[str, int]:
@@ -164,8 +164,8 @@ def _weigh(desk: Desk, sample: int) -> dict[str, int]:
     redis: Any = desk.parts.redis
     runs = redis.zrange(keys.DUE, 0, min(WEIGHED, sample) - 1)
     numbers = [int(redis.hget(keys.runtime(run), "strategy_id")) for run in runs]
-    shared = {"due": keys.DUE, "armed": keys.armed(SYMBOL), "ledger": keys.LEDGER}
-    counts = {"due": redis.zcard(keys.DUE), "armed": redis.zcard(keys.armed(SYMBOL)), "ledger": redis.xlen(keys.LEDGER)}
+    shared = {"due": keys.DUE, "armed": keys.armed(desk.market, SYMBOL), "ledger": keys.LEDGER}
+    counts = {"due": redis.zcard(keys.DUE), "armed": redis.zcard(shared["armed"]), "ledger": redis.xlen(keys.LEDGER)}
     return {
         "strategy": _mean([redis.memory_usage(keys.strategy(number)) for number in numbers]),
         "runtime": _mean([redis.memory_usage(keys.runtime(run)) for run in runs]),

@@ -42,5 +42,8 @@ class Feed(Protocol):
     async def unsubscribe(self, tokens: Iterable[int]) -> None:
         """Want no more ticks of `tokens`."""
 
+    def proven(self) -> list[tuple[float, list[int]]]:
+        """For each line that stands: how long ago anything came over it, seconds, and the tokens it carries."""
+
     def events(self) -> AsyncGenerator[Event, None]:
         """Frames as `ticker.pack_frame` makes them, updates and changes of the line, for ever; close it to hang up."""

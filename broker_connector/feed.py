@@ -5,6 +5,7 @@ Which instrument is on which line is decided here alone. Knows nothing of what a
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
@@ -81,6 +82,11 @@ class KiteFeed:
                 batches.setdefault(line, []).append(token)
         for line, batch in batches.items():
             await line.unsubscribe(batch)
+
+    def proven(self) -> list[tuple[float, list[int]]]:
+        """For each line that stands: how long ago anything came over it, seconds, and the tokens it carries."""
+        now = time.monotonic()
+        return [(now - line.heard_at, [*line.wanted]) for line in self._lines if line.heard_at is not None]
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Everything the lines say, in the order of each, for ever; close the iterator to hang up."""

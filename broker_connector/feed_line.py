@@ -6,7 +6,8 @@ Reconnects forever, wants again what it wanted, and notices a silent line itself
 import asyncio
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from broker_connector.ticker import Mode
 from engine.domain.broker import BookEntry, Outcome
 
 #: Seconds without any frame, heartbeats included, until a line counts as dead.
-SILENCE_LIMIT = 5.0
+SILENCE_LIMIT = 3.0
 #: Seconds to open a connection.
 OPEN_TIMEOUT = 5.0
 #: Seconds a dead peer is waited for when its line is closed.
@@ -102,6 +103,13 @@ class TickerLine:
         self._wanted: dict[int, Mode] = {}
         self._line: ClientConnection | None = None
         self._failures = 0
+        #: When anything came last, monotonic seconds; None while it does not stand.
+        self.heard_at: float | None = None
+
+    @property
+    def wanted(self) -> Collection[int]:
+        """The instruments it is wanted for."""
+        return self._wanted.keys()
 
     @property
     def load(self) -> int:
@@ -136,17 +144,19 @@ class TickerLine:
                     # Open to others first: what is wanted meanwhile is told twice rather than never.
                     self._line = line
                     await self._resubscribe(line)
+                    self.heard_at = time.monotonic()
                     yield Connected()
                     while True:
                         message = await self._next(line)
                         self._failures = 0
+                        self.heard_at = time.monotonic()
                         event = event_of(message)
                         if event is not None:
                             yield event
             except (OSError, WebSocketException, TimeoutError, _Silent) as error:
                 yield _disconnected(error)
             finally:
-                self._line = None
+                self._line = self.heard_at = None
             await asyncio.sleep(self._pause())
 
     async def _next(self, line: ClientConnection) -> str | bytes:

@@ -47,8 +47,8 @@ class Entry:
 
     profile: BrokerProfile
     connect: Callable[[str, Credentials, Reading], Connector]
-    #: From the WebSocket's URL: ticks and the account's order updates.
-    open_feed: Callable[[str, Credentials], Feed]
+    #: From the WebSocket's URL, over so many connections at most: ticks and the account's order updates.
+    open_feed: Callable[[str, Credentials, int], Feed]
     #: The day's access token, from base URL, API key, API secret and a request token; raises TokenInvalid,
     #: BrokerUnreachable.
     login: Callable[[str, str, str, str], str]
@@ -70,7 +70,7 @@ def _speaks_kite(profile: BrokerProfile, base_url: str = "", ws_url: str = "") -
         lambda url, who, how: KiteConnector(
             url, who.api_key, who.access_token, profile, ours=how.ours, skipped=Skipped(how.on_skipped)
         ),
-        lambda url, who: KiteFeed(url, who.api_key, who.access_token),
+        lambda url, who, lines: KiteFeed(url, who.api_key, who.access_token, lines=lines),
         KiteConnector.login,
         base_url,
         ws_url,
@@ -97,6 +97,9 @@ def connect(name: str, base_url: str, credentials: Credentials, reading: Reading
     return entry_of(name).connect(base_url, credentials, reading or Reading())
 
 
-def open_feed(name: str, base_ws_url: str, credentials: Credentials) -> Feed:
-    """A feed of ticks and order updates of the broker called `name`; raises UnknownBroker."""
-    return entry_of(name).open_feed(base_ws_url, credentials)
+def open_feed(name: str, base_ws_url: str, credentials: Credentials, lines: int = 1) -> Feed:
+    """A feed of the broker called `name` over at most `lines` of the connections its account may open.
+
+    Raises UnknownBroker.
+    """
+    return entry_of(name).open_feed(base_ws_url, credentials, lines)

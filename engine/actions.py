@@ -132,7 +132,7 @@ class Actions:
         settles_at = send_by + broker.profile.settles_after
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
         wanted = lifecycle.replaced(run, submit.leg).with_order(order).pausing(submit.leg, None)
-        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason)
+        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason, failure=lifecycle.granted(run))
         denied = self._store.intend(
             turn.holding,
             f"i{turn.number}",
@@ -189,7 +189,8 @@ class Actions:
             return Stepped(turn.holding, held.run, Note("denied", outcome=f"denied: {why}", alerts=held.alerts))
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
-        return Stepped(turn.holding, turn.run.pausing(order.leg, until), note)
+        after = lifecycle.denied(turn.run, order, why).pausing(order.leg, until)
+        return Stepped(turn.holding, after, note)
 
     def _doubting_its_token(self, turn: Turn, broker: Broker, leg: Leg, reply: Reply) -> Reply:
         """`reply`, or a plain refusal where it alone says that the token is dead: no entry is aborted for a slip.

@@ -12,10 +12,12 @@ from broker_connector.registry import Credentials, connect
 from engine.calendar import Calendar
 from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
 from engine.domain.strategy import Strategy, UnconfirmedYear
+from engine.instruments import MOST_SILENT
 from engine.strategies import Draft, StrategyFileError, check, first_date
 from models.database import Sessions
 from models.repositories.accounts import Account, Accounts
 from models.repositories.strategies import Strategies, account_problems
+from models.tables import AccountState
 
 #: Tenant -> account name -> account.
 _AccountsOf = Mapping[str, Mapping[str, Account]]
@@ -83,17 +85,23 @@ class Admission:
             yield from self._passed(group, day)
 
     def _instruments(self, broker: str, base_url: str, exchange: str) -> Mapping[str, Instrument]:
-        """What the broker lists, read with its oldest account: every account of one broker lists the same."""
+        """What the broker lists, read with any account there whose login lives: each of them lists the same."""
         there = [each for each in self._stored if each.broker == broker and each.base_url == base_url]
-        account = min(there, key=lambda each: each.id)
-        secrets = account.credentials.values
-        connector = connect(broker, base_url, Credentials(secrets["api_key"], secrets["access_token"]))
-        try:
-            return {instrument.symbol: instrument for instrument in connector.instruments(exchange)}
-        except (BrokerUnreachable, TokenInvalid) as error:
-            raise InstrumentsUnknown(broker, base_url, account.tenant, str(error)) from None
-        finally:
-            connector.close()
+        # Those known to be dead last; a reading that lists nothing is none.
+        there.sort(key=lambda each: (each.state is not AccountState.READY, each.id))
+        refused = ("", "there is no account")
+        silent = 0
+        for account in there:
+            try:
+                if found := _read(account, exchange):
+                    return found
+                refused = account.tenant, f"nothing is listed at {exchange}"
+            except (BrokerUnreachable, TokenInvalid) as error:
+                refused = account.tenant, str(error)
+                silent += isinstance(error, BrokerUnreachable)
+            if silent == MOST_SILENT:
+                break
+        raise InstrumentsUnknown(broker, base_url, *refused)
 
     def _passed(self, drafts: Iterable[Draft], next_day: date) -> Iterator[str]:
         """Drafts that could only be missed."""
@@ -107,6 +115,15 @@ class Admission:
         day = first_date(draft, self._calendar, self._calendar.next_session(draft.exchange, self._now).date)
         assert day is not None, "a draft without one is refused"
         return day
+
+
+def _read(account: Account, exchange: str) -> Mapping[str, Instrument]:
+    secrets = account.credentials.values
+    connector = connect(account.broker, account.base_url, Credentials(secrets["api_key"], secrets["access_token"]))
+    try:
+        return {instrument.symbol: instrument for instrument in connector.instruments(exchange)}
+    finally:
+        connector.close()
 
 
 def _by_tenant(accounts: Iterable[Account]) -> _AccountsOf:

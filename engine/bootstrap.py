@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from broker_connector.registry import BROKERS, Reading
 from engine.actions import Actions
+from engine.blindness import BlindWatch
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
 from engine.chaos.tap import Gate, tapped
@@ -30,6 +31,7 @@ from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.run import parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
+from engine.instruments import Instruments
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
@@ -174,8 +176,8 @@ def pipeline(shared: Parts) -> Pipeline:
     return Pipeline(shared.store, actions, shared.clock, shared.publisher, shared.policy, shared.log)
 
 
-def listener(shared: Parts, days: Calendar) -> Listener:
-    """The market listener, judging ticks by today's session."""
+def listener(shared: Parts, market: str, days: Calendar) -> Listener:
+    """The listener of one market, judging ticks by today's session."""
 
     def guard_for(symbol: str) -> SymbolGuard:
         exchange, now = symbol.split(":", maxsplit=1)[0], shared.clock.now().market
@@ -189,8 +191,24 @@ def listener(shared: Parts, days: Calendar) -> Listener:
             return SymbolGuard(FeedPolicy(), Session(day, now, now))
 
     waking = RedisStore(shared.redis, shared.epoch, shared.real.now, wake_up(app, EventType.STOPLOSS))
-    heard = Listener(tapped(shared.gate, "store", waking), shared.clock, guard_for, shared.log)
+    heard = Listener(tapped(shared.gate, "store", waking), market, shared.clock, guard_for, shared.log)
     return tapped(shared.gate, "listener", heard)
+
+
+def instruments(shared: Parts, days: Calendar) -> Instruments:
+    """What brokers list."""
+    return Instruments(shared.brokers, days.today, shared.store, shared.log)
+
+
+def watch_clock(shared: Parts) -> None:
+    """Hold this process's clock against others, now and every second: it follows a host that was set right."""
+    witnesses = {"the broker": partial(of_broker, shared.real), "Redis": partial(of_redis, shared.real, shared.redis)}
+    ClockWatch(shared.real, witnesses, shared.store, shared.log).start()
+
+
+def blind_watch(shared: Parts) -> BlindWatch:
+    """What tells tenants that what they hold is not watched."""
+    return BlindWatch(shared.store, shared.log)
 
 
 def orderstream(shared: Parts) -> OrderStream:
@@ -319,9 +337,7 @@ class Worker:
 
     def watch_clock(self) -> None:
         """Look at other clocks now, and from now on every second."""
-        real, redis = self.parts.real, self.parts.redis
-        witnesses = {"the broker": partial(of_broker, real), "Redis": partial(of_redis, real, redis)}
-        ClockWatch(real, witnesses, self.parts.store, self.parts.log).start()
+        watch_clock(self.parts)
 
     def keep_warm(self) -> None:
         """Keep a connection to the broker of each account at work, now and from now on."""

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     square_off: float = Field(default=12.0, gt=0, le=120)
     #: Exchanges or symbols ("BSE,NSE:XYZ") without a closing auction; every other symbol stops trading before it.
     no_auction: Names = frozenset()
+    #: Accounts ("tenant/name,...") that carry their market's price feed before any other does.
+    feed_accounts: Names = frozenset()
     #: Where the drainer serves /metrics, see docs/metrics.md; port 0 for nowhere.
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)

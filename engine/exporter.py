@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from redis.client import Redis
 from redis.exceptions import RedisError
 
-from engine.measures import BUCKETS, LEDGER_LENGTH, QUEUE_LENGTH, TABLE, Kind, Measure, samples
+from engine.measures import BUCKETS, LEDGER_LENGTH, OUTAGES, QUEUE_LENGTH, TABLE, Kind, Measure, samples
 from engine.ports import Log
 from engine.runtime import keys
 from models.records import DeadLetter, Record
@@ -87,10 +87,12 @@ def lengths(redis: "Redis", lists: Mapping[str, Sequence[str]]) -> Mapping[Measu
         for name in chain.from_iterable(lists.values()):
             asked.llen(name)
         asked.xlen(keys.LEDGER)
-        *found, ledger = asked.execute()
+        asked.smembers(keys.MARKETS)
+        *found, ledger, markets = asked.execute()
     counts = iter(found)
+    blind = {market: float(redis.hlen(keys.outage(market))) for market in sorted(markets)}
     queues = {queue: float(sum(islice(counts, len(names)))) for queue, names in lists.items()}
-    return {QUEUE_LENGTH: queues, LEDGER_LENGTH: {"": float(ledger)}}
+    return {QUEUE_LENGTH: queues, LEDGER_LENGTH: {"": float(ledger)}, OUTAGES: blind}
 
 
 def _family(measure: Measure) -> GaugeMetricFamily:

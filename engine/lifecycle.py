@@ -127,6 +127,20 @@ def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> 
     return run
 
 
+#: How `Run.failure` begins while an entry is denied.
+DENIED = "denied: "
+
+
+def denied(run: Run, order: Order, why: str) -> Run:
+    """`run` whose `order` the engine itself refused; an entry's reason is kept for when its time has passed."""
+    return run if order.leg is Leg.EXIT else replace(run, failure=f"{DENIED}{why}")
+
+
+def granted(run: Run) -> str:
+    """What `run.failure` is once an attempt was granted."""
+    return "" if run.failure.startswith(DENIED) else run.failure
+
+
 def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     """What to tell a human of an order the engine itself holds back for long."""
     if wait < LONG_WAIT:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 
-from engine.domain.feed import Asked, Refusal, SymbolGuard
+from engine.domain.feed import Asked, ClockLead, Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.routing import Alert
 from engine.domain.ticks import Tick
@@ -17,16 +17,23 @@ from engine.ports import Clock, Log, Store, StoreClosed, StoreFault
 #: Market time after a session's close from which its symbols are judged by the next session.
 AFTER_CLOSE = timedelta(hours=1)
 
+#: Real time for which every tick of a symbol is refused until its feed counts as dead.
+UNREADABLE_FOR = timedelta(seconds=5)
+
 
 class Listener:
     """Turns ticks into latched runs, whose workers the store wakes. Used by one thread."""
 
-    def __init__(self, store: Store, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log) -> None:
+    def __init__(
+        self, store: Store, market: str, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
+    ) -> None:
         self._store = store
+        self._market = market
         self._clock = clock
         self._guard_for = guard_for
         self._log = log
         self._guards: dict[str, SymbolGuard] = {}
+        self._lead = ClockLead()
         #: While the store is away: each symbol's lowest and latest believed tick, played back on its return.
         self._missed: dict[str, list[Tick]] = {}
         #: Symbols whose state the scripts cannot work on: they are tried alone, so that they hold no other back.
@@ -43,7 +50,7 @@ class Listener:
         believed: list[Tick] = []
         for tick in ticks:
             guard = self._guard(tick.symbol, now)
-            believed += guard.judge(tick, now)
+            believed += self._judge(guard, tick, now)
             if guard.doubts:
                 self.doubted.add(tick.symbol)
         return self._evaluate(believed, seen_at)
@@ -59,6 +66,37 @@ class Listener:
         now = self._clock.now().real
         overdue = [tick for guard in self._guards.values() for tick in guard.overdue(now)]
         return self._evaluate(overdue, now) if overdue or self._missed else 0
+
+    def unreadable(self) -> set[str]:
+        """Symbols all of whose ticks are refused for what they are, for a while now: theirs is no living feed.
+
+        So is that of a symbol whose prices the store cannot take.
+        """
+        since = self._clock.now().real - UNREADABLE_FOR
+        guards = self._guards.items()
+        refused = {symbol for symbol, guard in guards if guard.unreadable_since and guard.unreadable_since < since}
+        return refused | self._faulty
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether ticks wait for the store."""
+        return self._is_away
+
+    @property
+    def clock_lead(self) -> timedelta:
+        """How far our clock is behind the feed's, where that is allowed for."""
+        return self._lead.lead
+
+    def _judge(self, guard: SymbolGuard, tick: Tick, now: Moment) -> list[Tick]:
+        before = guard.refused[Refusal.FROM_THE_FUTURE]
+        believed = guard.judge(tick, self._lead.shifted(now))
+        if tick.exchange_time is None:
+            return believed
+        is_ahead = guard.refused[Refusal.FROM_THE_FUTURE] > before
+        if self._lead.see(tick.exchange_time, now, is_ahead=is_ahead):
+            self._log("clock_behind", seconds=self._lead.lead.total_seconds())
+            return guard.judge(tick, self._lead.shifted(now))
+        return believed
 
     def follow(self) -> None:
         """Judge every symbol by its session as the calendar now has it."""
@@ -98,7 +136,7 @@ class Listener:
         self._frames += 1
         prefix = f"sl:{seen_at:%H%M%S%f}:{self._frames}"
         try:
-            breaches = self._store.on_tick(ticks, seen_at, prefix)
+            breaches = self._store.on_tick(self._market, ticks, seen_at, prefix)
         except StoreFault:
             raise
         except StoreClosed as error:

@@ -117,6 +117,25 @@ DEAD_LETTERS = Measure(
     {"source": ("queue", "event", "order_update", "sweep", "stream", "drain", OTHER)},
 )
 RECORDS = Measure("engine_records_total", Kind.COUNTER, "records", "Records stored in PostgreSQL.")
+BLIND = Measure(
+    "engine_blind_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "How long runs held something while no feed of its symbol lived, summed over them; told when it is over.",
+)
+NAKED = Measure(
+    "engine_naked_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    "How long runs held something while no stop of theirs could fire: blind, or the access token refused; as above.",
+)
+OUTAGES = Measure(
+    "engine_blind_tenants",
+    Kind.GAUGE,
+    "tenants",
+    "Tenants that hold something blind now, by market.",
+    {"market": ()},
+)
 QUEUE_LENGTH = Measure(
     "engine_queue_length",
     Kind.GAUGE,
@@ -142,6 +161,9 @@ TABLE = (
     ALERTS,
     DEAD_LETTERS,
     RECORDS,
+    BLIND,
+    NAKED,
+    OUTAGES,
     QUEUE_LENGTH,
     LEDGER_LENGTH,
 )
@@ -198,6 +220,10 @@ def samples(entry: Record | DeadLetter) -> Iterator[Sample]:
     yield Sample(RECORDS)
     if entry.kind in _COUNTED:
         yield _COUNTED[entry.kind]
+    if entry.blind_ms:
+        yield Sample(BLIND, value=entry.blind_ms / 1000)
+    if entry.naked_ms:
+        yield Sample(NAKED, value=entry.naked_ms / 1000)
     for alert in entry.alerts:
         yield Sample(ALERTS, (alert.severity,))
     for order in entry.orders:

@@ -23,6 +23,7 @@ from engine.domain.broker import (
 )
 from engine.domain.events import Event, EventType
 from engine.domain.health import Change, DeniedBy, Heard
+from engine.domain.market import market_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
@@ -215,6 +216,19 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
+class Naked:
+    """A run that holds something while no stop of it can fire."""
+
+    run: str
+    tenant: str
+    symbol: str
+    #: When the line of its symbol was last proven alive, real time; None where it never was.
+    proven_at: datetime | None
+    #: Whether that is why; else its account's broker refuses the access token.
+    is_blind: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AccountState:
     """What an order needs to know of its account. `secrets` is encrypted text."""
 
@@ -229,6 +243,11 @@ class AccountState:
     limits: Mapping[str, int] = field(default_factory=dict)
     #: When its access token dies, real time; None where it never does.
     token_ends: datetime | None = None
+
+    @property
+    def market(self) -> str:
+        """Whose prices its positions are judged by."""
+        return market_of(self.broker, self.base_url, self.ws_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +326,8 @@ class Store(Protocol):
     def account_of(self, run_id: RunId) -> int | None:
         """The account a live run trades at; None where there is no such run."""
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        """Write one frame's prices, latch what they breach and wake a worker for each, in one step."""
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """Write one frame's prices of `market`, latch what they breach and wake a worker for each, in one step."""
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
         """Runs that are due with their nudges so far, each moved ahead by its backoff."""

@@ -6,6 +6,7 @@ One account in one call. A broker that cannot be read is told of once, when it h
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import AccountReading
@@ -23,7 +24,7 @@ UNREADABLE_FOR = timedelta(seconds=60)
 class _Known:
     """What an account's book said last, by broker order id, and since when it cannot be read."""
 
-    orders: dict[str, tuple[OrderStatus, int]] = field(default_factory=dict)
+    orders: dict[str, tuple[OrderStatus, int, Decimal]] = field(default_factory=dict)
     unread_since: datetime | None = None
     told: bool = False
 
@@ -61,7 +62,8 @@ class Reconciler:
             self._unread(account, known, error)
             return
         for entry in book:
-            told = (entry.evidence.status, entry.evidence.filled_quantity)
+            # A price that was not known at the fill is news as well.
+            told = (entry.evidence.status, entry.evidence.filled_quantity, entry.evidence.average_price)
             if known.orders.get(entry.evidence.broker_order_id) != told:
                 self._updates.on_update(entry, account.id)
                 known.orders[entry.evidence.broker_order_id] = told

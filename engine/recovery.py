@@ -10,14 +10,18 @@ from typing import Protocol
 
 from engine import lifecycle
 from engine.books import Books
-from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.broker import Instrument
 from engine.domain.orders import Leg
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times, fit, moved_alert
 from engine.domain.strategy import Session, Strategy, UnconfirmedYear
 from engine.domain.ticks import to_units
+from engine.instruments import PUBLISHED, Instruments
 from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
+
+#: Real time between two tries to find the symbols of open runs in the day's list.
+ASK_SYMBOLS_EVERY = timedelta(seconds=30)
 
 
 class Durable(Protocol):
@@ -100,10 +104,10 @@ class Recoverer:
         self._all_armed = False
         #: The date a run that is left holding was last given a session of.
         self._prolonged: dict[RunId, date] = {}
-        #: By broker and exchange.
-        self._instruments: dict[tuple[str, str], dict[str, Instrument]] = {}
-        #: Accounts whose broker did not answer in this pass.
-        self._unlisted: set[int] = set()
+        self._instruments = Instruments(brokers, calendar.today, store, log)
+        #: The day on whose list the symbols of all open runs were looked for, and when that was tried last.
+        self._symbols_seen_on: date | None = None
+        self._symbols_asked_at: datetime | None = None
         #: Years and strategies somebody was told of: they wait for an operator, another session, or an earlier run.
         self._told: set[tuple[object, ...]] = set()
 
@@ -165,6 +169,7 @@ class Recoverer:
         count = 0 if self._all_armed and not created else self._arm_open(created)
         for run in self._durable.open_runs(before=day):
             self._prolong(run)
+        self._look_for_symbols()
         if count:
             self._log("armed", runs=count)
         return count
@@ -201,7 +206,6 @@ class Recoverer:
 
     def _create_runs(self, day: date) -> frozenset[RunId]:
         """Rows for the strategies of `day` that have none; nothing can have been sent for these."""
-        self._unlisted.clear()
         due = self._durable.unarmed(day)
         of = {strategy.id for strategy in due}
         earlier = {run.id.strategy_id: run for run in self._durable.open_runs(of=of)} if due else {}
@@ -235,12 +239,12 @@ class Recoverer:
             # Two open runs could be two positions.
             self._hold_back(day, earlier)
             return None
-        listed = self._listed(strategy.account_id, strategy.symbol.split(":")[0])
+        listed = self._listed(strategy)
         if listed is None:
             return None
         instrument = listed.get(strategy.symbol)
         if instrument is None:
-            self._log("symbol_unknown", strategy=strategy.id, symbol=strategy.symbol)
+            self._tell_gone(strategy, day, "it is not armed")
             return None
         return Run(
             id=RunId(strategy.id, day),
@@ -296,19 +300,37 @@ class Recoverer:
             self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
         self._told.add(what)
 
-    def _listed(self, account_id: int, exchange: str) -> Mapping[str, Instrument] | None:
-        """What an account can trade, None while that cannot be read; every account of one broker lists the same."""
-        account = self._accounts[account_id]
-        place = account.base_url, exchange
-        if place not in self._instruments and account_id not in self._unlisted:
-            try:
-                # Asked by the account itself: another tenant's dead token must not keep this one from trading.
-                found = self._brokers.of(account_id, account.version).instruments(exchange)
-                self._instruments[place] = {each.symbol: each for each in found}
-            except (BrokerUnreachable, TokenInvalid) as error:
-                self._unlisted.add(account_id)
-                self._log("account_down", account=account_id, reason=str(error))
-        return self._instruments.get(place)
+    def _listed(self, strategy: Strategy) -> Mapping[str, Instrument] | None:
+        """What the market of a strategy lists, None while nobody can tell: asked by its own account first."""
+        own = self._accounts[strategy.account_id]
+        accounts = sorted(self._accounts.values(), key=lambda each: each.id != own.id)
+        exchange, now = strategy.symbol.split(":")[0], self._clock.now().market
+        return self._instruments.listed(own.market, exchange, accounts, now, [strategy.symbol])
+
+    def _look_for_symbols(self) -> None:
+        """Once a day: tell of runs under way whose symbol is listed no more, so that no tick of it will come."""
+        now = self._clock.now()
+        day = self._calendar.today("NSE", now.market - PUBLISHED)
+        asked_just_now = self._symbols_asked_at is not None and now.real < self._symbols_asked_at + ASK_SYMBOLS_EVERY
+        if self._symbols_seen_on == day or asked_just_now:
+            return
+        self._symbols_asked_at = now.real
+        complete = True
+        for run in self._durable.open_runs():
+            exchange, account = run.strategy.symbol.split(":")[0], self._accounts[run.strategy.account_id]
+            listed = self._listed(run.strategy)
+            if listed is None or not self._instruments.is_of(account.market, exchange, day):
+                # Nobody can tell today: who reads the list says so.
+                complete = False
+            elif run.strategy.symbol not in listed:
+                held = f"it holds {run.held}, and its stop cannot fire" if run.held else "its stop could not fire"
+                self._tell_gone(run.strategy, day, held)
+        if complete:
+            self._symbols_seen_on = day
+
+    def _tell_gone(self, strategy: Strategy, day: date, what: str) -> None:
+        message = f"{strategy.name}: {strategy.symbol} is not listed on {day} (renamed, merged?): {what}"
+        self._tell(("symbol_gone", strategy.id, day), strategy.tenant, Alert("critical", "symbol_gone", message))
 
     def _with_book(self, run: Run, books: Books) -> Run | None:
         """`run` with every order its account's book proves to be its own; None while the book cannot be read."""

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from broker_connector.paper.process import ControlError, PaperControl
 from engine.clock import Scale
 from engine.config import CalendarKind, MarketClock, Settings
+from engine.domain.market import market_of
 from engine.runtime import keys
 from engine.runtime.connect import connect
 from engine.stack import procfile
@@ -108,6 +109,11 @@ class TradingStack:
                 "kill_points": self._kill_points,
             }
         )
+
+    @property
+    def paper_market(self) -> str:
+        """The market its paper broker makes."""
+        return market_of("paper", self.paper.base_url, self.paper.ws_url)
 
     @property
     def log_dir(self) -> Path:

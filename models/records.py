@@ -138,6 +138,9 @@ class Record(_Wire):
     stop_requested: StopMode | None = None
     orders: Annotated[tuple[OrderState, ...], BeforeValidator(_list_if_empty)] = ()
     alerts: Annotated[tuple[AlertState, ...], BeforeValidator(_list_if_empty)] = ()
+    #: How long the run held something whose feed was dead, and which no stop could sell; since the last such record.
+    blind_ms: Serial = 0
+    naked_ms: Serial = 0
     #: The whole record as it was read.
     body: dict[str, Any] = Field(default_factory=dict)
 

@@ -27,6 +27,7 @@ from engine.domain.ticks import Tick
 from engine.orderstream import OrderStream
 from engine.ports import AccountState, Armed, Breach
 from engine.runtime import keys
+from engine.runtime.codec import to_us
 
 SYMBOL = "NSE:INFY"
 PRICE, STOP = "1550.00", "1500.00"
@@ -55,10 +56,18 @@ class Desk:
     def open(self) -> None:
         """Open the live state as the recoverer does, and put the account where workers read it."""
         self.parts.epoch.open(1)
-        self.parts.store.write_account(account_at(self.paper))
+        account = account_at(self.paper)
+        self.parts.store.write_account(account)
+        # No listener is there to say that the feed lives.
+        self.parts.redis.hset(keys.feed(account.market), SYMBOL, to_us(datetime.now(UTC) + timedelta(days=1)))
         self.paper.reset()
         self.paper.change_book(partial_probability=0.0, rest_probability=0.0, fill_delay=0.0)
         self.paper.price(SYMBOL, PRICE)
+
+    @property
+    def market(self) -> str:
+        """The market its account trades in."""
+        return account_at(self.paper).market
 
     def run(
         self,
@@ -106,7 +115,7 @@ class Desk:
         """The market moves to `price` and the listener evaluates the tick."""
         self.paper.price(SYMBOL, price)
         tick = Tick(SYMBOL, int(Decimal(price) * SCALE), datetime.now(UTC))
-        return list(self.parts.store.on_tick([tick], self.parts.real.now(), f"sl:{price}"))
+        return list(self.parts.store.on_tick(self.market, [tick], self.parts.real.now(), f"sl:{price}"))
 
     def hear(self) -> None:
         """The broker's order stream tells what became of every order."""

@@ -1,7 +1,8 @@
 """The live state for tests: the real store on a real server, opened under an epoch, and looks behind its scripts."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -40,6 +41,8 @@ class LiveState:
     def arm(self, what: Run | None = None, *, buying: bool = True) -> Run:
         """Put a run into the live state, due at its time, its stop armed."""
         armed = what or run()
+        if not self.redis.exists(keys.account(armed.strategy.account_id)):
+            self.store.write_account(replace(ACCOUNT, id=armed.strategy.account_id))
         assert self.store.arm(armed, armed.buy_at, buying=buying) is Armed.CREATED
         return armed
 
@@ -76,11 +79,11 @@ class LiveState:
         return None if score is None else int(score)
 
     def armed(self, symbol: str) -> set[str]:
-        members: Any = self.redis.zrange(keys.armed(symbol), 0, -1)
+        members: Any = self.redis.zrange(keys.armed(ACCOUNT.market, symbol), 0, -1)
         return set(members)
 
     def latched(self, symbol: str) -> set[str]:
-        members: Any = self.redis.smembers(f"latched:{symbol}")
+        members: Any = self.redis.smembers(keys.latched(ACCOUNT.market, symbol))
         return set(members)
 
     def now_us(self) -> int:
@@ -111,7 +114,14 @@ def open_live_state(redis: Redis, url: str) -> LiveState:
     store = RedisStore(client, epoch, RealTime().now)
     epoch.open(EPOCH)
     store.write_account(ACCOUNT)
+    watched(redis, ACCOUNT.market)
     return LiveState(redis, client, epoch, store)
+
+
+def watched(redis: Redis, market: str, *symbols: str) -> None:
+    """Let these symbols, or those of the tests, have a feed that lives on: no listener is there to say so."""
+    for symbol in symbols or ("NSE:SBIN", "NSE:INFY"):
+        redis.hset(keys.feed(market), symbol, codec.to_us(datetime.now(UTC) + timedelta(days=1)))
 
 
 def run_id(strategy_id: int) -> RunId:

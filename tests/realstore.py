@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,6 +76,13 @@ class _Ledger:
             self._redis.xdel(keys.LEDGER, *names)
 
 
+@dataclass
+class _Sound:
+    """What a world may do to the server in memory and never does to a real one."""
+
+    refuses: str = ""
+
+
 class RealStore:
     """The live state of a world on a server of its own: every call is a script's."""
 
@@ -89,6 +96,7 @@ class RealStore:
         self._store._scripts = Scripts(redis, sources)
         self._leases: dict[str, datetime] = {}
         self.ledger = _Ledger(redis)
+        self.server = _Sound()
         self.stored, self.run_id = self._epoch.stored, self._epoch.run_id
 
     def __getattr__(self, name: str) -> Any:
@@ -103,9 +111,9 @@ class RealStore:
 
         return timed
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
         """The breaches with what their messages tell, for the world publishes those itself."""
-        breaches = self.__getattr__("on_tick")(ticks, seen_at, prefix)
+        breaches = self.__getattr__("on_tick")(market, ticks, seen_at, prefix)
         told = self._redis.lpop(_WOKEN.queue, len(breaches)) if breaches else []
         return [
             replace(breach, reading=json.loads(text)) for breach, text in zip(breaches, reversed(told), strict=True)

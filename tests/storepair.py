@@ -24,7 +24,7 @@ from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
 from engine.simulation.livestate import LiveState as Memory
 from tests.builders import BUY_AT, DAY, DEPLOYMENT, PATIENCE, event, run, strategy
-from tests.livestate import ACCOUNT, EPOCH, LiveState
+from tests.livestate import ACCOUNT, EPOCH, LiveState, watched
 
 SYMBOLS = ("NSE:SBIN", "NSE:INFY")
 STOPS = (9500, 9500, 9400, 9600)
@@ -60,6 +60,11 @@ class Pair:
             self.write_account(number, {})
         for number in NUMBERS:
             self.arm(number, 10, buying=True, latched=False)
+        # Symbols are watched, and accounts have enough of them for every exit.
+        for feeds in (self.live.store, self.memory):
+            feeds.carry(ACCOUNT.market, "listener", 1, [(timedelta(days=-1), SYMBOLS)])
+        for number in set(ACCOUNTS):
+            self.cover(number, {0: 1000, 1: 1000}, 0)
 
     def at(self, seconds: float) -> datetime:
         """A moment of this sequence."""
@@ -136,7 +141,7 @@ class Pair:
             Tick(SYMBOLS[symbol], price, None if second is None else BUY_AT + timedelta(seconds=second))
             for symbol, price, second in ticks
         ]
-        answers = self._both(lambda store, _: store.on_tick(frame, self.started, "sl:x"))
+        answers = self._both(lambda store, _: store.on_tick(ACCOUNT.market, frame, self.started, "sl:x"))
         if isinstance(answers[0], list):
             self._glance_at(answers[0])
         return answers
@@ -209,7 +214,9 @@ class Pair:
         self.reopen()
 
     def reopen(self) -> None:
-        """Under the next epoch."""
+        """Under the next epoch, the feed alive."""
+        for redis in (self.live.redis, self.memory.client):
+            watched(redis, ACCOUNT.market, *SYMBOLS)
         self.epoch_n += 1
         self.memory.open(self.epoch_n)
         self.live.epoch.open(self.epoch_n)
@@ -349,12 +356,12 @@ def state_of(redis: Any) -> dict[str, Any]:
         "locks": {run: redis.get(name) for run, name in locks.items()},
         "armed": {
             symbol: {run: int(score) for run, score in redis.zrange(name, 0, -1, withscores=True)}
-            for symbol, name in under("symbol:", ":strategies").items()
+            for symbol, name in under(f"symbol:{ACCOUNT.market}:", ":strategies").items()
         },
-        "latched": {symbol: redis.smembers(name) for symbol, name in under("latched:").items()},
+        "latched": {symbol: redis.smembers(name) for symbol, name in under(f"latched:{ACCOUNT.market}:").items()},
         "prices": {
             symbol: tuple(int(value) for value in redis.hmget(name, "price", "time"))
-            for symbol, name in under("price:").items()
+            for symbol, name in under(f"price:{ACCOUNT.market}:").items()
         },
         "due": {run: int(score) for run, score in redis.zrange(keys.DUE, 0, -1, withscores=True)},
         "leases": {run: redis.pexpiretime(name) * 1000 for run, name in locks.items()},

@@ -17,7 +17,7 @@ from engine.runtime import codec, keys
 from engine.sweeper import Sweeper
 from tests.builders import DEPLOYMENT, SYMBOL, event, run
 from tests.fakes import FakeBroker, FakeBrokers, HandClock, RecordingLog, RecordingPublisher, RecordingTimers
-from tests.livestate import RUN, LiveState
+from tests.livestate import ACCOUNT, RUN, LiveState
 
 
 @dataclass
@@ -87,7 +87,9 @@ class World:
 
     def price(self, price: int) -> int:
         """A tick now; how many runs it latched."""
-        return len(self.live.store.on_tick([Tick(SYMBOL, price, self.clock.market)], self.clock.real, "sl"))
+        return len(
+            self.live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, price, self.clock.market)], self.clock.real, "sl")
+        )
 
     def breach(self, price: int) -> None:
         """A tick that latches the run."""

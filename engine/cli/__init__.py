@@ -143,12 +143,16 @@ def replay(
 def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to play.")] = 200,
     first: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    hardships: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--with", metavar="KIND", help="What else is hard: a kind, 'stood' or 'all'; may be repeated."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Play seeds of a simulated world of crashes, losses and broker faults against the real core."""
     from engine.cli.simulate import run
 
-    raise typer.Exit(run(seeds, first, as_json=as_json))
+    raise typer.Exit(run(seeds, first, hardships or (), as_json=as_json))
 
 
 @app.command()

@@ -55,7 +55,7 @@ def _play(directory: Path, planned: Plan, *, quiet: bool) -> ReplayReport:
             if quiet or not console.is_terminal:
                 return replay.run(_hourly(say, len(planned.drafts)))
             done()
-            with Board(console, stack.redis, planned) as board:
+            with Board(console, stack.redis, planned, stack.paper_market) as board:
                 report = replay.run(board.show)
             say, done = status_line()
             say("stopping the processes")

@@ -31,9 +31,10 @@ STYLES = {Position.BOUGHT: "cyan", Position.SOLD: "green", Position.EXITED_BY_SL
 class Board:
     """`with Board(...) as board:` keeps the terminal until the block ends; `show` draws it anew."""
 
-    def __init__(self, console: Console, redis: "Redis", planned: Plan) -> None:
+    def __init__(self, console: Console, redis: "Redis", planned: Plan, market: str) -> None:
         self._console = console
         self._redis = redis
+        self._market = market
         self._count = len(planned.drafts)
         self._symbols = sorted({draft.symbol for draft in planned.drafts})
         self._opens, self._closes = at(OPENS), at(CLOSES)
@@ -73,7 +74,7 @@ class Board:
         try:
             with self._redis.pipeline(transaction=False) as pipe:
                 for symbol in self._symbols:
-                    pipe.hget(keys.price(symbol), "price")
+                    pipe.hget(keys.price(self._market, symbol), "price")
                 units = pipe.execute()
         except RedisError:
             # The picture can wait: whoever must act on a lost Redis does.

@@ -4,7 +4,7 @@ Pure and per symbol; the listener holds one `SymbolGuard` a symbol. Evaluates ev
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -24,6 +24,11 @@ class Refusal(StrEnum):
     FROM_THE_FUTURE = "from_the_future"
     #: A step no later tick confirmed.
     SPIKE = "spike"
+
+
+#: What a tick is refused for that says something of the feed or of our clock. A trade of another session is an honest
+#: one of a symbol that trades seldom.
+UNREADABLE = frozenset({Refusal.NOT_A_PRICE, Refusal.NO_TIME, Refusal.OLDER_THAN_LAST, Refusal.FROM_THE_FUTURE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,53 @@ class Asked:
 
 
 @dataclass(slots=True)
+class ClockLead:
+    """How far the stamps of a whole feed run ahead of our clock. Mutable.
+
+    Where every tick is from the future for a while, by the same lead, our clock is slow: refusing them for ever would
+    leave every stop without a price. The lead is then allowed for, and no longer once no tick needs it.
+    """
+
+    #: Real time for which all must be ahead, how much their leads may differ, and the longest lead that is believed.
+    learn_after: timedelta = timedelta(seconds=3)
+    spread: timedelta = timedelta(seconds=2)
+    longest: timedelta = timedelta(minutes=1)
+    #: Real time after the last tick that needed it at which it is forgotten.
+    keep: timedelta = timedelta(minutes=1)
+    #: What is allowed for, real time.
+    lead: timedelta = timedelta(0)
+    _since: datetime | None = None
+    _least: timedelta = timedelta(0)
+    _most: timedelta = timedelta(0)
+    _needed_at: datetime | None = None
+
+    def shifted(self, now: Moment) -> Moment:
+        """`now` with the lead allowed for."""
+        return replace(now, market=now.market + self.lead * now.speed) if self.lead else now
+
+    def see(self, stamp: datetime, now: Moment, *, is_ahead: bool) -> bool:
+        """Take in one tick's stamp; True where a lead has just been learned, and the tick is worth a second look.
+
+        `is_ahead`: it was refused as from the future, with what is allowed for already.
+        """
+        ahead = (stamp - now.market) / max(now.speed, 1.0)
+        if not is_ahead:
+            self._since = None
+            if self.lead and ahead > FeedPolicy().ahead:
+                self._needed_at = now.real
+            if self.lead and (self._needed_at is None or now.real - self._needed_at > self.keep):
+                self.lead = timedelta(0)
+            return False
+        if self._since is None or max(self._most, ahead) - min(self._least, ahead) > self.spread:
+            self._since, self._least, self._most = now.real, ahead, ahead
+        self._least, self._most = min(self._least, ahead), max(self._most, ahead)
+        if now.real - self._since < self.learn_after or self._most > self.longest:
+            return False
+        self.lead, self._since, self._needed_at = self._most, None, now.real
+        return True
+
+
+@dataclass(slots=True)
 class SymbolGuard:
     """The judgement of one symbol's ticks. Mutable: it remembers the last good price and one doubt."""
 
@@ -66,13 +118,18 @@ class SymbolGuard:
     doubts: list[Tick] = field(default_factory=list)
     doubt_seen_at: datetime | None = None
     refused: Counter[Refusal] = field(default_factory=Counter)
+    #: Real time since when every tick was refused for what it is, none for when it was traded; None where one was not.
+    unreadable_since: datetime | None = None
 
     def judge(self, tick: Tick, now: Moment) -> list[Tick]:
         """The ticks to evaluate now that `tick` has come, oldest first: none, itself, or confirmed doubts too."""
         refusal = self._refusal(tick, now)
         if refusal is not None:
             self.refused[refusal] += 1
+            if refusal in UNREADABLE:
+                self.unreadable_since = self.unreadable_since or now.real
             return []
+        self.unreadable_since = None
         if tick.close > 0:
             self.close = tick.close
         if self.doubts and self._confirms(tick):

@@ -56,6 +56,10 @@ class DeniedBy(StrEnum):
     BROKER = "broker"
     BREAKER = "breaker"
     TOKEN = "token"  # noqa: S105
+    #: No listener proves that the line of its symbol lives: its stop would not fire.
+    BLIND = "blind"
+    #: The last price is at the stop already: what is bought would be sold at once.
+    STOP = "stop_above_price"
     #: The account has less than the exit would sell.
     COVER = "cover"
 
@@ -69,6 +73,8 @@ DENIALS: Mapping[DeniedBy, str] = MappingProxyType(
         DeniedBy.BROKER: "broker asked for a pause",
         DeniedBy.BREAKER: "broker does not answer",
         DeniedBy.TOKEN: "access token is dead",
+        DeniedBy.BLIND: "blind",
+        DeniedBy.STOP: "stop_above_price",
         DeniedBy.COVER: "the account has less",
     }
 )

@@ -3,14 +3,14 @@
 EPOCH = "engine:epoch"
 DUE = "due"
 LEDGER = "ledger"
-SYMBOLS = "symbols"
+MARKETS = "markets"
 MARKET_CLOCK = "market:clock"
 ACCOUNTS = "accounts"
 
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
-    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "account:*:runs", "account:*:slots:*",
-    "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
+    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "account:*:runs",
+    "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
     "account:*:book", "account:*:awaits", DUE,
 )  # fmt: skip
 
@@ -40,14 +40,44 @@ def lock(run: str) -> str:
     return f"lock_state:{run}"
 
 
-def price(symbol: str) -> str:
+def symbols(market: str) -> str:
+    """The symbols of a market that have a run."""
+    return f"symbols:{market}"
+
+
+def price(market: str, symbol: str) -> str:
     """The last good price of a symbol."""
-    return f"price:{symbol}"
+    return f"price:{market}:{symbol}"
 
 
-def armed(symbol: str) -> str:
+def armed(market: str, symbol: str) -> str:
     """Runs of a symbol by their stop."""
-    return f"symbol:{symbol}:strategies"
+    return f"symbol:{market}:{symbol}:strategies"
+
+
+def latched(market: str, symbol: str) -> str:
+    """Runs of a symbol whose stop was breached."""
+    return f"latched:{market}:{symbol}"
+
+
+def feed(market: str) -> str:
+    """When each symbol's line was last proven alive."""
+    return f"feed:{market}"
+
+
+def carriers(market: str) -> str:
+    """The account that carries each listener's feed."""
+    return f"carriers:{market}"
+
+
+def holding(market: str) -> str:
+    """The runs of a market that hold something."""
+    return f"holding:{market}"
+
+
+def outage(market: str) -> str:
+    """What each tenant was last told of being blind."""
+    return f"outage:{market}"
 
 
 def account(account_id: int) -> str:

@@ -45,6 +45,7 @@ from engine.ports import (
 )
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
+from engine.runtime.feeds import Feeds
 from engine.runtime.readings import glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
@@ -70,7 +71,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
-    "heard", "read_book", "tell_book",
+    "heard", "account", "carry", "watch", "read_book", "tell_book",
 )  # fmt: skip
 
 #: Fields of an account's hash: those that begin so are numbers, and these are texts.
@@ -94,7 +95,7 @@ def _pool_json(change: PoolChange) -> str:
     return as_json({"key": change.key, "net": change.net, "held": change.held, "out": change.out, "fills": fills})
 
 
-class RedisStore:
+class RedisStore(Feeds):
     """The `Store` port on one Redis or Valkey primary."""
 
     def __init__(
@@ -273,8 +274,8 @@ class RedisStore:
         stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
         return int(stored) if stored else None
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us()]
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us(), market]
         for tick in ticks:
             if tick.exchange_time is not None:
                 traded_at = "" if tick.traded_at is None else codec.to_us(tick.traded_at)
@@ -387,21 +388,13 @@ class RedisStore:
 
     def write_account(self, account: AccountState) -> None:
         """Put what an order needs to know of an account where workers read it."""
-        details: dict[Any, Any] = {name: getattr(account, name) for name in _ACCOUNT_TEXTS}
+        details: dict[str, Any] = {name: getattr(account, name) for name in (*_ACCOUNT_TEXTS, "market")}
         details |= account.limits
         if account.token_ends is not None:
-            details["token_ends"] = codec.to_us(account.token_ends)
-        name = keys.account(account.id)
-
-        def replace() -> None:
-            # Whole: a limit that was lifted must not stay behind.
-            with self._redis.pipeline(transaction=True) as both:
-                both.delete(name)
-                both.hset(name, mapping=details)
-                both.sadd(keys.ACCOUNTS, account.id)
-                both.execute()
-
-        self._ask(replace)
+            # As text: a script's number has not this many digits.
+            details["token_ends"] = str(codec.to_us(account.token_ends))
+        names = [keys.account(account.id), keys.account_runs(account.id), keys.ACCOUNTS]
+        self._call("account", names, [account.id, as_json(details)])
 
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
@@ -434,11 +427,6 @@ class RedisStore:
         """(status, position) of a run that is over, for people; None while it lives, or where nobody knows it."""
         status, position = self._ask(partial(self._redis.hmget, keys.tombstone(name), "status", "position"))
         return (status, position) if status is not None else None
-
-    def symbols(self) -> set[str]:
-        """Symbols that have a run; the listener subscribes to them."""
-        members: set[str] = self._ask(partial(self._redis.smembers, keys.SYMBOLS))
-        return members
 
     def _now_us(self) -> int:
         return codec.to_us(self._now())

@@ -5,7 +5,7 @@ Faults are chances the world's random numbers decide; everything heals when the 
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -21,14 +21,18 @@ from engine.domain.broker import (
     Quote,
     RejectCause,
     Reply,
+    TokenInvalid,
     Trade,
 )
-from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
+from engine.domain.orders import TERMINAL, Evidence, OrderStatus, OrderType, Product, Side
+from engine.simulation.hardships import Hardships
 
 #: Longest an accepted order may stay out of the book while its answer was lost.
 LATEST = timedelta(seconds=8)
 #: How long an answer takes that takes its time: longer than any lease.
 HANGS_FOR = timedelta(seconds=10)
+#: How late an order appears that appears beyond its grace, seconds.
+BEYOND_GRACE = (15.0, 60.0)
 #: How often an order whose answer is lost appears late, and how often a fill is a whole one.
 LATE, WHOLE = 0.5, 0.6
 
@@ -60,6 +64,12 @@ class Placed:
     filled: int = 0
     filled_at: datetime | None = None
     first_filled_at: datetime | None = None
+    #: When it last changed.
+    changed_at: datetime | None = None
+    #: Somebody else's: by hand, or of another engine.
+    is_foreign: bool = False
+    #: Of an earlier day: in no book any more.
+    is_past: bool = False
 
     def entry(self) -> BookEntry:
         """The order as its book tells it."""
@@ -98,6 +108,22 @@ class SimulatedBroker:
     push: Callable[[BookEntry], None]
     chances: Chances = field(default_factory=Chances)
     book: list[Placed] = field(default_factory=list)
+    hard: Hardships = field(default_factory=Hardships)
+    #: Called with each order of ours before it is placed.
+    placing: Callable[[OrderRequest], None] = lambda _request: None
+    #: What the account holds since yesterday, by symbol.
+    holdings: dict[str, int] = field(default_factory=dict)
+    #: Until when book and positions cannot be read, and positions are those of a moment ago.
+    blind_book: datetime | None = None
+    blind_positions: datetime | None = None
+    lies_until: datetime | None = None
+    token_dead: bool = False
+    #: Nothing can be sold.
+    at_lower_circuit: bool = False
+    #: When positions were last told as they are.
+    told_at: datetime | None = None
+    _told: list[NetPosition] = field(default_factory=list)
+    _ids: int = 0
 
     @property
     def profile(self) -> BrokerProfile:
@@ -107,12 +133,31 @@ class SimulatedBroker:
         self.boundary("broker.place")
         if self._happens(self.chances.refuse) or not may_send():
             return Reply(Outcome.SERVER_DOWN, message="refused")
+        return self._never_placed() or self._placed(request)
+
+    def _never_placed(self) -> Reply | None:
+        """What is answered where no order follows."""
+        if self.token_dead:
+            return Reply(Outcome.TOKEN_INVALID, message="dead token")
         if self._happens(self.chances.lose_request):
             return Reply(Outcome.TIMEOUT, message="lost")
+        if self._happens(self.hard.vanish):
+            self._ids += 1
+            return Reply(Outcome.ACCEPTED, f"V{self._ids:05d}")
+        return None
+
+    def _placed(self, request: OrderRequest) -> Reply:
+        self.placing(request)
         lost = self._happens(self.chances.lose_answer)
         late = LATEST * self.rng.random() if lost and self._happens(LATE) else timedelta(0)
+        if self._happens(self.hard.beyond_grace):
+            lost, late = True, timedelta(seconds=self.rng.uniform(*BEYOND_GRACE))
         placed = Placed(f"{len(self.book) + 1:06d}", request, self.now() + late)
         self.book.append(placed)
+        if self._happens(self.hard.refused_rests):
+            self.changed()
+            self.boundary("broker.placed")
+            return Reply(Outcome.REJECTED, cause=RejectCause.OTHER, message="refused, and rests all the same")
         self.changed()
         if self._happens(self.chances.reject):
             placed.status = OrderStatus.REJECTED
@@ -127,28 +172,29 @@ class SimulatedBroker:
 
     def cancel(self, broker_order_id: str) -> Reply:
         self.boundary("broker.cancel")
-        placed = next(each for each in self.book if each.broker_order_id == broker_order_id)
-        if placed.status in TERMINAL:
+        if self.token_dead:
+            return Reply(Outcome.TOKEN_INVALID, message="dead token")
+        placed = next((each for each in self.book if each.broker_order_id == broker_order_id), None)
+        if placed is None or placed.status in TERMINAL:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not cancelable")
-        placed.status = OrderStatus.CANCELED
+        placed.status, placed.changed_at = OrderStatus.CANCELED, self.now()
         self.changed()
         self.push(placed.entry())
         return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def orders(self) -> Sequence[BookEntry]:
         self.boundary("broker.orders")
-        if self._happens(self.chances.unreadable):
-            raise BrokerUnreachable("unreadable")
-        return [placed.entry() for placed in self.book if placed.visible_at <= self.now()]
+        self._read(self.blind_book)
+        return [placed.entry() for placed in self.book if placed.visible_at <= self.now() and not placed.is_past]
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
 
     def trades_of(self, broker_order_id: str) -> Sequence[Trade]:
         self.boundary("broker.trades_of")
-        if self._happens(self.chances.unreadable):
-            raise BrokerUnreachable("unreadable")
-        return next(each.trades() for each in self.book if each.broker_order_id == broker_order_id)
+        self._read(self.blind_book)
+        found = [each.trades() for each in self.book if each.broker_order_id == broker_order_id]
+        return found[0] if found else []
 
     def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
         self.boundary("broker.modify")
@@ -156,16 +202,85 @@ class SimulatedBroker:
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")
-        if self._happens(self.chances.unreadable):
-            raise BrokerUnreachable("unreadable")
-        held: dict[str, int] = {}
-        for placed in self.book:
-            sign = 1 if placed.request.side is Side.BUY else -1
-            held[placed.request.symbol] = held.get(placed.request.symbol, 0) + sign * placed.filled
-        return [NetPosition(symbol, Product.INTRADAY, quantity) for symbol, quantity in held.items()]
+        self._read(self.blind_positions)
+        if self.lies_until is not None and self.now() < self.lies_until:
+            return self._told
+        self.told_at = self.now()
+        return self._positions()
 
-    def instruments(self, _exchange: str) -> Iterable[Instrument]:
-        return []
+    def _positions(self) -> list[NetPosition]:
+        """What the account can sell: what was traded today, net, and what it holds since yesterday."""
+        held = {(symbol, Product.DELIVERY): quantity for symbol, quantity in self.holdings.items()}
+        for placed in self.book:
+            if not placed.is_past:
+                sign = 1 if placed.request.side is Side.BUY else -1
+                key = (placed.request.symbol, placed.request.product)
+                held[key] = held.get(key, 0) + sign * placed.filled
+        return [NetPosition(symbol, product, quantity) for (symbol, product), quantity in held.items()]
+
+    def net(self, symbol: str, product: Product) -> int:
+        """What the account has to sell, in truth: today's position and yesterday's holding."""
+        return sum(each.quantity for each in self._positions() if (each.symbol, each.product) == (symbol, product))
+
+    def promised(self, symbol: str, product: Product) -> int:
+        """What our resting exits will sell of it."""
+        return sum(
+            each.request.quantity - each.filled
+            for each in self.book
+            if each.request.side is Side.SELL
+            and each.status not in TERMINAL
+            and (each.request.symbol, each.request.product) == (symbol, product)
+            and not each.is_foreign
+        )
+
+    def lie(self, until: datetime, *, is_empty: bool) -> None:
+        """Tell nothing, or what is so now, until then."""
+        self.lies_until, self._told = until, [] if is_empty else self._positions()
+
+    def by_hand(self, symbol: str, product: Product, side: Side, quantity: int, tag: str = "") -> None:
+        """Somebody else's order, which fills at once."""
+        request = OrderRequest(tag, symbol, side, quantity, OrderType.MARKET, product)
+        now = self.now()
+        placed = Placed(
+            f"{len(self.book) + 1:06d}", request, now, OrderStatus.FILLED, quantity, now, now, is_foreign=True
+        )
+        self.book.append(placed)
+        self.changed()
+        self.push(placed.entry())
+
+    def night(self) -> None:
+        """Orders that rest expire, intraday positions are squared off, delivery settles, and a new book begins."""
+        for placed in self.book:
+            if placed.status not in TERMINAL:
+                placed.status = OrderStatus.EXPIRED
+        self.holdings = {each.symbol: each.quantity for each in self._positions() if each.product is Product.DELIVERY}
+        for placed in self.book:
+            placed.is_past = True
+        self.changed()
+
+    def can_be_read(self) -> bool:
+        """Whether the account can be read, truly; its book may fail where nothing is in doubt."""
+        now = self.now()
+        is_in_doubt = self.hard.vanish or self.hard.refused_rests or self.hard.beyond_grace
+        trouble = (self.blind_positions, self.lies_until, self.blind_book if is_in_doubt else None)
+        return not self.token_dead and all(until is None or until <= now for until in trouble)
+
+    def is_honest(self) -> bool:
+        """Whether its line never fails."""
+        return replace(self.chances, cancel_order=0.0) == Chances()
+
+    def _read(self, blind_until: datetime | None) -> None:
+        if self.token_dead:
+            raise TokenInvalid("dead token")
+        if self._happens(self.chances.unreadable) or (blind_until is not None and self.now() < blind_until):
+            raise BrokerUnreachable("unreadable")
+
+    def instruments(self, exchange: str) -> Iterable[Instrument]:
+        self.boundary("broker.instruments")
+        self._read(self.blind_book)
+        if self._happens(self.hard.unlisted):
+            return []
+        return [Instrument(f"{exchange}:SIM", 1, Decimal("0.05"), 1)]
 
     def quote(self, _symbols: Sequence[str]) -> Sequence[Quote]:
         return []
@@ -181,7 +296,13 @@ class SimulatedBroker:
 
     def trade(self) -> bool:
         """Let one live order fill, in whole or in part, or be canceled by the exchange; whether one was there."""
-        live = [each for each in self.book if each.status not in TERMINAL and each.visible_at <= self.now()]
+        live = [
+            each
+            for each in self.book
+            if each.status not in TERMINAL
+            and each.visible_at <= self.now()
+            and not (self.at_lower_circuit and each.request.side is Side.SELL)
+        ]
         if not live:
             return False
         placed = self.rng.choice(live)
@@ -194,13 +315,15 @@ class SimulatedBroker:
             placed.first_filled_at = placed.first_filled_at or placed.filled_at
             done = placed.filled == placed.request.quantity
             placed.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
+        placed.changed_at = self.now()
         self.changed()
         self.push(placed.entry())
         return True
 
     def heal(self) -> None:
         """No fault from here on."""
-        self.chances = Chances()
+        self.chances, self.hard = Chances(), Hardships()
+        self.blind_book = self.blind_positions = self.lies_until = None
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance

@@ -1,13 +1,15 @@
 """Many seeds: run over the machine's cores, stopped at the first violation, which is shrunk and told with its trace."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from engine.simulation.broker import Chances
+from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
-from engine.simulation.scenario import Seed, seed_of
+from engine.simulation.scenario import Seed, hard_seed, seed_of
 from engine.simulation.world import World
 
 #: Seeds one worker process takes at a time.
@@ -47,12 +49,21 @@ def shrunk(failure: Failure) -> Failure:
     return found
 
 
-def campaign(first: int, count: int, told: Callable[[int], None], cores: int | None = None) -> Failure | None:
-    """Play seeds `first` to `first + count - 1`; tells how many are done; the first failure found, shrunk."""
+def campaign(
+    first: int,
+    count: int,
+    told: Callable[[int], None],
+    cores: int | None = None,
+    hardships: Collection[Kind] = (),
+) -> Failure | None:
+    """Play seeds `first` to `first + count - 1`; tells how many are done; the first failure found, shrunk.
+
+    `hardships`: what may be in them besides failures; nothing of the kind where it is empty.
+    """
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(cores or os.cpu_count()) as pool:
         done = 0
-        for chunk, failure in zip(chunks, pool.map(_play_all, chunks), strict=True):
+        for chunk, failure in zip(chunks, pool.map(partial(_play_all, hardships=hardships), chunks), strict=True):
             if failure is not None:
                 pool.shutdown(cancel_futures=True)
                 return shrunk(failure)
@@ -61,8 +72,9 @@ def campaign(first: int, count: int, told: Callable[[int], None], cores: int | N
     return None
 
 
-def _play_all(numbers: Iterable[int]) -> Failure | None:
-    return next((failure for number in numbers if (failure := play(seed_of(number))) is not None), None)
+def _play_all(numbers: Iterable[int], *, hardships: Collection[Kind]) -> Failure | None:
+    seeds = (hard_seed(number, hardships) if hardships else seed_of(number) for number in numbers)
+    return next((failure for seed in seeds if (failure := play(seed)) is not None), None)
 
 
 def _simpler() -> Iterator[Callable[[Seed], Seed]]:
@@ -80,5 +92,7 @@ def _simpler() -> Iterator[Callable[[Seed], Seed]]:
         "skew",
     ):
         yield lambda each, name=name: replace(each, **{name: 0.0})  # type: ignore[misc]
+    for kind in Kind:
+        yield lambda each, kind=kind: replace(each, hard=each.hard.without(kind))  # type: ignore[misc]
     for field in fields(Chances):
         yield lambda each, name=field.name: replace(each, chances=replace(each.chances, **{name: 0.0}))  # type: ignore[misc]

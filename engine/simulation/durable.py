@@ -1,8 +1,8 @@
 """The simulated PostgreSQL: what was drained of the ledger, and the epochs. Outlives every loss of the live state."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -31,9 +31,18 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 class SimulatedDurable:
     """The `Durable` port, and the drainer that feeds it."""
 
-    def __init__(self, store: LiveState, accounts: Sequence[AccountState], runs: Sequence[Run]) -> None:
+    def __init__(
+        self,
+        store: LiveState,
+        accounts: Sequence[AccountState],
+        runs: Sequence[Run],
+        strategies: Sequence[Strategy] = (),
+    ) -> None:
         self._live = store
-        self._accounts = accounts
+        self._accounts = [*accounts]
+        self._strategies = strategies
+        #: Codes of the alerts of each run, and of each tenant that are of no run.
+        self._alerts: defaultdict[str, list[str]] = defaultdict(list)
         self._runs = {str(run.id): run for run in runs}
         self._epoch: tuple[int, str] | None = None
         self._stored: set[tuple[str, int, int]] = set()
@@ -43,7 +52,9 @@ class SimulatedDurable:
 
     def take(self, count: int) -> None:
         """Carry the first `count` records of the ledger over and trim them."""
-        for record in self._live.ledger[:count]:
+        taken = self._live.ledger[:count]
+        self._hear(taken)
+        for record in taken:
             name, place = record["run"], (record["epoch"], record["seq"])
             if (name, *place) not in self._stored and name in self._runs:
                 self._stored.add((name, *place))
@@ -69,7 +80,8 @@ class SimulatedDurable:
     def request_stop(self, run_id: RunId, mode: StopMode) -> None:
         """A user's stop, kept before anything else is told of it."""
         name = str(run_id)
-        self._runs[name] = replace(self._runs[name], stop_requested=mode)
+        if name in self._runs:
+            self._runs[name] = replace(self._runs[name], stop_requested=mode)
 
     def runs(self) -> Sequence[Run]:
         """Every run, as far as it was drained."""
@@ -86,8 +98,38 @@ class SimulatedDurable:
     def accounts(self) -> Sequence[AccountState]:
         return self._accounts
 
-    def unarmed(self, _day: date) -> Sequence[Strategy]:
-        return []
+    def _hear(self, records: Iterable[dict[str, Any]]) -> None:
+        """Keep the codes of the alerts that `records` tell."""
+        for record in records:
+            if '"alerts":[{' in record["body"]:
+                alerts = json.loads(record["body"])["alerts"]
+                self._alerts[record["run"] or record["tenant"]] += [alert["code"] for alert in alerts]
+
+    def alerts_of(self, run: Run) -> list[str]:
+        """Codes of what its owner was told of a run, or of its account."""
+        self._hear(self._live.ledger[:])
+        return self._alerts[str(run.id)] + self._alerts[run.strategy.tenant]
+
+    def alerts_to(self, tenant: str) -> list[str]:
+        """Codes of what a tenant was told that is of no run, and what an operator was told."""
+        self._hear(self._live.ledger[:])
+        return self._alerts[tenant] + self._alerts[""]
+
+    def untraded(self) -> list[Strategy]:
+        """Strategies that got no run."""
+        known = {run.id.strategy_id for run in self._runs.values()}
+        return [each for each in self._strategies if each.id not in known]
+
+    def login(self, account_id: int) -> None:
+        """Somebody has authenticated an account again."""
+        self._accounts = [
+            replace(each, version=f"{int(each.version) + 1}") if each.id == account_id else each
+            for each in self._accounts
+        ]
+
+    def unarmed(self, day: date) -> Sequence[Strategy]:
+        known = {run.id.strategy_id for run in self._runs.values() if run.id.trading_date == day}
+        return [each for each in self._strategies if each.trades_on(day) and each.id not in known]
 
     def create_runs(self, runs: Sequence[Run]) -> None:
         self._runs |= {str(run.id): run for run in runs if str(run.id) not in self._runs}

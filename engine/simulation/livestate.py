@@ -62,9 +62,9 @@ class LiveState:
         setattr(self, name, found)
         return found
 
-    def on_tick(self, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
         """The breaches with what their messages tell; the world delivers those itself."""
-        breaches = self._store.on_tick(ticks, seen_at, prefix)
+        breaches = self._store.on_tick(market, ticks, seen_at, prefix)
         told = self.server.keys.of(_WOKEN.queue, Entries) or Entries()
         found = [replace(each, reading=json.loads(text)) for each, text in zip(breaches, reversed(told), strict=True)]
         self.server.keys.do_del(_WOKEN.queue)

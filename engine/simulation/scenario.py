@@ -1,13 +1,15 @@
 """What a seed chooses before its world begins: how many runs, and which faults how often."""
 
 import random
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
 from engine.simulation.broker import Chances
+from engine.simulation.hardships import Hardships, Kind, hardships_of
 
 #: How often a fault a seed may have is in it.
 HAS_FAULT = 0.5
@@ -17,6 +19,11 @@ DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 BUY_AFTER, SELL_AFTER, FAULTS_END = timedelta(seconds=2), timedelta(seconds=40), timedelta(seconds=60)
 #: Market time from the start to the session's end.
 CLOSES_AFTER = timedelta(seconds=150)
+#: How often the exchange cancels an order, where it does.
+CANCELS = 0.3
+#: The session's end where a night follows, when nothing can be sold before it, and when the next day begins.
+CLOSES_TONIGHT, CIRCUIT_AT = timedelta(seconds=50), START + timedelta(seconds=25)
+MORNING = datetime(2026, 1, 6, 3, 50, tzinfo=UTC)
 #: How long after the faults every run has to be flat and ended, or alerted.
 SETTLED_AFTER = timedelta(seconds=150)
 
@@ -46,6 +53,8 @@ class Seed:
     user_stops: float = 0.02
     #: How far clocks are apart, seconds.
     skew: float = 0.0
+    #: What else is hard about this world.
+    hard: Hardships = field(default_factory=Hardships)
 
     def account_of(self, number: int) -> int:
         """Whose account run `number` trades on."""
@@ -57,9 +66,19 @@ class Seed:
         return self.keeps_state and not (self.lose_message or self.lose_push)
 
     @property
+    def is_steady(self) -> bool:
+        """Whether no process of ours stands still for seconds."""
+        return self.keeps_state if not self.hard.kinds else self.is_sound
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether our own parts never fail: only the world around them is hard."""
+        return not (self.crash or self.lose_store or self.roll_back or self.jump or self.lose_message or self.lose_push)
+
+    @property
     def keeps_state(self) -> bool:
         """Whether the live state and the processes outlive this world."""
-        return not (self.crash or self.lose_store or self.roll_back or self.jump)
+        return not self.hard.kinds and not (self.crash or self.lose_store or self.roll_back or self.jump)
 
     def patience(self, account: int) -> timedelta | None:
         """How long a breached stop may wait for its exit at `account`; None where its broker or our state fails.
@@ -96,10 +115,31 @@ def seed_of(number: int) -> Seed:
     )
 
 
-def run_of(number: int, account: int) -> Run:
+def hard_seed(number: int, kinds: Collection[Kind]) -> Seed:
+    """A world of these hardships; of two in three the brokers and our own parts are sound otherwise."""
+    seed, hard = seed_of(number), hardships_of(number, kinds)
+    if number % 3:
+        cancels = CANCELS if {Kind.WINDOWS, Kind.PARTLY} & hard.kinds else 0.0
+        chances, stops = Chances(cancel_order=cancels), seed.user_stops if number % 2 else 0.0
+        seed = Seed(number, seed.runs, chances, ill_accounts=seed.runs if cancels else 0, user_stops=stops)
+    shares = Kind.SHARED in hard
+    return replace(seed, hard=hard, runs=3 if shares else seed.runs, crowd=2 + number % 2 if shares else 1)
+
+
+def strategy_of(number: int, account: int, hard: Hardships) -> Strategy:
+    """The strategy of run `number`; its times are India's, as the world's start is 9:30 there."""
+    return Strategy(
+        number, f"s{number}", f"t{account}", account, SYMBOL, QUANTITY, time(9, 30, 2), time(9, 30, 40), Decimal(90),
+        hard.product, on_abort=hard.on_abort, trading_date=START.date(),
+    )  # fmt: skip
+
+
+def run_of(number: int, account: int, hard: Hardships) -> Run:
     """The run of strategy `number` on `account`, as it is before it is armed."""
-    strategy = Strategy(
-        number, f"s{number}", f"t{account}", account, SYMBOL, QUANTITY, time(9, 30), time(15, 0), Decimal(90)
-    )
-    times = (START + BUY_AFTER, START + SELL_AFTER, START + CLOSES_AFTER)
-    return Run(RunId(number, date(2026, 1, 5)), strategy, *times, STOP)
+    sell_after, closes_after = SELL_AFTER, CLOSES_AFTER
+    if Kind.STAYS_LOW in hard or Kind.CIRCUIT in hard:
+        sell_after, closes_after = timedelta(hours=1), timedelta(hours=2)
+    elif hard.has_night:
+        closes_after = CLOSES_TONIGHT
+    times = (START + BUY_AFTER, START + sell_after, START + closes_after)
+    return Run(RunId(number, START.date()), strategy_of(number, account, hard), *times, STOP)

@@ -51,8 +51,16 @@ class Clock:
 class Timers:
     """Timers are messages here; a message for a run that ended finds its tombstone."""
 
+    def __init__(self, trigger: Callable[[Run], None]) -> None:
+        self._trigger = trigger
+        self._scheduled: set[RunId] = set()
+
     def schedule(self, run: Run, now: Moment) -> None:
-        """Already published by the world."""
+        """Once a run: the world keeps its messages through every loss."""
+        del now
+        if run.id not in self._scheduled:
+            self._scheduled.add(run.id)
+            self._trigger(run)
 
     def cancel(self, run_id: RunId) -> None:
         """Nothing to remove."""

@@ -5,7 +5,7 @@ Everything random comes from the seed, in one order; a run of it is therefore ex
 
 import random
 from bisect import bisect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,30 +17,39 @@ from engine.calendar import Calendar
 from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
-from engine.domain.run import RunId
-from engine.domain.strategy import StopMode
+from engine.domain.feed import Asked, FeedPolicy, SymbolGuard
+from engine.domain.run import Run, RunId
+from engine.domain.strategy import Session, StopMode
 from engine.domain.ticks import Tick
+from engine.listener import Listener
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
-from engine.ports import AccountState, StoreClosed
+from engine.ports import AccountState, Breach, StoreClosed
 from engine.reconcile import Reconciler
 from engine.recovery import Recoverer
 from engine.simulation.actors import NO_SKEW, Actor
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
-from engine.simulation.invariants import Observer, check_always, check_end
+from engine.simulation.hardships import Kind
+from engine.simulation.invariants import Observer, Violation, check_always, check_end
 from engine.simulation.livestate import LiveState
+from engine.simulation.oversight import Oversight
 from engine.simulation.scenario import (
+    CIRCUIT_AT,
+    CLOSES_TONIGHT,
     DEPLOYMENT,
     FAULTS_END,
+    MORNING,
     SETTLED_AFTER,
     START,
     STOP,
     SYMBOL,
     Seed,
     run_of,
+    strategy_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
+from engine.simulation.troubles import Troubles
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
@@ -48,12 +57,16 @@ ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
 #: A rare thing: a process that stands still for seconds.
 RARE = 0.02
+#: How often a quote names the day's band.
+QUOTES_BAND = 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
 THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 #: How long every machine stands still at a jump, and how often accounts are reconciled.
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
+#: In a hard world positions are read as often as the order stream's process does, and the book at every fifth look.
+COVERED_EVERY, COVERS_A_BOOK = timedelta(seconds=2), 5
 
 
 _MS = timedelta(milliseconds=1)
@@ -81,11 +94,17 @@ class World:
         #: Whether a book changed since the invariants were checked last.
         self._is_unchecked = False
         self._price = 10_000
+        self._looks = 0
+        #: What the last tick said.
+        self._told_price = self._price
+        self._stays_low = Kind.STAYS_LOW in seed.hard or Kind.CIRCUIT in seed.hard
         self._sweep_at = self._reconcile_at = self.now
         self._observer = Observer(seed)
         accounts = {number: seed.account_of(number) for number in range(1, seed.runs + 1)}
         self.brokers = {account: self._broker(account) for account in sorted({*accounts.values()})}
-        self._runs = [run_of(number, account) for number, account in accounts.items()]
+        self._strategies = [strategy_of(number, account, seed.hard) for number, account in accounts.items()]
+        is_created = seed.hard.are_created
+        self._runs = [] if is_created else [run_of(number, account, seed.hard) for number, account in accounts.items()]
         self._compose()
 
     def _broker(self, account: int) -> SimulatedBroker:
@@ -98,44 +117,83 @@ class World:
             self._book_changed,
             partial(self._pushed, account),
             chances,
+            hard=self.seed.hard,
         )
 
     def _compose(self) -> None:
         self.accounts = [
-            AccountState(n, f"t{n}", f"sim-{n}", "simulated", "", "", "", "1", LIMITS) for n in self.brokers
+            AccountState(n, f"t{n}", f"sim-{n}", "simulated", "", "", "", "1", LIMITS | dict(self.seed.hard.limits))
+            for n in self.brokers
         ]
-        self.durable = SimulatedDurable(self.store, self.accounts, self._runs)
+        strategies = self._strategies if self.seed.hard.are_created else []
+        self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies)
+        self.oversight = Oversight(self.seed, self.brokers, self.durable)
+        for account, broker in self.brokers.items():
+            broker.placing = self.oversight.placing(account, lambda: self.now)
+        self._troubles = Troubles(self)
+        self._timers = Timers(self._trigger)
         self._bounded: Any = Bounded(self, self.store)
         store, policy, clock = self._bounded, Policy(rest_limit=timedelta(seconds=20)), Clock(self)
-        actions = Actions(store, Brokers(self.brokers), clock, Timers(), DEPLOYMENT, self._log)
+        actions = Actions(store, Brokers(self.brokers), clock, self._timers, DEPLOYMENT, self._log)
         self.pipeline = Pipeline(store, actions, clock, self, policy, self._log)
         self.sweeper = Sweeper(store, self, self, clock, policy)
         self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
+        self._carry()
         self._on_disk = self.store.snapshot()
-        for run in self._runs:
-            for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
-                self.publish(Event(f"{kind}:{run.id}", kind, run.id), at)
+        # From here on, so that the first opening needs no luck.
+        self._set_clock()
+        wakes: Any = _Wakes(self)
+        self.listener = Listener(wakes, self.accounts[0].market, clock, self._guard, self._log)
+
+    def _set_clock(self) -> None:
+        """The server's clock, where this seed sets it apart."""
+        if self.seed.hard.clock:
+            self.store.server.skew = timedelta(seconds=self.seed.hard.clock)
+
+    def _guard(self, symbol: str) -> SymbolGuard:
+        """What judges the ticks of a symbol."""
+        day = self.now.date()
+        session = Session(day, START - timedelta(minutes=15), MORNING + timedelta(hours=6))
+        guard = SymbolGuard(FeedPolicy(), session)
+        del symbol
+        return guard
+
+    def _trigger(self, run: Run) -> None:
+        """What its timers publish."""
+        for kind, at in ((EventType.BUY, run.buy_at), (EventType.SELL, run.sell_at)):
+            self.publish(Event(f"{kind}:{run.id}", kind, run.id), at)
 
     def _new_recoverer(self) -> Recoverer:
         """A recoverer that has just started and remembers nothing."""
+        self._has_just_started = True
         settle_after = self.brokers[1].profile.settles_after
         brokers, clock, store = Brokers(self.brokers), Clock(self), self._bounded
         return Recoverer(
-            self.durable, store, self.store, brokers, Timers(), Calendar(), clock, DEPLOYMENT, settle_after, self._log
+            self.durable,
+            store,
+            self.store,
+            brokers,
+            self._timers,
+            Calendar(),
+            clock,
+            DEPLOYMENT,
+            settle_after,
+            self._log,
         )
 
     def _recover(self) -> None:
-        if not self.store.is_open:
+        if not self.store.is_open or self._has_just_started:
             self.recoverer.open(lambda: self.now, Clock(self).sleep_until)
+            self._has_just_started = False
         self.recoverer.arm()
 
     @property
     def book(self) -> list[Placed]:
-        """Every order at every broker."""
-        return [placed for broker in self.brokers.values() for placed in broker.book]
+        """Every order of ours at every broker."""
+        return [placed for broker in self.brokers.values() for placed in broker.book if not placed.is_foreign]
 
     @property
     def trace(self) -> list[str]:
@@ -181,7 +239,7 @@ class World:
                 self._begin(message[2], message[1], works=True)
             case "trade":
                 any(broker.trade() for broker in self.rng.sample([*self.brokers.values()], len(self.brokers)))
-            case "tick" if not self._healed:
+            case "tick" if not self._healed or self._stays_low:
                 self._tick()
             case _:
                 self._pass_time()
@@ -192,15 +250,38 @@ class World:
         faults_end, ends_at = START + FAULTS_END, START + FAULTS_END + SETTLED_AFTER
         while self.now < faults_end and not self._is_settled():
             self.step()
+            if (self.seed.hard.has_night or Kind.CIRCUIT in self.seed.hard) and self.now >= CIRCUIT_AT:
+                for broker in self.brokers.values():
+                    broker.at_lower_circuit = True
+        if self.seed.hard.has_night:
+            ends_at = MORNING + SETTLED_AFTER
+            self._night()
         self._healed = True
         for broker in self.brokers.values():
             broker.heal()
-        self._price = STOP + 500
+            broker.at_lower_circuit = False
+        self._troubles.heal()
+        self._price = STOP - 500 if self._stays_low else STOP + 500
         while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
+        if self.seed.hard.kinds:
+            self.oversight.check_end()
+            return
         check_end(self.book, self.store, self.durable)
         self._observer.check_end(self.durable)
+
+    def _night(self) -> None:
+        """The session ends; the next day begins, with the engine awake all the while or not."""
+        over = START + CLOSES_TONIGHT + timedelta(seconds=90)
+        while Kind.ASLEEP not in self.seed.hard and self.now < over:
+            self.step()
+        for broker in self.brokers.values():
+            broker.night()
+            broker.at_lower_circuit = False
+        self.tell("THE NIGHT PASSES")
+        self.now = max(self.now, MORNING)
+        self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
         """End the actors that are left."""
@@ -227,13 +308,15 @@ class World:
     def _check(self) -> None:
         if self._is_unchecked:
             self._is_unchecked = False
-            check_always(self.book)
+            if not self.seed.hard.kinds:
+                check_always(self.book)
 
     def _book_changed(self) -> None:
         self._is_unchecked = True
 
     def _is_settled(self) -> bool:
-        return not (self.actors or self.messages or self.store.runtimes or self.durable.open_runs())
+        waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
+        return not (waits or self.durable.untraded())
 
     def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> None:
         actor = Actor(name, call, works=works)
@@ -243,7 +326,7 @@ class World:
 
     def _resume(self, actor: Actor) -> None:
         kill = not self._healed and self.rng.random() < self.seed.crash
-        self._tell(f"{actor.name} {'KILLED at ' if kill else ''}{actor.at}")
+        self.tell(f"{actor.name} {'KILLED at ' if kill else ''}{actor.at}")
         self._running = actor
         if kill:
             actor.crash()
@@ -254,17 +337,32 @@ class World:
         self._running = None
         if actor.done:
             self.actors.remove(actor)
-            if actor.error is not None and not isinstance(actor.error, (StoreClosed, RedisError)):
-                raise actor.error
+            self._judge(actor)
+
+    def _judge(self, actor: Actor) -> None:
+        """A store that is closed is waited for; the loop of a process waits for any error of Redis."""
+        if actor.error is None or isinstance(actor.error, StoreClosed):
+            return
+        if isinstance(actor.error, RedisError):
+            if actor.name in ("recoverer", "sweeper"):
+                return
+            raise Violation(f"{actor.name} ended of {actor.error}") from actor.error
+        raise actor.error
 
     def _tick(self) -> None:
-        self._price = max(8_500, self._price + self.rng.randint(-400, 380))
-        if not self.store.is_open:
+        if self._healed or (Kind.CIRCUIT in self.seed.hard and self.now >= CIRCUIT_AT):
+            self._price = STOP - 500
+        else:
+            self._price = max(8_500, self._price + self.rng.randint(-400, 380))
+        self._told_price = self._price
+        ticks = [Tick(SYMBOL, self._price, self.now)]
+        if self._happens(self.seed.hard.bad_ticks * 100):
+            ticks.insert(self.rng.randint(0, 1), self._bad_tick())
+        self.listener.on_frame(ticks, self.now)
+        if self.listener.doubted:
+            self._ask_price()
+        if not self.store.is_open or self.store.server.refuses:
             return
-        tick = Tick(SYMBOL, self._price, self.now)
-        for breach in self.store.on_tick([tick], self.now, f"t{self.now:%M%S%f}"):
-            self._observer.wants_exit(breach.run_id, self.now, self.book)
-            self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)
@@ -272,12 +370,38 @@ class World:
                 self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
 
+    def _ask_price(self) -> None:
+        """A price that is doubted is asked of the broker, which tells the last trade."""
+        self.listener.doubted.clear()
+        at = self.now + self.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
+        band = (self._price // 2, self._price * 2) if self.rng.random() < QUOTES_BAND else (0, 0)
+        self.listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
+
+    def _bad_tick(self) -> Tick:
+        """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
+        price, at = self._price, self.now
+        choices = (
+            Tick(SYMBOL, 0, at),
+            Tick(SYMBOL, price, None),
+            Tick(SYMBOL, price // 2, at),
+            Tick(SYMBOL, price, at - timedelta(minutes=1)),
+            Tick(SYMBOL, price // 3, at + timedelta(minutes=1)),
+            Tick(SYMBOL, price, at - timedelta(days=1)),
+        )
+        return self.rng.choice(choices)
+
+    def latched(self, breaches: Sequence[Breach]) -> None:
+        """The listener's store latched runs: their workers are woken."""
+        for breach in breaches:
+            self._observer.wants_exit(breach.run_id, self.now, self.book)
+            self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
+
     def _pass_time(self) -> None:
         """Milliseconds mostly, sometimes the pause of a process that was stopped."""
         if not self.actors:
             upcoming = [at for at, _, _ in self.messages] + [self._sweep_at]
             self.now = max(self.now, min(upcoming) - 400 * _MS)
-        long = self.rng.random() < RARE and not self._healed and not self.seed.keeps_state
+        long = self.rng.random() < RARE and not self._healed and not self.seed.is_steady
         usual = BUSY_MS if self.actors else IDLE_MS
         self.now += self.rng.randint(*(PAUSE_MS if long else usual)) * _MS
         if self.now >= self._sweep_at:
@@ -286,34 +410,56 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
-        self._observer.check(self.now, self.book, is_busy=self._is_busy())
+        self._carry()
+        if self.seed.hard.kinds:
+            self._troubles_and_oversight()
+        else:
+            self._observer.check(self.now, self.book, is_busy=self._is_busy())
+        self.listener.on_pause()
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
         if not any(actor.name == "recoverer" for actor in self.actors):
             self._begin("recoverer", self._recover)
         if self.now >= self._reconcile_at:
-            self._reconcile_at = self.now + RECONCILED_EVERY
-            for account in self.accounts:
-                self._begin("reconciler", partial(self._reconcile, account))
+            is_hard = bool(self.seed.hard.kinds)
+            self._reconcile_at = self.now + (COVERED_EVERY if is_hard else RECONCILED_EVERY)
+            self._looks += 1
+            for account in self.durable.accounts():
+                if not any(actor.name == f"reconciler {account.id}" for actor in self.actors):
+                    has_book = not is_hard or self._looks % COVERS_A_BOOK == 0
+                    self._begin(f"reconciler {account.id}", partial(self._reconcile, account, has_book=has_book))
         if not self._healed:
             self._lose_something()
 
-    def _reconcile(self, account: AccountState) -> None:
+    def _troubles_and_oversight(self) -> None:
+        is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
+        is_fed = not self._healed or self._stays_low
+        self.oversight.check(self.now, self._told_price, is_well=is_well, is_fed=is_fed)
+        if not self._healed:
+            self._troubles.every_second()
+
+    def _carry(self) -> None:
+        """A listener proves that the line of the symbol lives."""
+        if self.store.is_open and not self.store.server.refuses:
+            self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
+
+    def _reconcile(self, account: AccountState, *, has_book: bool) -> None:
         self.reconciler.cover(account, self.brokers[account.id])
-        self.reconciler.reconcile(account, self.brokers[account.id])
+        if has_book:
+            self.reconciler.reconcile(account, self.brokers[account.id])
 
     def _lose_something(self) -> None:
         if self._happens(self.seed.lose_store):
-            self._tell("THE LIVE STATE IS LOST")
+            self.tell("THE LIVE STATE IS LOST")
             self.store.flush()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.roll_back):
-            self._tell("THE LIVE STATE GOES BACK")
+            self.tell("THE LIVE STATE GOES BACK")
             self.store.roll_back(self._on_disk)
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.jump):
-            self._tell("EVERY MACHINE STANDS STILL")
+            self.tell("EVERY MACHINE STANDS STILL")
             self.now += JUMP
         if self.seed.roll_back:
             self._on_disk = self.store.snapshot()
@@ -321,7 +467,7 @@ class World:
     def _happens(self, in_a_hundred: float) -> bool:
         return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100
 
-    def _tell(self, what: str, facts: Mapping[str, object] = _NO_FACTS) -> None:
+    def tell(self, what: str, facts: Mapping[str, object] = _NO_FACTS) -> None:
         self._happened.append((self.now, what, facts))
 
     def _pushed(self, account: int, entry: BookEntry) -> None:
@@ -333,7 +479,23 @@ class World:
             self.messages.append((at, partial(self.stream.on_update, entry, account), "push"))
 
     def _log(self, action: str, /, **facts: object) -> None:
-        self._tell(f"  {action} ", facts)
+        self.tell(f"  {action} ", facts)
+
+
+class _Wakes:
+    """The listener's store: what it latches, the world wakes workers for, at once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """As the store's."""
+        try:
+            breaches: Sequence[Breach] = self._world.store.on_tick(market, ticks, seen_at, prefix)
+        except RedisError as error:
+            raise Violation(f"the listener ended of {error}") from error
+        self._world.latched(breaches)
+        return breaches
 
 
 def _shown(facts: Mapping[str, object]) -> str:

@@ -165,7 +165,7 @@ def test_a_long_run_is_not_told(live: LiveState) -> None:
     live.store = RedisStore(live.client, live.epoch, RealTime().now, WakeUp(QUEUE, "{reading}"))
     live.arm()
     live.redis.hset(keys.runtime(RUN), mapping={f"evidence:{number}": "{}" for number in range(61)})
-    live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")
+    live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")
     assert live.redis.rpop(QUEUE) == "null"
 
 
@@ -175,7 +175,7 @@ def test_a_run_that_cannot_be_read_keeps_back_no_other(live: LiveState) -> None:
         live.arm(run(spec=strategy(id=number)))
     broken = replace(run().id, strategy_id=8)
     live.redis.hdel(keys.runtime(str(broken)), "account_id", "strategy_id")
-    assert len(live.store.on_tick([Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")) == 3
+    assert len(live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP, run().buy_at)], datetime.now(UTC), "sl")) == 3
     told: Any = live.redis.lrange(QUEUE, 0, -1)
     assert [text.endswith(" null") for text in reversed(told)] == [False, True, False]
 

@@ -22,7 +22,7 @@ from tasks.app import app, app_at
 from tasks.intake import Asked, check
 from tests.builders import BUY_AT, OPENS, SESSION, STOP, SYMBOL, entry, evidence, run, strategy, tick
 from tests.builders import book_entry as line
-from tests.livestate import RUN, LiveState, run_id
+from tests.livestate import ACCOUNT, RUN, LiveState, run_id
 from tests.world import World
 
 GOOD = 10_000
@@ -36,7 +36,7 @@ class Watch:
         self.world, self.session = world, SESSION
         live, wakes = world.live, wake_up(app, EventType.STOPLOSS)
         store = RedisStore(live.client, live.epoch, RealTime().now, wakes)
-        self.listener = Listener(store, world.clock, self._guard, world.log)
+        self.listener = Listener(store, ACCOUNT.market, world.clock, self._guard, world.log)
         bought = entry(OrderStatus.FILLED, 10)
         world.live.arm(run(bought))
         world.broker.book["B1"] = line(evidence(bought, OrderStatus.FILLED, 10))
@@ -126,7 +126,7 @@ def test_a_sick_tick_sells_nothing_and_is_counted(watch: Watch, sick: Tick, name
     assert watch.frame(sick) == 0
     assert watch.listener.refused()[name] == 1
     assert watch.world.run().latch is None
-    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == str(GOOD)
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == str(GOOD)
 
 
 def test_a_spike_fires_only_when_confirmed_or_when_nobody_contradicts_it(watch: Watch) -> None:
@@ -154,8 +154,8 @@ def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(
     watch.world.live.epoch.open(5)
     assert watch.listener.on_pause() == 1
     assert [woken.run_id.strategy_id for woken in watch.woken()] == [7]
-    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == "9900"
-    assert watch.world.live.redis.hget(keys.price(OTHER), "price") == "9800"
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == "9900"
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, OTHER), "price") == "9800"
     assert watch.world.log.actions().count("ticks_kept") == 1
     assert watch.listener.on_pause() == 0
 
@@ -165,7 +165,7 @@ def test_what_was_missed_is_played_before_the_next_frame(watch: Watch) -> None:
     watch.frame(tick(STOP, 2))
     watch.world.live.epoch.open(5)
     assert watch.frame(tick(9_900, 3)) == 1
-    assert watch.world.live.redis.hget(keys.price(SYMBOL), "price") == "9900"
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == "9900"
 
 
 def test_the_next_session_is_judged_by_a_guard_of_its_own(watch: Watch) -> None:
@@ -263,3 +263,41 @@ def test_the_sweeper_publishes_and_executes_nothing(world: World) -> None:
     assert world.sweeper.sweep() == 20
     assert len({event.id for event in world.publisher.published}) == 20
     assert world.sides() == []
+
+
+def frames_of_a_slow_clock(watch: Watch, lead: float, seconds: int, price: int = GOOD) -> int:
+    """A frame a second by a clock that is `lead` seconds behind the exchange's; how many runs were latched."""
+    latched = 0
+    for _ in range(seconds):
+        watch.world.clock.advance(1)
+        at = watch.world.clock.market + timedelta(seconds=lead)
+        latched += watch.frame(tick(price, exchange_time=at))
+    return latched
+
+
+def test_a_clock_that_is_slow_refuses_a_whole_feed_for_seconds_only(watch: Watch) -> None:
+    frames_of_a_slow_clock(watch, 4, 5)
+    assert watch.listener.refused()[Refusal.FROM_THE_FUTURE] > 0
+    assert frames_of_a_slow_clock(watch, 4, 1, STOP) == 1
+    assert watch.listener.clock_lead >= timedelta(seconds=3)
+
+
+def test_once_the_clock_is_right_again_nothing_is_allowed_for(watch: Watch) -> None:
+    frames_of_a_slow_clock(watch, 4, 5)
+    frames_of_a_slow_clock(watch, 0, 70)
+    assert watch.listener.clock_lead == timedelta(0)
+
+
+def test_one_sick_stamp_among_good_ones_moves_no_clock(watch: Watch) -> None:
+    for _ in range(10):
+        frames_of_a_slow_clock(watch, 30, 1, STOP)
+        frames_of_a_slow_clock(watch, 0, 1)
+    assert watch.listener.clock_lead == timedelta(0)
+    assert watch.world.run().latch is None
+
+
+def test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_unreadable(watch: Watch) -> None:
+    assert frames_of_a_slow_clock(watch, 3600, 10, STOP) == 0
+    assert watch.listener.unreadable() == {SYMBOL}
+    frames_of_a_slow_clock(watch, 0, 1)
+    assert watch.listener.unreadable() == set()

@@ -69,14 +69,22 @@ def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply, t
     assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", [*told, "safety_abort"])
 
 
-@pytest.mark.parametrize("trouble", ["", "unreachable"])
-def test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead(buying: World, trouble: str) -> None:
+def test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead(buying: World) -> None:
     _answers(buying, Answer(DEAD_TOKEN))
-    if trouble:
-        setattr(buying.broker, trouble, True)
     buying.serve(E.BUY)
     buying.pass_time(1)
     assert (buying.sides(), buying.run().status, buying.alerts()) == ([BUY, BUY], RunStatus.ACTIVE, [])
+
+
+def test_an_entry_is_not_aborted_for_its_token_while_nobody_answers(buying: World) -> None:
+    _answers(buying, Answer(DEAD_TOKEN))
+    buying.broker.unreachable = True
+    buying.serve(E.BUY)
+    buying.pass_time(2)
+    assert (buying.run().status, buying.run().abort_requested, buying.alerts()) == (RunStatus.ACTIVE, "", [])
+    buying.broker.unreachable = False
+    buying.pass_time(10)
+    assert (buying.sides(), buying.alerts()) == ([BUY, BUY], [])
 
 
 def test_a_token_believed_dead_that_reads_accept_is_alive_again_and_the_entry_goes_out(buying: World) -> None:

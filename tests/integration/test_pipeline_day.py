@@ -233,8 +233,9 @@ def test_a_silent_live_order_is_looked_up_in_the_book(world: World) -> None:
 
 def test_a_fill_below_the_stop_is_sold_though_no_further_tick_comes(world: World) -> None:
     world.live.arm(buying=False)
-    world.price(STOP - 1)
     world.serve(E.BUY, "buy")
+    world.breach(STOP - 1)
+    world.clock.advance(1)
     world.push(world.broker.fill("B1"))
     assert world.sides() == BOUGHT_AND_SOLD
     assert world.run().exit_reason is ExitReason.STOP_LOSS

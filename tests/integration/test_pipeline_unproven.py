@@ -250,3 +250,42 @@ def test_an_exit_without_a_quote_is_replaced_as_before(breached: World) -> None:
     breached.pass_time(45)
     assert breached.broker.canceled == ["B2"]
     assert breached.sides() == [BUY, SELL, SELL]
+
+
+# A stop that is reached before anything is bought
+
+
+@pytest.mark.parametrize(("price", "bought"), [(STOP - 1, False), (STOP, False), (STOP + 1, True)])
+def test_an_entry_whose_stop_the_price_has_reached_is_denied_until_it_is_missed(
+    world: World, price: int, *, bought: bool
+) -> None:
+    world.live.arm(buying=False)
+    world.price(price)
+    world.serve(E.BUY)
+    world.pass_time(35)
+    assert world.sides()[:1] == ([BUY] if bought else [])
+    if not bought:
+        ended, (record,) = world.ended(), world.live.records("stopped")
+        assert (ended["status"], ended["position"]) == ("missed", "none")
+        assert "denied: stop_above_price" in record["alerts"][0]["message"]
+
+
+def test_an_entry_denied_for_its_stop_is_sent_once_the_price_is_above_it(world: World) -> None:
+    world.live.arm(buying=False)
+    world.price(STOP)
+    world.serve(E.BUY)
+    world.clock.advance(1)
+    world.price(STOP + 50)
+    world.pass_time(3)
+    assert (world.sides(), world.run().failure) == ([BUY], "")
+
+
+def test_yesterdays_price_denies_only_a_stop_no_price_of_today_can_reach(world: World) -> None:
+    yesterday = run().buy_at - timedelta(hours=18)
+    world.clock.jump(yesterday)
+    world.price(STOP - 100)
+    world.clock.jump(run().buy_at)
+    world.live.arm(buying=False)
+    world.live.arm(run(spec=strategy(id=8), stop_units=2 * STOP), buying=False)
+    assert world.serve(E.BUY).startswith("submitted")
+    assert world.serve(E.BUY, "e8", run_id(8)).startswith("denied: stop_above_price")

@@ -13,6 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from broker_connector.feed import KiteFeed
 from broker_connector.ticker import Mode, TickPacket, encode_full, pack_frame
+from engine import bootstrap
+from engine.calendar import AlwaysOpenCalendar
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
 from engine.domain.orders import Leg
@@ -20,8 +22,8 @@ from engine.domain.run import Position, client_order_id
 from engine.domain.strategy import Session
 from engine.listener import Listener
 from engine.orderstream import OrderStream
-from engine.processes import listener, orderstream
-from engine.processes.loop import Stop
+from engine.processes import orderstream
+from engine.processes.marketfeed import MarketFeed
 from tests.desk import ACCOUNT, SYMBOL, Desk, account_at
 from tests.eager import bought, wake
 
@@ -154,19 +156,22 @@ def _fields(desk: Desk, name: str) -> list[str]:
 
 
 @pytest.fixture
-def watching(desk: Desk) -> listener._Run:
+def watching(desk: Desk) -> MarketFeed:
     """The listener's own reading, in a session that is open now."""
     parts, now = desk.parts, datetime.now(UTC)
     session = Session(now.date(), now - timedelta(hours=2), now + timedelta(hours=2))
-    judging = Listener(parts.store, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log)
-    watch = listener._Run("listener", parts, judging, lambda: None, list, account_at(desk.paper), Stop())
-    watch._symbol_of = {TOKEN: SYMBOL}
+    judging = Listener(
+        parts.store, desk.market, parts.clock, lambda _symbol: SymbolGuard(FeedPolicy(), session), parts.log
+    )
+    watch = MarketFeed("listener", parts, desk.market, judging, bootstrap.instruments(parts, AlwaysOpenCalendar()))
+    watch._symbol_of, watch.accounts = {TOKEN: SYMBOL}, [account_at(desk.paper)]
     return watch
 
 
-def test_symbols_no_line_has_room_for_are_alerted_once(desk: Desk, watching: listener._Run) -> None:
+def test_symbols_no_line_has_room_for_are_alerted_once(desk: Desk, watching: MarketFeed) -> None:
     bought(desk)
     watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token", instruments_a_line=0, lines=1)
+    watching._symbol_of.clear()
     for _ in range(2):
         asyncio.run(watching._subscribe())
     (alert,) = [alert for body in desk.records("alert") for alert in body["alerts"]]
@@ -180,7 +185,7 @@ def full(price: int, *, ahead: float = 0.0, at: int | None = None) -> bytes:
 
 
 def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen(
-    desk: Desk, watching: listener._Run
+    desk: Desk, watching: MarketFeed
 ) -> None:
     run = bought(desk)
     good = full(155_000)
@@ -203,7 +208,7 @@ def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen
 
     def reading(url: str) -> Awaitable[None]:
         watching._feed = KiteFeed(url, "key", "token")
-        return watching._read()
+        return watching._read(watching._feed)
 
     asyncio.run(at_a_broker_that_says(send, reading, lambda: desk.live(run).latch is not None))
     # Five, one, one, one and three packets were declared and not there.
@@ -213,3 +218,17 @@ def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen
     assert refused.total() == len(sick)
     assert len(desk.records("latched")) == 1
     assert desk.records("dead_letter") == []
+
+
+def test_a_token_that_changed_overnight_is_subscribed_in_the_place_of_the_old_one(
+    desk: Desk, watching: MarketFeed
+) -> None:
+    bought(desk)
+    watching._symbol_of.clear()
+    watching._feed = feed = KiteFeed("ws://127.0.0.1:9", "key", "token")
+    asyncio.run(watching._subscribe())
+    assert (watching._symbol_of, [*feed._home]) == ({TOKEN: SYMBOL}, [TOKEN])
+    ((_, shelf),) = watching._instruments._shelves.items()
+    shelf.listed = {SYMBOL: replace(shelf.listed[SYMBOL], token=77)}
+    asyncio.run(watching._subscribe())
+    assert (watching._symbol_of, [*feed._home]) == ({77: SYMBOL}, [77])

@@ -30,7 +30,7 @@ from engine.runtime.scripts import is_fault
 from engine.stack.valkey import EmbeddedValkey
 from tests.builders import SESSION, STOP, SYMBOL, event, evidence, run, strategy, tick
 from tests.builders import book_entry as line
-from tests.livestate import LiveState, open_live_state
+from tests.livestate import ACCOUNT, LiveState, open_live_state
 from tests.processes import eventually
 from tests.world import World
 
@@ -196,7 +196,7 @@ class Watch:
         self.world = World(live)
         self.world.buy()
         self.listener = Listener(
-            live.store, self.world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), self.world.log
+            live.store, ACCOUNT.market, self.world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), self.world.log
         )
         assert self.frame(tick(10_000)) == 0
 
@@ -241,12 +241,12 @@ def test_what_one_symbols_state_breaks_holds_no_other_symbol_back_and_is_told_on
     watch, other = Watch(live), "NSE:INFY"
     live.arm(run(spec=strategy(id=20, symbol=other)))
     live.arm(run(spec=strategy(id=21)))
-    boss.delete(keys.price(SYMBOL))
-    boss.set(keys.price(SYMBOL), "what a foreign hand wrote")
+    boss.delete(keys.price(ACCOUNT.market, SYMBOL))
+    boss.set(keys.price(ACCOUNT.market, SYMBOL), "what a foreign hand wrote")
     assert watch.frame(tick(STOP, 1), tick(STOP, 1, symbol=other)) == 1
     assert watch.frame(tick(STOP + 100, 2), tick(STOP, 2, symbol=other)) == 0
     assert watch.world.alerts() == ["symbol_broken"]
-    boss.delete(keys.price(SYMBOL))
+    boss.delete(keys.price(ACCOUNT.market, SYMBOL))
     # Its low was kept all the while.
     assert watch.listener.on_pause() == 2
     assert watch.frame(tick(STOP + 100, 3)) == 0

@@ -12,7 +12,7 @@ from engine.domain.ticks import Tick
 from engine.ports import Armed, LockLost, Refused, Slot
 from engine.runtime import keys
 from tests.builders import BUY_AT, STOP, SYMBOL, S, entry, event, evidence, exit_, latch, run, strategy
-from tests.livestate import NOTE, RUN, LiveState, microseconds, run_id
+from tests.livestate import ACCOUNT, NOTE, RUN, LiveState, microseconds, run_id
 
 ACCEPTED = entry(OrderStatus.ACCEPTED)
 BOUGHT = entry(OrderStatus.FILLED, 10)
@@ -83,7 +83,7 @@ def test_a_signal_during_the_hold_keeps_the_lock_and_brings_the_fresh_state(live
 def test_a_tick_during_the_hold_keeps_the_lock_and_brings_the_latch(live: LiveState) -> None:
     live.arm(run(BOUGHT))
     held = live.claim()
-    live.store.on_tick([_tick(STOP)], BUY_AT, "sl")
+    live.store.on_tick(ACCOUNT.market, [_tick(STOP)], BUY_AT, "sl")
     kept = live.commit(held)
     assert kept is not None
     assert kept.run.latch is not None
@@ -138,7 +138,7 @@ def test_a_repeat_of_a_commit_that_keeps_the_lock_keeps_it(live: LiveState) -> N
 
 def test_a_finished_run_leaves_a_tombstone_and_nothing_else(live: LiveState) -> None:
     live.arm(run(BOUGHT, exit_(OrderStatus.FILLED, 10)))
-    live.store.on_tick([_tick(STOP)], BUY_AT, "sl")
+    live.store.on_tick(ACCOUNT.market, [_tick(STOP)], BUY_AT, "sl")
     held = live.claim(EventType.SELL, Slot.EXIT)
     for _ in range(2):
         assert live.commit(held, replace(held.run, status=RunStatus.STOPPED), finished=True) is None
@@ -157,7 +157,7 @@ def test_a_finished_run_refuses_everything_and_is_not_armed_again(live: LiveStat
     assert live.store.signal(armed.id, {"dirty": "1"}, BUY_AT) == "gone"
     assert live.store.tell(armed.id, evidence(ACCEPTED, OrderStatus.FILLED, 10), BUY_AT) == "gone"
     assert live.store.arm(armed, BUY_AT, buying=True) is Armed.ENDED
-    assert live.store.on_tick([_tick(1)], BUY_AT, "sl") == []
+    assert live.store.on_tick(ACCOUNT.market, [_tick(1)], BUY_AT, "sl") == []
     assert live.fields() == {}
 
 
@@ -206,7 +206,7 @@ def test_the_first_fill_decides_whether_a_breach_counts(
     live.arm(run(ACCEPTED, latch=old))
     if priced is not None:
         told = {"price": price, "time": microseconds(BUY_AT + timedelta(seconds=priced))}
-        live.redis.hset(keys.price(SYMBOL), mapping=told)  # type: ignore[arg-type]
+        live.redis.hset(keys.price(ACCOUNT.market, SYMBOL), mapping=told)  # type: ignore[arg-type]
     held = live.claim()
     kept = live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     now = live.run().latch
@@ -230,7 +230,7 @@ def test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_trade
 ) -> None:
     live.arm(run(ACCEPTED))
     repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
-    live.store.on_tick([repeated], BUY_AT, "sl:x")
+    live.store.on_tick(ACCOUNT.market, [repeated], BUY_AT, "sl:x")
     held = live.claim()
     live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     assert (live.run().latch is not None) is left
@@ -242,9 +242,9 @@ def test_a_breach_while_the_run_was_buying_counts_by_when_it_was_traded(
     live: LiveState, traded: int, left: bool
 ) -> None:
     live.arm(run(ACCEPTED))
-    live.redis.zadd(f"symbol:{SYMBOL}:strategies", {RUN: STOP})
+    live.redis.zadd(keys.armed(ACCOUNT.market, SYMBOL), {RUN: STOP})
     repeated = replace(_tick(STOP), exchange_time=FILL_TIME + S, traded_at=FILL_TIME + traded * S)
-    assert len(live.store.on_tick([repeated], BUY_AT, "sl:x")) == 1
+    assert len(live.store.on_tick(ACCOUNT.market, [repeated], BUY_AT, "sl:x")) == 1
     held = live.claim()
     live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     assert (live.run().latch is not None) is left

@@ -11,7 +11,7 @@ from engine.domain.ticks import Tick
 from engine.ports import Breach
 from engine.runtime import keys
 from tests.builders import BUY_AT, STOP, SYMBOL, S, entry, run, strategy, tick
-from tests.livestate import RUN, LiveState, microseconds, run_id
+from tests.livestate import ACCOUNT, RUN, LiveState, microseconds, run_id
 
 OTHER = "NSE:INFY"
 STOPS = {11: 9400, 12: 9500, 13: 9501, 14: 9600}
@@ -28,7 +28,7 @@ def stops(live: LiveState) -> LiveState:
 
 def _on(live: LiveState, *ticks: Tick, seen_at: datetime = BUY_AT) -> dict[int, int]:
     """The price by strategy of every run these ticks latched."""
-    found = live.store.on_tick(ticks, seen_at, "sl:x")
+    found = live.store.on_tick(ACCOUNT.market, ticks, seen_at, "sl:x")
     assert len({breach.run_id for breach in found}) == len(found)
     return {breach.run_id.strategy_id: breach.price for breach in found}
 
@@ -43,7 +43,7 @@ def test_a_tick_latches_exactly_the_runs_whose_stop_is_at_or_above_it(stops: Liv
 
 def test_a_latch_holds_price_both_times_and_the_event_it_raised(stops: LiveState) -> None:
     seen_at = BUY_AT + 5 * S
-    breaches = stops.store.on_tick([tick(9550, 7)], seen_at, "sl:x")
+    breaches = stops.store.on_tick(ACCOUNT.market, [tick(9550, 7)], seen_at, "sl:x")
     name = str(run_id(14))
     assert breaches == [Breach(run_id(14), 9550, f"sl:x:{name}")]
     latch = stops.run(name).latch
@@ -74,13 +74,13 @@ def test_a_latched_run_is_not_latched_again(stops: LiveState) -> None:
 
 def test_every_tick_of_a_frame_is_evaluated(stops: LiveState) -> None:
     assert _on(stops, tick(9600, 1), tick(9450, 1), tick(9700, 1)) == {14: 9600, 13: 9450, 12: 9450}
-    assert stops.redis.hget(keys.price(SYMBOL), "price") == "9700"
+    assert stops.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == "9700"
 
 
 def test_a_tick_older_than_the_stored_price_has_no_effect(stops: LiveState) -> None:
     _on(stops, tick(9900, 10))
     assert _on(stops, tick(1, 9)) == {}
-    assert stops.redis.hgetall(keys.price(SYMBOL)) == {
+    assert stops.redis.hgetall(keys.price(ACCOUNT.market, SYMBOL)) == {
         "price": "9900",
         "time": str(microseconds(tick(1, 10).exchange_time)),
     }
@@ -113,11 +113,11 @@ def test_two_listeners_of_one_symbol_latch_a_run_once(stops: LiveState) -> None:
 
 
 def test_a_price_keeps_when_it_was_traded_where_the_broker_tells(live: LiveState) -> None:
-    live.store.on_tick([replace(tick(9000, 7), traded_at=BUY_AT)], BUY_AT, "sl:x")
+    live.store.on_tick(ACCOUNT.market, [replace(tick(9000, 7), traded_at=BUY_AT)], BUY_AT, "sl:x")
     told = {"price": "9000", "time": str(microseconds(tick(9000, 7).exchange_time or BUY_AT))}
-    assert live.redis.hgetall(keys.price(SYMBOL)) == told | {"traded_at": str(microseconds(BUY_AT))}
-    live.store.on_tick([tick(9000, 8)], BUY_AT, "sl:x")
-    assert live.redis.hget(keys.price(SYMBOL), "traded_at") is None
+    assert live.redis.hgetall(keys.price(ACCOUNT.market, SYMBOL)) == told | {"traded_at": str(microseconds(BUY_AT))}
+    live.store.on_tick(ACCOUNT.market, [tick(9000, 8)], BUY_AT, "sl:x")
+    assert live.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "traded_at") is None
 
 
 @pytest.mark.parametrize(("traded", "latches"), [(-60, False), (-1, False), (0, True), (1, True), (None, True)])
@@ -130,9 +130,24 @@ def test_a_price_that_was_traded_before_the_first_fill_latches_nothing_and_the_n
     live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=filled_at)
     at = None if traded is None else filled_at + traded * S
     sent = replace(tick(STOP), exchange_time=filled_at + 60 * S, traded_at=at)
-    assert bool(live.store.on_tick([sent], filled_at, "sl:x")) is latches
+    assert bool(live.store.on_tick(ACCOUNT.market, [sent], filled_at, "sl:x")) is latches
     assert live.armed(SYMBOL) == (set() if latches else {RUN})
     assert (live.run().latch is not None) is latches
     if not latches:
         again = replace(sent, exchange_time=filled_at + 61 * S, traded_at=filled_at + 61 * S)
-        assert len(live.store.on_tick([again], filled_at, "sl:y")) == 1
+        assert len(live.store.on_tick(ACCOUNT.market, [again], filled_at, "sl:y")) == 1
+
+
+def test_a_price_that_changed_since_the_first_fill_was_traded_whatever_its_time_says(live: LiveState) -> None:
+    """A trade's time by a clock that is behind must not disarm a stop."""
+    filled_at = BUY_AT + 2 * S
+    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    held = live.claim()
+    live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=filled_at)
+    hours_behind = filled_at - 5 * 3600 * S
+    higher, at_stop = (
+        replace(tick(price), exchange_time=filled_at + seconds * S, traded_at=hours_behind)
+        for price, seconds in ((STOP + 100, 1), (STOP, 2))
+    )
+    assert not live.store.on_tick(ACCOUNT.market, [higher], filled_at, "sl:x")
+    assert len(live.store.on_tick(ACCOUNT.market, [at_stop], filled_at, "sl:y")) == 1

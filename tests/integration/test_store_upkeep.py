@@ -31,7 +31,7 @@ def test_an_armed_run_is_stored_as_it_was_told(live: LiveState) -> None:
     live.arm(LIVED)
     assert live.run() == LIVED
     assert live.due() == microseconds(BUY_AT)
-    assert live.store.symbols() == {SYMBOL}
+    assert live.store.symbols(ACCOUNT.market) == {SYMBOL}
     record = live.records("armed")[0]
     assert (record["run"], record["tenant"], len(record["orders"])) == (RUN, "alpha", 2)
 
@@ -157,7 +157,10 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "intend": lambda: store.intend(held, "i0", held.run, after, order, BUY_AT, NOTE),
         "commit": lambda: store.commit(held, "c0", after, None, NOTE, release=True, finished=True),
         "signal": lambda: store.signal(held.run.id, {"dirty": "1"}, BUY_AT),
-        "on_tick": lambda: store.on_tick([tick(1)], BUY_AT, "sl"),
+        "account": lambda: store.write_account(ACCOUNT),
+        "carry": lambda: store.carry(ACCOUNT.market, "listener", 1, [(timedelta(0), [SYMBOL])]),
+        "watch": lambda: store.watch(ACCOUNT.market, BUY_AT),
+        "on_tick": lambda: store.on_tick(ACCOUNT.market, [tick(1)], BUY_AT, "sl"),
         "sweep": lambda: store.sweep(10),
         "arm": lambda: store.arm(run(spec=strategy(id=8)), BUY_AT, buying=True),
         "note": lambda: store.note(event(EventType.BUY), "lost"),

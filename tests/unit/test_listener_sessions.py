@@ -15,7 +15,7 @@ def test_a_symbol_is_judged_by_its_session_as_the_calendar_now_has_it() -> None:
     def guard_for(_symbol: str) -> SymbolGuard:
         return SymbolGuard(FeedPolicy(), sessions[-1])
 
-    listener = Listener(nothing, nothing, guard_for, lambda *_, **__: None)
+    listener = Listener(nothing, "market", nothing, guard_for, lambda *_, **__: None)
     listener.on_frame([tick(10_000, 10)], OPENS)
     assert listener.evaluated == 1
     sessions.append(replace(SESSION, closes=OPENS))

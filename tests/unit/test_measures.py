@@ -13,7 +13,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from engine.domain.broker import Outcome
 from engine.domain.orders import Leg
 from engine.exporter import Exporter, Look
-from engine.measures import BUCKETS, LEDGER_LENGTH, PAGE, QUEUE_LENGTH, TABLE, Cause, Kind, durations, page, samples
+from engine.measures import (
+    BUCKETS,
+    LEDGER_LENGTH,
+    OUTAGES,
+    PAGE,
+    QUEUE_LENGTH,
+    TABLE,
+    Cause,
+    Kind,
+    durations,
+    page,
+    samples,
+)
 from engine.replay import distribution
 from models.records import DeadLetter, Record, parse
 
@@ -54,7 +66,7 @@ def test_the_committed_page_is_the_generated_one() -> None:
 
 
 def test_every_metric_of_the_table_is_scraped_under_its_name_and_no_other() -> None:
-    exporter = _exporter(lambda: {QUEUE_LENGTH: {"stoploss": 3.0}, LEDGER_LENGTH: {"": 1.0}})
+    exporter = _exporter(lambda: {QUEUE_LENGTH: {"stoploss": 3.0}, LEDGER_LENGTH: {"": 1.0}, OUTAGES: {"m": 1.0}})
     told = generate_latest(exporter.registry).decode()
     kinds = dict(line.split()[2:] for line in told.splitlines() if line.startswith("# TYPE"))
     assert kinds == {each.name: each.kind for each in TABLE}
@@ -62,7 +74,11 @@ def test_every_metric_of_the_table_is_scraped_under_its_name_and_no_other() -> N
 
 
 def test_names_end_in_their_unit_and_buckets_hold_the_budgets() -> None:
-    ends = {Kind.HISTOGRAM: "_seconds", Kind.COUNTER: "_total", Kind.GAUGE: "_length"}
+    ends: dict[Kind, tuple[str, ...]] = {
+        Kind.HISTOGRAM: ("_seconds",),
+        Kind.COUNTER: ("_total",),
+        Kind.GAUGE: ("_length", "_tenants"),
+    }
     assert [each.name for each in TABLE if not each.name.endswith(ends[each.kind])] == []
     assert list(BUCKETS) == sorted(BUCKETS)
     assert (BUCKETS[0], BUCKETS[-1]) == (0.001, 10.0)

@@ -1,7 +1,8 @@
 """Reconciliation: what an account's book and positions say, told to its runs whatever a push told."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -76,6 +77,20 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     reconcile()
     assert [item.evidence.filled_quantity for item in told.updates] == [0, 10]
     assert [reading.positions[0].quantity for reading in told.covers] == [0, 0, 10]
+
+
+def test_a_price_that_was_not_known_at_the_fill_is_told_when_it_is(
+    told: Told, broker: FakeBroker, reconcile: Any
+) -> None:
+    order = entry(OrderStatus.ACCEPTED)
+    broker.book["B1"] = book_entry(evidence(order, OrderStatus.ACCEPTED))
+    filled = broker.fill("B1")
+    broker.book["B1"] = replace(filled, evidence=replace(filled.evidence, average_price=Decimal(0)))
+    reconcile()
+    broker.book["B1"] = filled
+    reconcile()
+    reconcile()
+    assert [item.evidence.average_price for item in told.updates] == [Decimal(0), filled.evidence.average_price]
 
 
 def test_each_reading_heals_what_any_process_believed_of_the_token_and_no_failed_one_does(

@@ -117,8 +117,30 @@ def test_on_a_day_without_a_session_nothing_is_held_back() -> None:
     assert told == []
 
 
+def test_a_strategy_whose_symbol_is_listed_no_more_is_told_of_once_a_day() -> None:
+    told: list[Alert] = []
+    database = Database(replace(INFY, symbol="NSE:GONE", repeat=Recurrence()))
+    recoverer = _recoverer(database, MORNING, told)
+    for _ in range(3):
+        recoverer.arm()
+    assert database.created == []
+    assert [(alert.severity, alert.code) for alert in told] == [("critical", "symbol_gone")]
+
+
+def test_a_position_whose_symbol_is_listed_no_more_is_told_of_that_day() -> None:
+    left = run(entry(OrderStatus.FILLED, 10), spec=replace(INFY, id=9, symbol="NSE:GONE"))
+    told: list[Alert] = []
+    recoverer = _recoverer(Database(replace(INFY, trading_date=TODAY), open=[left]), MORNING, told)
+    for _ in range(3):
+        recoverer.arm()
+    (alert,) = told
+    assert (alert.severity, alert.code) == ("critical", "symbol_gone")
+    assert "NSE:GONE" in alert.message
+    assert "it holds 10" in alert.message
+
+
 def test_a_year_nobody_confirmed_trades_nothing_stops_no_recovery_and_is_told_once() -> None:
-    left = run(entry(OrderStatus.FILLED, 10))
+    left = run(entry(OrderStatus.FILLED, 10), spec=replace(INFY, id=7))
     database = Database(replace(INFY, repeat=Recurrence()), open=[left])
     told: list[Alert] = []
     recoverer = _recoverer(database, datetime(2027, 1, 4, 4, tzinfo=UTC), told)

@@ -1,6 +1,7 @@
 """The simulated world: no seed breaks an invariant, a seed repeats exactly, and each guard earns its place."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,8 +15,9 @@ from engine.ports import LockLost
 from engine.runtime import store
 from engine.simulation.broker import Chances
 from engine.simulation.campaign import campaign, play
+from engine.simulation.hardships import STOOD, Kind
 from engine.simulation.invariants import Violation
-from engine.simulation.scenario import Seed, seed_of
+from engine.simulation.scenario import Seed, hard_seed, seed_of
 from engine.simulation.server import Server
 from engine.simulation.world import World
 
@@ -29,6 +31,29 @@ def test_no_seed_of_the_short_range_breaks_an_invariant() -> None:
     failure = campaign(0, 200, told.append)
     assert failure is None, failure
     assert told[-1] == 200
+
+
+def test_no_seed_of_a_hard_world_breaks_an_invariant() -> None:
+    failure = campaign(0, 100, lambda _done: None, hardships=sorted(STOOD))
+    assert failure is None, failure
+
+
+@pytest.mark.parametrize("kind", sorted(STOOD))
+def test_no_seed_with_one_hardship_breaks_an_invariant(kind: Kind) -> None:
+    broken = [failure for number in range(10) if (failure := play(hard_seed(number, [kind])))]
+    assert not broken
+
+
+def test_a_hard_seed_repeats_exactly() -> None:
+    def happened(number: int) -> list[str]:
+        world = World(hard_seed(number, [*Kind]))
+        with suppress(Violation):
+            world.run()
+        world.close()
+        return world.trace
+
+    for number in range(4):
+        assert happened(number) == happened(number)
 
 
 @pytest.mark.slow

@@ -7,9 +7,15 @@
 --   tombstone:{run}              hash    what is left of a run that ended
 --   events:{run}                 set     events of the run that have their terminal record
 --   lock_state:{run}             string  the holder's token, expiring with its lease
---   symbol:{symbol}:strategies   zset    armed runs by their stop in integer price units
---   latched:{symbol}             set     runs whose stop was breached
---   price:{symbol}               hash    price (units), time (us), traded_at (us, absent where not told)
+--   markets                      set     markets with a run; a market is one source of prices, see engine.domain.market
+--   symbols:{market}             set     its symbols with a run
+--   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
+--   latched:{market}:{symbol}    set     runs whose stop was breached
+--   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
+--   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
+--   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
+--   holding:{market}             set     runs that hold something
+--   outage:{market}              hash    tenant -> what it was last told of being blind, JSON
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
@@ -25,7 +31,6 @@
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
 --   due                          zset    run -> next moment it needs attention (real, us)
---   symbols                      set     symbols with a run
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
 -- Times are epoch microseconds. KEYS[1] is always engine:epoch, ARGV[1] the epoch the caller works under.
 
@@ -69,10 +74,35 @@ local function note_event(run, event_id, event_type, outcome)
   end
 end
 
+-- Names of what belongs to one symbol of one market, and to the market.
+local function price_of(market, symbol) return 'price:' .. market .. ':' .. symbol end
+local function armed_of(market, symbol) return 'symbol:' .. market .. ':' .. symbol .. ':strategies' end
+local function latched_of(market, symbol) return 'latched:' .. market .. ':' .. symbol end
+
+-- The market a run trades in: that of its account, kept in the run by `arm` and `account`.
+local function market_of(run)
+  return redis.call('HGET', 'runtime:' .. run, 'market') or ''
+end
+
+-- When a listener last proved that a symbol's line lives, us, and whether that is too long ago; as in
+-- engine.domain.market.
+local blind_after = 5000000
+
+local function proven_at(market, symbol)
+  local proven = redis.call('HGET', 'feed:' .. market, symbol)
+  return proven, not proven or now_us() - tonumber(proven) > blind_after
+end
+
+-- Keep the index of runs that hold something: theirs is the outage of a feed.
+local function note_holding(run, market)
+  local position = redis.call('HGET', 'runtime:' .. run, 'position')
+  redis.call(position == 'bought' and 'SADD' or 'SREM', 'holding:' .. market, run)
+end
+
 -- A breach seen: kept in the run, and recorded, so that no loss takes it away.
-local function latch(run, symbol, price, time, event_id, seen_at, latched_at)
-  redis.call('ZREM', 'symbol:' .. symbol .. ':strategies', run)
-  redis.call('SADD', 'latched:' .. symbol, run)
+local function latch(run, market, symbol, price, time, event_id, seen_at, latched_at)
+  redis.call('ZREM', armed_of(market, symbol), run)
+  redis.call('SADD', latched_of(market, symbol), run)
   redis.call('HSET', 'runtime:' .. run, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
     'latch_seen_at', seen_at, 'latch_at', latched_at)
   record(run, cjson.encode({ kind = 'latched', event_type = 'STOPLOSS', outcome = 'latched',
@@ -175,4 +205,25 @@ local function write_fields(key, changes)
   if changes.del then
     for _, name in ipairs(changes.del) do redis.call('HDEL', key, name) end
   end
+end
+
+-- How long a run was blind or naked, ms: counted from look to look, so that a watcher that was away misses nothing.
+-- `since`: from when to count at the first look.
+local function expose(key, what, is_so, counted_to, since, now)
+  if is_so then
+    local from = tonumber(counted_to or since or now)
+    redis.call('HINCRBY', key, what .. '_ms', math.max(0, math.floor((now - from) / 1000)))
+    redis.call('HSET', key, what .. '_at', string.format('%d', now))
+  elseif counted_to then
+    redis.call('HDEL', key, what .. '_at')
+  end
+end
+
+-- What was counted since this was recorded last, as a record of the run.
+local function record_exposure(run)
+  local key = 'runtime:' .. run
+  local ms = redis.call('HMGET', key, 'blind_ms', 'naked_ms')
+  if not ms[1] and not ms[2] then return end
+  redis.call('HDEL', key, 'blind_ms', 'naked_ms')
+  record(run, cjson.encode({ kind = 'exposed', blind_ms = tonumber(ms[1] or '0'), naked_ms = tonumber(ms[2] or '0') }))
 end

@@ -11,13 +11,18 @@ redis.call('PERSIST', KEYS[4])
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
 redis.call('HSET', KEYS[2], 'epoch', epoch_n)
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
-redis.call('SADD', 'symbols', ARGV[6])
-redis.call('SADD', 'account:' .. redis.call('HGET', KEYS[2], 'account_id') .. ':runs', ARGV[2])
+local account = 'account:' .. redis.call('HGET', KEYS[2], 'account_id')
+local market = redis.call('HGET', account, 'market') or ''
+redis.call('HSET', KEYS[2], 'market', market)
+redis.call('SADD', 'markets', market)
+redis.call('SADD', 'symbols:' .. market, ARGV[6])
+redis.call('SADD', account .. ':runs', ARGV[2])
+note_holding(ARGV[2], market)
 if ARGV[8] == '1' then
   if redis.call('HEXISTS', KEYS[2], 'latch_time') == 1 then
-    redis.call('SADD', 'latched:' .. ARGV[6], ARGV[2])
+    redis.call('SADD', latched_of(market, ARGV[6]), ARGV[2])
   else
-    redis.call('ZADD', 'symbol:' .. ARGV[6] .. ':strategies', redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
+    redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end
 change_pool('account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9]))

@@ -17,9 +17,10 @@ if redis.call('HGET', KEYS[3], 'done') == mark or redis.call('HGET', KEYS[5], 'd
 end
 if redis.call('GET', KEYS[2]) ~= token then return { 'lost' } end
 
-local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at')
+local fields = redis.call('HMGET', KEYS[3], 'account_id', 'symbol', 'stop_units', 'buy_at', 'market')
 local account, symbol, stop_units = 'account:' .. fields[1], fields[2], tonumber(fields[3])
-local armed, latched = 'symbol:' .. symbol .. ':strategies', 'latched:' .. symbol
+local market = fields[5] or ''
+local armed, latched = armed_of(market, symbol), latched_of(market, symbol)
 
 local function free()
   redis.call('DEL', KEYS[2])
@@ -40,12 +41,15 @@ if ARGV[16] == '1' then
   end
 end
 redis.call('HDEL', KEYS[3], 'reply', 'nudges', 'charged')
+note_holding(run, market)
 if ARGV[10] ~= '' then
   local repeated = ARGV[13] ~= '' and not is_news(run, ARGV[13])
   if not (repeated and ARGV[14] == '1') then record(run, ARGV[10], repeated) end
 end
 
 if ARGV[12] ~= '' then
+  record_exposure(run)
+  redis.call('SREM', 'holding:' .. market, run)
   local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
   redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
     'tenant', last[4], 'record_seq', last[5] or '0')
@@ -67,7 +71,7 @@ if ARGV[11] ~= '' then
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one
   -- that was traded before the fill, however often it was repeated since.
   redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
-  local price = redis.call('HMGET', 'price:' .. symbol, 'price', 'time', 'traded_at')
+  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
   local breached = fresh and is_later and tonumber(price[1]) <= stop_units
@@ -80,7 +84,7 @@ if ARGV[11] ~= '' then
     changed = true
   elseif breached and not latch_time then
     local now = string.format('%d', now_us())
-    latch(run, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
+    latch(run, market, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
     changed = true
   end
 end

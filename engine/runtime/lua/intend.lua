@@ -8,7 +8,7 @@
 --       16 units of the order  17 JSON of what it changes in the account's pool, see change_pool
 --       18 how long an account's exits wait for one that tries a dead line, us
 -- Reply {'granted'} | {'lost'}: the lock is not ours, or not to be had
---       | {'denied', by: a window, broker, breaker or token, retry after us}
+--       | {'denied', by: as engine.domain.health names them, retry after us}
 --       | {'denied', 'cover', units}: an exit of more than so many would sell what the account has not
 --       | {'taken'}: this attempt was granted before, to someone else | {'full'}: the account has no free slot
 local token, step, run, coid = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -22,6 +22,16 @@ local function state_of()
   local _, _, seen_at = account_has('account:' .. now[1], pool_key(KEYS[3]))
   local version = redis.call('HGET', 'account:' .. now[1], 'version')
   return table.concat({ now[2] or '', now[3], seen_at or '', version or '' }, ' ')
+end
+
+-- Whether the last price is at the stop already: what is bought would be sold at once. A price of another day proves
+-- nothing, but for a stop no price can reach within a day's band.
+local function is_stop_reached()
+  local of = redis.call('HMGET', KEYS[3], 'symbol', 'stop_units', 'buy_at')
+  local known = redis.call('HMGET', price_of(market_of(run), of[1]), 'price', 'time', 'traded_at')
+  if not known[1] then return false end
+  local is_todays = tonumber(known[3] or known[2]) > tonumber(of[3]) - 43200000000
+  return tonumber(of[2]) >= tonumber(known[1]) * (is_todays and 1 or 1.2)
 end
 
 local holder = redis.call('GET', KEYS[2])
@@ -47,7 +57,12 @@ local is_open = tonumber(known[1] or '0') >= tonumber(ARGV[13])
 local details = redis.call('HMGET', account, 'version', 'token_ends')
 local ends = tonumber(details[2] or '')
 local is_dead = (known[5] and known[5] == details[1]) or (ends and now >= ends)
-if entry and is_dead then return { 'denied', 'token', 0 } end
+if entry then
+  if is_dead then return { 'denied', 'token', 0 } end
+  -- A position whose stop nobody watches must not be opened.
+  local _, is_blind = proven_at(market_of(run), redis.call('HGET', KEYS[3], 'symbol'))
+  if is_blind then return { 'denied', 'blind', 1000000 } end
+end
 if not entry and (is_dead or is_open) and tonumber(known[6] or '0') > now then
   return { 'denied', is_dead and 'token' or 'breaker', tonumber(known[6]) - now }
 end
@@ -57,6 +72,7 @@ if limited > now then return { 'denied', 'broker', limited - now } end
 if entry and is_open and tonumber(known[2] or '0') > now then
   return { 'denied', 'breaker', tonumber(known[2]) - now }
 end
+if entry and is_stop_reached() then return { 'denied', 'stop_above_price', 1000000 } end
 local change = cjson.decode(ARGV[17])
 if not entry then
   local free = account_has(account, change.key)
@@ -99,7 +115,7 @@ redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '[
   'charged', table.concat(charged, ' '))
 redis.call('ZADD', KEYS[4], ARGV[9], run)
 if ARGV[12] ~= '' and redis.call('HEXISTS', KEYS[3], 'latch_time') == 0 then
-  redis.call('ZADD', 'symbol:' .. ARGV[12] .. ':strategies', redis.call('HGET', KEYS[3], 'stop_units'), run)
+  redis.call('ZADD', armed_of(market_of(run), ARGV[12]), redis.call('HGET', KEYS[3], 'stop_units'), run)
 end
 record(run, ARGV[11])
 return { 'granted' }

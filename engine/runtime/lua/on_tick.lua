@@ -2,11 +2,11 @@
 -- KEYS  1 engine:epoch  2 due  3 queue, or ''
 -- ARGV  1 epoch  2 real time the frame was held, us  3 event id prefix
 --       4 message for the queue, with {event}, {run} and {reading} where the event's id, its run and the run's fields go
---       5 real time of this call, us
+--       5 real time of this call, us  6 market
 --       then for each tick, oldest first: symbol, price (integer units), exchange time (us), when the price was
 --       traded (us) or ''
 -- Reply a flat list: run, price, event id for each run latched by this call
-local seen_at, prefix = ARGV[2], ARGV[3]
+local seen_at, prefix, market = ARGV[2], ARGV[3], ARGV[6]
 local latched = {}
 
 -- The run as claim would load it, for whoever takes the message; not where it is long, for this blocks the server.
@@ -17,28 +17,31 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
--- Whether a price traded then says anything to a run: one from before it held something does not.
-local function concerns(runtime, traded_at)
-  local filled_at = redis.call('HGET', runtime, 'first_fill_at')
-  return traded_at == '' or not filled_at or tonumber(traded_at) >= tonumber(filled_at)
+-- Whether a price traded then says anything to a run: one from before it held something does not. `moved_at`: when it
+-- was last seen at another price, which proves a trade since, whatever clock the trade's time is told by.
+local function concerns(runtime, traded_at, moved_at)
+  local filled_at = tonumber(redis.call('HGET', runtime, 'first_fill_at') or '')
+  return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
 end
 
-for i = 6, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local key = 'price:' .. symbol
-  local known = redis.call('HGET', key, 'time')
+  local key = price_of(market, symbol)
+  local before = redis.call('HMGET', key, 'price', 'time')
+  local known = before[2]
   if not known or tonumber(time) >= tonumber(known) then
+    local moved_at = before[1] and before[1] ~= price and tonumber(known)
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
-    local armed = 'symbol:' .. symbol .. ':strategies'
+    local armed = armed_of(market, symbol)
     local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
     for _, run in ipairs(breached) do
       local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
       if redis.call('EXISTS', runtime) == 0 then
         redis.call('ZREM', armed, run)
-      elseif concerns(runtime, traded_at) then
+      elseif concerns(runtime, traded_at, moved_at) then
         -- By the trade's own time: a run that is still buying is measured by it at its first fill.
-        latch(run, symbol, price, traded_at ~= '' and traded_at or time, event_id, seen_at, ARGV[5])
+        latch(run, market, symbol, price, traded_at ~= '' and traded_at or time, event_id, seen_at, ARGV[5])
         redis.call('HINCRBY', runtime, 'signal_seq', 1)
         redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
         if KEYS[3] ~= '' then

@@ -1,0 +1,165 @@
+"""What the world does beside failing: owners who trade by hand, brokers that lie, servers that refuse, nights.
+
+Each kind can be asked for alone. Those the engine does not stand yet are named, and are in no seed that is not asked.
+"""
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from engine.domain.budget import limits_of
+from engine.domain.orders import Product
+from engine.domain.strategy import AbortPolicy
+
+
+class Kind(StrEnum):
+    """One kind of hardship."""
+
+    #: Several runs of one account and symbol.
+    SHARED = "shared"
+    #: The owner buys and sells by hand.
+    MANUAL = "manual"
+    #: Another engine trades the account, under tags that are not ours, or that look like ours.
+    FOREIGN = "foreign"
+    #: Positions lag by seconds, or are empty for seconds.
+    LYING_POSITIONS = "lying_positions"
+    #: An order accepted with an id is never in the book.
+    VANISHED = "vanished"
+    #: An order refused on the wire rests in the book.
+    REFUSED_RESTS = "refused_rests"
+    #: An order appears long after its grace.
+    BEYOND_GRACE = "beyond_grace"
+    #: Book, positions, or both cannot be read for long.
+    BLIND = "blind"
+    #: The token dies; somebody logs in later.
+    TOKEN = "token"  # noqa: S105 - a kind, no secret
+    #: Redis answers every command with an error for seconds.
+    REDIS_REFUSES = "redis_refuses"
+    #: The server's clock is apart from the engine's.
+    CLOCKS = "clocks"
+    #: Rate windows are small and get used up.
+    WINDOWS = "windows"
+    #: The price falls and stays there, and no timer sells.
+    STAYS_LOW = "stays_low"
+    #: Aborts freeze or flatten, owners leave positions and resolve runs.
+    POLICIES = "policies"
+    #: Runs are created by the recoverer.
+    CREATED = "created"
+    #: The feed sends nonsense between its ticks.
+    BAD_TICKS = "bad_ticks"
+    #: The session ends with orders resting and positions held; the next day goes on.
+    NIGHT = "night"
+    #: The same, and the engine sleeps over it.
+    ASLEEP = "asleep"
+    #: An entry is canceled by the exchange when it has filled in part: its owner is told what was not bought.
+    PARTLY = "partly"
+    #: Nothing can be sold for long: an exit keeps its place in the queue.
+    CIRCUIT = "circuit"
+    #: The broker lists no instruments, or not ours.
+    UNLISTED = "unlisted"
+    #: Positions are delivery, and settle into holdings over the night.
+    DELIVERY = "delivery"
+
+
+#: Kinds of which some seeds break an invariant today.
+NOT_STOOD: frozenset[Kind] = frozenset(
+    {
+        Kind.ASLEEP, Kind.CIRCUIT, Kind.MANUAL, Kind.NIGHT, Kind.PARTLY, Kind.REDIS_REFUSES, Kind.REFUSED_RESTS,
+        Kind.UNLISTED, Kind.VANISHED,
+    }
+)  # fmt: skip
+STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
+#: How often a kind is in a seed that may have it, and the least share of the most it may be.
+HAS_KIND, LEAST = 0.5, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Hardships:
+    """What one seed chose of them. Rates are a chance a second, chances one a call."""
+
+    kinds: frozenset[Kind] = frozenset()
+    manual: float = 0.0
+    foreign: float = 0.0
+    lies: float = 0.0
+    vanish: float = 0.0
+    refused_rests: float = 0.0
+    beyond_grace: float = 0.0
+    blind: float = 0.0
+    token: float = 0.0
+    refuses: float = 0.0
+    bad_ticks: float = 0.0
+    unlisted: float = 0.0
+    policies: float = 0.0
+    #: Seconds the server's clock is ahead.
+    clock: float = 0.0
+    #: The limits of each account.
+    limits: tuple[tuple[str, int], ...] = ()
+    on_abort: AbortPolicy = AbortPolicy.PROTECT
+    product: Product = Product.INTRADAY
+
+    def __contains__(self, kind: Kind) -> bool:
+        return kind in self.kinds
+
+    def without(self, kind: Kind) -> "Hardships":
+        """The same without one kind, and without what it brings."""
+        if kind not in self.kinds:
+            return self
+        nothing = Hardships()
+        name = _BROUGHT_BY.get(kind)
+        brought = {name: getattr(nothing, name)} if name else {}
+        return replace(self, kinds=self.kinds - {kind}, **brought)
+
+    @property
+    def are_created(self) -> bool:
+        """Whether the recoverer makes the runs."""
+        return Kind.CREATED in self.kinds or Kind.UNLISTED in self.kinds
+
+    @property
+    def has_night(self) -> bool:
+        """Whether a second day follows."""
+        return Kind.NIGHT in self.kinds or Kind.ASLEEP in self.kinds
+
+
+#: Which field a kind sets.
+_BROUGHT_BY: dict[Kind, str] = {
+    Kind.MANUAL: "manual", Kind.FOREIGN: "foreign", Kind.LYING_POSITIONS: "lies", Kind.VANISHED: "vanish",
+    Kind.REFUSED_RESTS: "refused_rests", Kind.BEYOND_GRACE: "beyond_grace", Kind.BLIND: "blind", Kind.TOKEN: "token",
+    Kind.REDIS_REFUSES: "refuses", Kind.BAD_TICKS: "bad_ticks", Kind.POLICIES: "policies", Kind.UNLISTED: "unlisted",
+    Kind.CLOCKS: "clock", Kind.WINDOWS: "limits", Kind.DELIVERY: "product",
+}  # fmt: skip
+
+
+def hardships_of(number: int, kinds: Collection[Kind]) -> Hardships:
+    """What seed `number` chooses of `kinds`: each of them by half, but a single one for certain."""
+    rng = random.Random(number ^ 0xBAD)  # noqa: S311 - a simulation's dice
+    chosen = frozenset(kind for kind in sorted(kinds) if len(kinds) == 1 or rng.random() < HAS_KIND)
+
+    def rate(kind: Kind, most: float) -> float:
+        return most * rng.uniform(LEAST, 1.0) if kind in chosen else 0.0
+
+    made = Hardships(
+        chosen,
+        manual=rate(Kind.MANUAL, 0.15),
+        foreign=rate(Kind.FOREIGN, 0.3),
+        lies=rate(Kind.LYING_POSITIONS, 0.15),
+        vanish=rate(Kind.VANISHED, 0.4),
+        refused_rests=rate(Kind.REFUSED_RESTS, 0.4),
+        beyond_grace=rate(Kind.BEYOND_GRACE, 0.4),
+        blind=rate(Kind.BLIND, 0.1),
+        token=rate(Kind.TOKEN, 0.05),
+        refuses=rate(Kind.REDIS_REFUSES, 0.1),
+        bad_ticks=rate(Kind.BAD_TICKS, 0.5),
+        policies=rate(Kind.POLICIES, 0.1),
+        unlisted=rate(Kind.UNLISTED, 1.0),
+    )
+    if Kind.CLOCKS in chosen:
+        made = replace(made, clock=rng.uniform(-5.0, 5.0))
+    if Kind.WINDOWS in chosen:
+        limits = limits_of({"second": 2, "minute": rng.randint(2, 8), "day": rng.randint(3, 12)})
+        made = replace(made, limits=(*limits.items(),))
+    if Kind.POLICIES in chosen:
+        made = replace(made, on_abort=rng.choice([*AbortPolicy]))
+    if Kind.DELIVERY in chosen:
+        made = replace(made, product=Product.DELIVERY)
+    return made

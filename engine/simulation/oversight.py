@@ -1,0 +1,168 @@
+"""What must hold however bad the world is: no short of our making, no breach left alone, nobody left untold."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from engine.domain.broker import OrderRequest
+from engine.domain.orders import TERMINAL, Leg, Product, Side
+from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.strategy import StopMode
+from engine.simulation.broker import Placed, SimulatedBroker
+from engine.simulation.durable import SimulatedDurable
+from engine.simulation.hardships import Kind
+from engine.simulation.invariants import Violation, run_id_of
+from engine.simulation.scenario import MORNING, STOP, SYMBOL, Seed
+
+#: How long after a true reading of the account the engine may act on what it knew before.
+UNKNOWN_FOR = timedelta(seconds=5)
+#: How long a breached position that can be sold may be without an exit at the broker, or an alert.
+EXIT_WITHIN = timedelta(seconds=5)
+#: How long a push of a fill may take.
+PUSHED_WITHIN = timedelta(seconds=4)
+#: How long the next exit may wait after one that the exchange ended.
+PAUSES = timedelta(seconds=35)
+#: How long an account may be short by attempts that stand for each other before somebody is told.
+SHORT_FOR = timedelta(seconds=40)
+#: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
+AT_CIRCUIT, MOST_BARE = 20, 0.3
+#: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.
+_DOUBLES = frozenset({Kind.BEYOND_GRACE})
+
+
+class Oversight:
+    """Watches every account of a world."""
+
+    def __init__(self, seed: Seed, brokers: dict[int, SimulatedBroker], durable: SimulatedDurable) -> None:
+        self._seed = seed
+        self._brokers = brokers
+        self._durable = durable
+        #: By account: what others sold lately, and when.
+        self._sold: dict[int, list[tuple[datetime, int]]] = {account: [] for account in brokers}
+        #: By account: when it was told as it is.
+        self._read_at: dict[int, set[datetime]] = {account: set() for account in brokers}
+        #: Since when a run is held below its stop, sellable, and neither being sold nor told of.
+        self._naked: dict[RunId, datetime] = {}
+        self._low_since: datetime | None = None
+        self._short: dict[int, datetime] = {}
+        #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
+        self._at_circuit: Counter[RunId] = Counter()
+        self._bare: Counter[RunId] = Counter()
+
+    def sold_by_hand(self, account: int, quantity: int, now: datetime) -> None:
+        """Somebody else sold; for a while nobody can blame us for not knowing."""
+        self._sold[account].append((now, quantity))
+
+    def placing(self, account: int, now: Callable[[], datetime]) -> Callable[[OrderRequest], None]:
+        """What judges each order of ours the moment it reaches the broker of `account`."""
+
+        def judge(request: OrderRequest) -> None:
+            if request.side is not Side.SELL or _DOUBLES & self._seed.hard.kinds:
+                return
+            broker = self._brokers[account]
+            covered = broker.net(request.symbol, request.product) - broker.promised(request.symbol, request.product)
+            unknown = self._unknown(account, now())
+            if request.quantity > covered + unknown:
+                raise Violation(
+                    f"{request.client_order_id} sells {request.quantity}, account {account} has {covered} left: a short"
+                )
+
+        return judge
+
+    def _unknown(self, account: int, now: datetime) -> int:
+        """What others sold that we may not know of: in a world where our own parts fail, all of it."""
+        sold = self._sold[account]
+        if not self._seed.is_sound or not self._brokers[account].is_honest():
+            return sum(quantity for _, quantity in sold)
+        read_at = [at for at in self._read_at[account] if at <= now - UNKNOWN_FOR]
+        return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
+
+    def check(self, now: datetime, price: int, *, is_well: bool, is_fed: bool) -> None:
+        """Once a second: every position below its stop is being sold, or somebody was told.
+
+        `is_well`: whether our own parts can work at all; `is_fed`: whether the price is told.
+        """
+        for account, broker in self._brokers.items():
+            if broker.told_at is not None:
+                self._read_at[account].add(broker.told_at)
+        self._low_since = (self._low_since or now) if price <= STOP and is_fed else None
+        is_low = self._low_since is not None and now - self._low_since >= timedelta(seconds=3)
+        self._check_shorts(now)
+        for run in self._durable.runs():
+            broker = self._brokers[run.strategy.account_id]
+            own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
+            can_sell = is_low and is_well and self._can_sell(run, own, broker, now)
+            is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
+            if can_sell and broker.at_lower_circuit and Kind.BEYOND_GRACE not in self._seed.hard:
+                self._check_queue(run, is_selling=is_selling)
+            if not can_sell or is_selling:
+                self._naked.pop(run.id, None)
+                continue
+            asked = [(each.changed_at or each.visible_at) + PAUSES for each in own if each.request.side is Side.SELL]
+            since = max([self._naked.setdefault(run.id, now), *asked])
+            if now - since > EXIT_WITHIN and not self._is_told(run, covered=True):
+                raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
+
+    def _check_queue(self, run: Run, *, is_selling: bool) -> None:
+        """At the lower circuit an exit is worth its place in the queue."""
+        self._at_circuit[run.id] += 1
+        self._bare[run.id] += not is_selling
+        total, bare = self._at_circuit[run.id], self._bare[run.id]
+        if total >= AT_CIRCUIT and bare > MOST_BARE * total:
+            raise Violation(f"{run.id} had no exit in the queue for {bare} of {total} s at the lower circuit")
+
+    def _check_shorts(self, now: datetime) -> None:
+        """A short that could not be helped is told of."""
+        for account, broker in self._brokers.items():
+            nets = [broker.net(SYMBOL, product) for product in Product]
+            if min(nets) >= 0 or any(quantity for _, quantity in self._sold[account]):
+                self._short.pop(account, None)
+            elif now - self._short.setdefault(account, now) > SHORT_FOR and not self._knows(account):
+                raise Violation(f"account {account} is short by {-min(nets)}, and nobody was told")
+
+    def _knows(self, account: int) -> bool:
+        runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
+        return any({"oversold", "given_up_appeared", "double_order"} & {*self._durable.alerts_of(run)} for run in runs)
+
+    def _can_sell(self, run: Run, own: Iterable[Placed], broker: SimulatedBroker, now: datetime) -> bool:
+        """Whether the run holds something by the account's own word, which it could sell."""
+        if _held(own) <= 0 or run.closed_elsewhere or run.stop_requested is StopMode.LEAVE or _is_new(own, now):
+            return False
+        if broker.net(SYMBOL, run.strategy.product) <= 0 or run.is_frozen:
+            return False
+        return broker.can_be_read() and broker.is_honest() and (now < run.closes_at or now > MORNING)
+
+    def _is_told(self, run: Run, *, covered: bool = False) -> bool:
+        """Whether an alert names the run; that it is not covered is none where some of it is."""
+        told = {*self._durable.alerts_of(run)}
+        return bool(told - {"not_covered"} if covered else told)
+
+    def check_end(self) -> None:
+        """Every run that did not do what was asked of it has an alert of its own, or of its account's."""
+        for run in self._durable.runs():
+            if not self._did_as_asked(run) and not self._is_told(run):
+                held = f"holds {run.held}" if run.held else "holds nothing"
+                raise Violation(f"nobody was told of {run.id}: {run.status} {run.failure}, {held}")
+        for strategy in self._durable.untraded():
+            if not self._durable.alerts_to(strategy.tenant):
+                raise Violation(f"nobody was told that strategy {strategy.id} got no run")
+
+    def _did_as_asked(self, run: Run) -> bool:
+        """Whether it bought, and sold all of it; a stop, by price or by its owner, may come before all is bought."""
+        if run.held != 0 or run.status in (RunStatus.FAILED, RunStatus.MISSED):
+            return False
+        if run.latch is not None or run.stop_requested is not None:
+            return True
+        bought = run.filled(Leg.ENTRY)
+        is_cut = 0 < bought < run.strategy.quantity and Kind.PARTLY not in self._seed.hard
+        return is_cut or bought == run.strategy.quantity
+
+
+def _is_new(own: Iterable[Placed], now: datetime) -> bool:
+    """Whether its fills are so new that a push of them may be under way."""
+    filled = [each.filled_at for each in own if each.filled_at is not None and each.request.side is Side.BUY]
+    return max(filled, default=now) > now - PUSHED_WITHIN
+
+
+def _held(own: Iterable[Placed]) -> int:
+    return sum(each.filled if each.request.side is Side.BUY else -each.filled for each in own)
