@@ -183,6 +183,15 @@ class Armed(StrEnum):
     ENDED = "ended"
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is left of a run that ended: whose it was, and its orders as far as they were known."""
+
+    account_id: int
+    tenant: str
+    orders: tuple[Order, ...]
+
+
 class WakeUp(NamedTuple):
     """A message ready for a queue, with {event}, {run} and {reading} where an event's id, its run and `glance`'s go."""
 
@@ -325,6 +334,9 @@ class Store(Protocol):
 
     def account_of(self, run_id: RunId) -> int | None:
         """The account a live run trades at; None where there is no such run."""
+
+    def remains(self, run_id: RunId) -> Ended | None:
+        """What is left of a run that ended within a day; None where nothing is."""
 
     def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         """Write one frame's prices of `market`, latch what they breach and wake a worker for each, in one step."""

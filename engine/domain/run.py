@@ -206,6 +206,13 @@ class Run:
         by_stop = self.exit_reason is ExitReason.STOP_LOSS and not self.closed_elsewhere
         return Position.EXITED_BY_SL if by_stop else Position.SOLD
 
+    @property
+    def held_since(self) -> datetime | None:
+        """From when on a price under the stop concerns it, market time; None where nothing was ever to be bought."""
+        entries = [order for order in self.orders if order.leg is Leg.ENTRY]
+        fills = [order.filled_at for order in entries if order.filled_at is not None]
+        return min(fills, default=self.buy_at) if entries else None
+
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""
         for order in reversed(self.orders):

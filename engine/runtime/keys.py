@@ -9,7 +9,7 @@ ACCOUNTS = "accounts"
 
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
-    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "account:*:runs",
+    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "low:*", "account:*:runs",
     "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
     "account:*:book", "account:*:awaits", DUE,
 )  # fmt: skip

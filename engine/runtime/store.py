@@ -3,7 +3,7 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,6 +32,7 @@ from engine.ports import (
     BookWaits,
     Breach,
     Denied,
+    Ended,
     Glanced,
     Holding,
     LockLost,
@@ -46,7 +47,7 @@ from engine.ports import (
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.feeds import Feeds
-from engine.runtime.readings import glanced, holding_of, pairs
+from engine.runtime.readings import ended_of, glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
 
@@ -274,6 +275,10 @@ class RedisStore(Feeds):
         stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
         return int(stored) if stored else None
 
+    def remains(self, run_id: RunId) -> Ended | None:
+        stone = self._ask(partial(self._redis.hgetall, keys.tombstone(str(run_id))))
+        return ended_of(stone) if "account_id" in stone else None
+
     def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us(), market]
         for tick in ticks:
@@ -312,6 +317,8 @@ class RedisStore(Feeds):
                 record_body(run, run, Note("armed")),
                 "1" if buying else "",
                 _pool_json(pool_change(None, run)),
+                "" if (since := run.held_since) is None else codec.to_us(since),
+                "1" if run.filled(Leg.ENTRY) else "",
             ],
         )
         return Armed(reply)
@@ -402,6 +409,12 @@ class RedisStore(Feeds):
             names = self._ask(partial(self._redis.keys, pattern))
             if names:
                 self._ask(partial(self._redis.unlink, *names))
+
+    def follow(self, symbols: Collection[tuple[str, str]]) -> None:
+        """Have listeners follow these symbols, each with its market first; also while the store is closed."""
+        for market, symbol in symbols:
+            self._ask(partial(self._redis.sadd, keys.MARKETS, market))
+            self._ask(partial(self._redis.sadd, keys.symbols(market), symbol))
 
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""

@@ -7,13 +7,14 @@ import pytest
 from engine.domain.account_positions import AccountReading, SeenOrder
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus, Product, Side
+from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
 from tests.builders import BUY_AT, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
 from tests.livestate import LiveState, run_id
 from tests.world import World
 
 E = EventType
+BOUGHT = entry(OrderStatus.FILLED, 10)
 BUY, SELL = Side.BUY, Side.SELL
 #: How long ago the last fill may be for a sale to need no newer reading.
 TRUSTED = 30
@@ -162,8 +163,11 @@ def test_a_fill_counts_once_however_late_the_run_learns_of_it(
     assert (net.quantity + still_out, net.missing) == (has, 0)
 
 
-def test_positions_alone_prove_nothing_of_a_symbol_whose_entry_may_still_fill(live: LiveState) -> None:
-    live.arm(run(entry(OrderStatus.ACCEPTED)))
+@pytest.mark.parametrize("orders", [(entry(OrderStatus.ACCEPTED),), (BOUGHT, exit_(OrderStatus.ACCEPTED))])
+def test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill(
+    live: LiveState, orders: tuple[Order, ...]
+) -> None:
+    live.arm(run(*orders))
     live.store.cover(1, AccountReading(BUY_AT, []))
     assert live.claim().run.net is None
 

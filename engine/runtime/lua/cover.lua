@@ -8,7 +8,7 @@
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
--- Without the book that is not known where an entry may still fill, and the older reading of that symbol stays.
+-- Without the book that is not known where an order may still fill, and the older reading of that symbol stays.
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
 
@@ -27,8 +27,8 @@ local function keep_reading()
     end
   else
     for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
-      local sign, ended, key = string.match(known, '^%-?%d+ (%-?%d+) (%d) (.+)$')
-      if sign == '1' and ended == '0' then unclear[key] = true end
+      local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
+      if ended == '0' then unclear[key] = true end
     end
   end
   local pool = redis.call('HGETALL', KEYS[4])
