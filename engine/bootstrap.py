@@ -13,9 +13,10 @@ from functools import cache, partial
 from cryptography.fernet import Fernet
 from redis.client import Redis
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.registry import BROKERS, Reading
-from engine.actions import Actions
+from engine.actions import SEND_WITHIN, Actions
 from engine.blindness import BlindWatch
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
@@ -28,17 +29,18 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
-from engine.domain.run import parse_client_order_id
+from engine.domain.run import RunId, parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths
 from engine.instruments import Instruments
 from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to, unobserved
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
-from engine.orderstream import OrderStream
+from engine.orderstream import OrderStream, Unjudged
 from engine.pipeline import Pipeline
-from engine.ports import AccountState, Broker, Log
+from engine.ports import AccountState, Broker, Ended, Log
 from engine.postbacks import Postbacks
+from engine.reads import AT_ONCE
 from engine.recovery import Durable, EpochKeeper, Recoverer
 from engine.rescheduling import Rescheduler
 from engine.runtime import keys
@@ -211,9 +213,24 @@ def blind_watch(shared: Parts) -> BlindWatch:
     return BlindWatch(shared.store, shared.log)
 
 
-def orderstream(shared: Parts) -> OrderStream:
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """The history of runs, as the order stream asks for it."""
+
+    durable: DurableState
+
+    def ended(self, run_id: RunId) -> Ended | None:
+        try:
+            return self.durable.ended(run_id)
+        except SQLAlchemyError as error:
+            raise Unjudged(str(error)) from error
+
+
+def orderstream(shared: Parts, durable: DurableState) -> OrderStream:
     """The order stream, for every account."""
-    stream = OrderStream(shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log)
+    stream = OrderStream(
+        shared.store, shared.publisher, shared.clock, shared.settings.deployment, shared.log, _Past(durable)
+    )
     return tapped(shared.gate, "orderstream", stream)
 
 
@@ -261,10 +278,12 @@ def _profile_of(broker: str) -> BrokerProfile | None:
 
 def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
     """The recoverer."""
-    durable: Durable = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
+    stored = DurableState(sessions, lambda n: drainer(shared, sessions, n).drain_all(), _profile_of)
+    struck = tapped(shared.gate, "durable", stored)
+    durable: Durable = struck
     epoch: EpochKeeper = shared.epoch
     return Recoverer(
-        tapped(shared.gate, "durable", durable),
+        durable,
         shared.store,
         tapped(shared.gate, "epoch", epoch),
         shared.brokers,
@@ -272,8 +291,11 @@ def recoverer(shared: Parts, sessions: Sessions, days: Calendar) -> Recoverer:
         days,
         shared.clock,
         shared.settings.deployment,
-        max(broker.profile.settles_after for broker in BROKERS.values()),
+        SEND_WITHIN + max(broker.profile.settles_after for broker in BROKERS.values()),
         shared.log,
+        threads=AT_ONCE,
+        missed=struck,
+        policy=shared.policy,
     )
 
 

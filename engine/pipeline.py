@@ -104,6 +104,8 @@ class Pipeline:
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number, began)
             self._tell(stepped)
+            for woken in stepped.wakes:
+                self._publisher.publish(woken)
             announced = self._announce_retries(stepped.run, announced)
         took = round((self._clock.now().real - began) / timedelta(milliseconds=1), 2)
         self._log("event_served", outcome=outcome, ms=took, **event.as_wire())
@@ -122,12 +124,15 @@ class Pipeline:
             self._log("alert", run=str(stepped.run.id), tenant=stepped.run.strategy.tenant, **facts)
 
     def _announce_retries(self, run: Run, announced: Collection[datetime]) -> Collection[datetime]:
-        """Publish RETRY for each pause that is new and short; a long one is the sweeper's."""
-        pauses = _pauses(run)
-        for due in pauses:
-            if due not in announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
-                self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", EventType.RETRY, run.id), at=due)
-        return pauses
+        """Publish a wake-up for the end of each pause that is new and short; a long one is the sweeper's.
+
+        An exit's is a SELL: it takes the slots and the threads of exits, whatever the account's entries hold.
+        """
+        pauses = {EventType.RETRY: run.entry_retry_at, EventType.SELL: run.exit_retry_at}
+        for kind, due in pauses.items():
+            if due is not None and due not in announced and due - self._clock.now().real <= RETRY_BY_MESSAGE:
+                self._publisher.publish(Event(f"retry:{run.id}:{due:%H%M%S%f}", kind, run.id), at=due)
+        return [due for due in pauses.values() if due is not None]
 
     def _step(self, holding: Holding, event: Event | None, number: int, began: datetime) -> Stepped:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
@@ -141,7 +146,9 @@ class Pipeline:
             kind, decision, now = self._decide(absorbed.run, kind, now)
         if holding.glanced_at and not isinstance(decision, Submit):
             raise Glanced(f"run {holding.run.id}: only an order locks what was glanced at")
-        stepped = self._actions.perform(Turn(holding, absorbed.run, now, number, began), decision)
+        stepped = self._actions.perform(
+            Turn(holding, absorbed.run, now, number, began, kind or EventType.ORDER_UPDATE), decision
+        )
         note = replace(
             stepped.note,
             event_id=event.id if event else "",
@@ -172,6 +179,8 @@ class Pipeline:
         asks, due = outlook(stepped.run, now, self._policy)
         lets_go = stepped.finished or stepped.lets_go or now.real - began > HOLDS_FOR
         more = asks and not lets_go
+        if due is not None and stepped.not_before is not None:
+            due = max(due, stepped.not_before)
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(

@@ -1,27 +1,29 @@
-"""Recovery and arming: the live state opened under an epoch, rebuilt from the durable one, and kept complete.
+"""Recovery: the live state opened under an epoch, rebuilt from the durable one, and kept complete.
 
 One recoverer at a time. It creates state and never executes: the claim admits one runner for what it creates.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from engine import lifecycle
-from engine.books import Books
-from engine.domain.broker import Instrument
-from engine.domain.orders import Leg
-from engine.domain.routing import Alert
+from engine.accountsdown import AccountsDown
+from engine.arming import Arming, Missed
+from engine.domain.action import Policy
+from engine.domain.broker import BookEntry, BrokerUnreachable, TokenInvalid
 from engine.domain.run import Run, RunId
-from engine.domain.schedule import Times, fit, moved_alert
-from engine.domain.strategy import Session, Strategy, UnconfirmedYear
-from engine.domain.ticks import to_units
-from engine.instruments import PUBLISHED, Instruments
+from engine.domain.schedule import Times
+from engine.domain.strategy import Session, Strategy
+from engine.instruments import Instruments
 from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
+from engine.reads import Reads
+from engine.telling import Told
 
-#: Real time between two tries to find the symbols of open runs in the day's list.
-ASK_SYMBOLS_EVERY = timedelta(seconds=30)
+#: The longest a call that was under way is waited for, real time: a deadline beyond it was told by a wrong clock.
+LONGEST_WAIT = timedelta(minutes=2)
 
 
 class Durable(Protocol):
@@ -71,6 +73,9 @@ class LiveState(Store, Protocol):
     def forget_runs(self) -> None:
         """Drop every live run, but not the tombstones of those that ended; only while the store is closed."""
 
+    def follow(self, symbols: Collection[tuple[str, str]]) -> None:
+        """Have listeners follow these symbols, each with its market first; also while the store is closed."""
+
 
 class Recoverer:
     """Opens, rebuilds and arms. Used by one thread of one process."""
@@ -87,7 +92,15 @@ class Recoverer:
         deployment: str,
         settle_after: timedelta,
         log: Log,
+        *,
+        threads: int = 0,
+        missed: Missed | None = None,
+        policy: Policy | None = None,
     ) -> None:
+        """`settle_after`: how long after Redis went a call that was under way then may still show in a book.
+
+        `threads`: how many brokers are asked at once; 0: one after the other.
+        """
         self._durable = durable
         self._store = store
         self._epoch = epoch
@@ -98,21 +111,29 @@ class Recoverer:
         self._deployment = deployment
         self._settle_after = settle_after
         self._log = log
+        told = Told(store, log)
+        self._arming = Arming(Instruments(brokers, calendar.today, store, log), calendar, clock, told, missed, policy)
+        self._books: Reads[int, Sequence[BookEntry]] = Reads(threads=threads)
+        self._down = AccountsDown(store, log)
         self._accounts: dict[int, AccountState] = {}
         self._armed: set[RunId] = set()
         #: Whether every open run is: then there is no other until one is created.
         self._all_armed = False
         #: The date a run that is left holding was last given a session of.
         self._prolonged: dict[RunId, date] = {}
-        self._instruments = Instruments(brokers, calendar.today, store, log)
-        #: The day on whose list the symbols of all open runs were looked for, and when that was tried last.
-        self._symbols_seen_on: date | None = None
-        self._symbols_asked_at: datetime | None = None
-        #: Years and strategies somebody was told of: they wait for an operator, another session, or an earlier run.
-        self._told: set[tuple[object, ...]] = set()
 
-    def open(self, real_now: Callable[[], datetime], sleep_until: Callable[[datetime], None]) -> None:
-        """Open the store: at once where it is the one we know, else rebuilt under the next epoch."""
+    def open(
+        self,
+        real_now: Callable[[], datetime],
+        sleep_until: Callable[[datetime], None],
+        holds: Callable[[], bool] = lambda: True,
+        went_at: datetime | None = None,
+    ) -> None:
+        """Open the store: at once where it is the one we know, else rebuilt under the next epoch.
+
+        `holds`: whether this process is still the recoverer, asked after every wait: another may have taken over, and
+        then nothing is opened. `went_at`: when Redis went, if that is known; else it went just now.
+        """
         stored, run_id, known = self._epoch.stored(), self._epoch.run_id(), self._durable.epoch()
         if stored is not None and known is not None and stored == known and stored[1] == run_id:
             self._log("epoch_kept", epoch=stored[0])
@@ -122,17 +143,32 @@ class Recoverer:
         runs = self._durable.open_runs()
         if runs and known is not None:
             # A call under way when Redis went may still reach the broker: no attempt is numbered before it shows.
-            self._log("recovery_waits", epoch=n, seconds=self._settle_after.total_seconds(), runs=len(runs))
-            sleep_until(real_now() + self._settle_after)
+            until = self._settled_at(runs, went_at or real_now())
+            self._log("recovery_waits", epoch=n, seconds=(until - real_now()).total_seconds(), runs=len(runs))
+            sleep_until(until)
+        if not holds() or self._durable.epoch() != (n, run_id):
+            self._log("recovery_left", epoch=n, reason="another recoverer has taken over")
+            return
         # A server that kept its state may lack its last second of it: all is rebuilt from what is durable.
         self._store.forget_runs()
+        # The listener follows them from now on: what they reach until their runs are armed is kept.
+        markets = {account.id: account.market for account in self._durable.accounts()}
+        self._store.follow({(markets[run.strategy.account_id], run.strategy.symbol) for run in runs})
         self._epoch.open(n)
         # What was written to the Redis that is gone has to be written again.
         self._accounts.clear()
         self._armed.clear()
         self._all_armed = False
         self._prolonged.clear()
+        # A book that was asked for before the store was open may lack what was under way.
+        self._books.forget()
         self._log("epoch_opened", epoch=n, runs=len(runs))
+
+    def _settled_at(self, runs: Sequence[Run], went_at: datetime) -> datetime:
+        """When every call that was under way at `went_at` shows in a book or never will: each by its own deadline."""
+        known = [order.settles_at for run in runs for order in run.orders if order.is_doubtful]
+        # One we do not know of was granted before that instant; no deadline lies further than a wrong clock can put it.
+        return max(went_at + self._settle_after, *(min(each, went_at + LONGEST_WAIT) for each in known), went_at)
 
     @property
     def accounts(self) -> Collection[AccountState]:
@@ -161,33 +197,58 @@ class Recoverer:
         """Give every strategy of today its run, and every open run its live state and timers; returns how many.
 
         A run that may have sent orders is armed with what its account's book proves; while that book cannot be
-        read its account stays down alone, for an attempt we do not know of would be sent again.
+        read its account stays down alone, for an attempt we do not know of would be sent again. What may hold
+        something comes first, and no account waits for another's broker.
         """
         self.refresh_accounts()
         day = self._calendar.today("NSE", self._clock.now().market)
+        count = 0 if self._all_armed else self._arm_open()
         created = self._create_runs(day)
-        count = 0 if self._all_armed and not created else self._arm_open(created)
+        if created:
+            # Until the next pass has looked: should this one end here, they are open runs like any other.
+            self._all_armed = False
+            count += self._arm_created(created)
         for run in self._durable.open_runs(before=day):
             self._prolong(run)
-        self._look_for_symbols()
+        if self._arming.may_look_for_symbols():
+            self._arming.look_for_symbols(self._durable.open_runs(), self._accounts)
         if count:
             self._log("armed", runs=count)
         return count
 
-    def _arm_open(self, created: frozenset[RunId]) -> int:
-        """Arm every open run that is not yet; returns how many are from now on."""
-        books = Books(self._brokers, self._accounts, self._log)
-        count = 0
-        self._all_armed = True
+    def _arm_open(self) -> int:
+        """Arm every open run that is not yet and whose account's book is read; returns how many are from now on."""
+        waiting: dict[int, list[Run]] = {}
         for run in self._durable.open_runs():
-            if run.id in self._armed:
+            if run.id not in self._armed:
+                waiting.setdefault(run.strategy.account_id, []).append(run)
+        questions = {account: partial(self._book, self._accounts[account]) for account in waiting}
+        count, now = 0, self._clock.now().real
+        for account, answer in self._books.ask(questions):
+            if isinstance(answer, BrokerUnreachable | TokenInvalid):
+                self._down.heard(account, str(answer))
+                self._log("account_down", account=account, reason=str(answer))
                 continue
-            known = run if run.id in created else self._with_book(run, books)
-            if known is None:
-                self._all_armed = False
-                continue
-            count += self._arm(known)
-            self._armed.add(run.id)
+            for run in waiting.pop(account):
+                adopted = lifecycle.adopt(run, answer, self._deployment, self._clock.now().real)
+                count += self._arm(replace(adopted, dirty=True))
+                self._armed.add(run.id)
+            self._down.up(self._accounts[account])
+        self._all_armed = not waiting
+        for account, runs in waiting.items():
+            self._down.look(self._accounts[account], runs, now)
+        return count
+
+    def _book(self, account: AccountState) -> Sequence[BookEntry]:
+        return self._brokers.of(account.id, account.version).orders()
+
+    def _arm_created(self, created: Collection[RunId]) -> int:
+        """Arm runs that were created just now: nothing can have been sent for them."""
+        count = 0
+        for run in self._durable.open_runs(of={each.strategy_id for each in created}):
+            if run.id in created and run.id not in self._armed:
+                count += self._arm(run)
+                self._armed.add(run.id)
         return count
 
     def _prolong(self, run: Run) -> None:
@@ -198,28 +259,21 @@ class Recoverer:
         today = self._calendar.today(exchange, now.market)
         if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
             return
-        session = self._session(run.strategy.symbol, today)
+        session = self._arming.session(run.strategy.symbol, today)
         if isinstance(session, Session) and session.contains(now.market):
             self._store.prolong(run.id, session.closes, now.real)
             self._prolonged[run.id] = today
             self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
 
     def _create_runs(self, day: date) -> frozenset[RunId]:
-        """Rows for the strategies of `day` that have none; nothing can have been sent for these."""
+        """Rows for the strategies of `day` that have none, and for those whose date has passed without one."""
+        runs = self._arming.missed(day)
         due = self._durable.unarmed(day)
         of = {strategy.id for strategy in due}
         earlier = {run.id.strategy_id: run for run in self._durable.open_runs(of=of)} if due else {}
-        possible = (self._new_run(strategy, day, earlier.get(strategy.id)) for strategy in due)
-        runs = [run for run in possible if run is not None]
+        runs += self._arming.runs(due, day, earlier, self._accounts)
         self._durable.create_runs(runs)
         return frozenset(run.id for run in runs)
-
-    def _hold_back(self, day: date, earlier: Run) -> None:
-        """Tell that a strategy gets no run on `day` while its `earlier` one holds, or may be buying."""
-        if earlier.held > 0 or earlier.live(Leg.ENTRY) or earlier.watched:
-            strategy, holds = earlier.strategy, f"run {earlier.id}, which holds {earlier.held},"
-            alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
-            self._tell(("held_back", strategy.id, day), strategy.tenant, alert)
 
     def _arm(self, run: Run) -> bool:
         now = self._clock.now()
@@ -229,112 +283,3 @@ class Recoverer:
             return False
         self._timers.schedule(run, now)
         return True
-
-    def _new_run(self, strategy: Strategy, day: date, earlier: Run | None) -> Run | None:
-        """The run of `strategy` on `day`; None where there can be none, or none yet."""
-        times = self._times(strategy, day)
-        if times is None:
-            return None
-        if earlier is not None:
-            # Two open runs could be two positions.
-            self._hold_back(day, earlier)
-            return None
-        listed = self._listed(strategy)
-        if listed is None:
-            return None
-        instrument = listed.get(strategy.symbol)
-        if instrument is None:
-            self._tell_gone(strategy, day, "it is not armed")
-            return None
-        return Run(
-            id=RunId(strategy.id, day),
-            strategy=strategy,
-            buy_at=times.buy_at,
-            sell_at=times.sell_at,
-            closes_at=times.closes_at,
-            stop_units=to_units(strategy.stop_loss, instrument.scale),
-        )
-
-    def _times(self, strategy: Strategy, day: date) -> Times | None:
-        """When `strategy` trades on `day`; None where it does not.
-
-        A session that changed since it was stored moves it, or cancels it: one whose only date this is gets a run
-        that can buy nothing, and is told of as that ends; any other is meant for the next session it fits.
-        """
-        exchange = strategy.symbol.split(":")[0]
-        session = self._session(strategy.symbol, day)
-        if isinstance(session, UnconfirmedYear):
-            return None
-        walls = (strategy.buy_time, strategy.sell_time)
-        buy_at, sell_at = (self._calendar.to_utc(exchange, day, wall) for wall in walls)
-        times = fit(strategy, session, buy_at, sell_at)
-        is_first = strategy.trading_date == day
-        if not is_first or (strategy.repeat is not None and times.is_canceled):
-            if session is None or self._clock.now().market > session.closes:
-                # It is meant for the next session, not for the one that is over.
-                return None
-            if times.is_canceled:
-                waits = Alert(
-                    "warning", "waits", f"{strategy.name}: its times are outside the session of {day}; it waits"
-                )
-                self._tell(("waits", strategy.id, day), strategy.tenant, waits)
-                return None
-        for alert in moved_alert(strategy, Times(buy_at, sell_at, times.closes_at), times):
-            self._tell((alert.code, strategy.id, day), strategy.tenant, alert)
-        return times
-
-    def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
-        """The symbol's session of `day`, None where it is closed, or why nobody knows, which an operator is told."""
-        try:
-            return self._calendar.session(symbol, day)
-        except UnconfirmedYear as error:
-            unconfirmed = Alert("critical", "year_unconfirmed", str(error))
-            self._tell((unconfirmed.code, error.exchange, error.year), "", unconfirmed)
-            return error
-
-    def _tell(self, what: tuple[object, ...], tenant: str, alert: Alert) -> None:
-        """Record `alert`, once for each `what`."""
-        if what in self._told:
-            return
-        if self._store.alert_once(tenant, alert, ":".join(map(str, what))):
-            self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
-        self._told.add(what)
-
-    def _listed(self, strategy: Strategy) -> Mapping[str, Instrument] | None:
-        """What the market of a strategy lists, None while nobody can tell: asked by its own account first."""
-        own = self._accounts[strategy.account_id]
-        accounts = sorted(self._accounts.values(), key=lambda each: each.id != own.id)
-        exchange, now = strategy.symbol.split(":")[0], self._clock.now().market
-        return self._instruments.listed(own.market, exchange, accounts, now, [strategy.symbol])
-
-    def _look_for_symbols(self) -> None:
-        """Once a day: tell of runs under way whose symbol is listed no more, so that no tick of it will come."""
-        now = self._clock.now()
-        day = self._calendar.today("NSE", now.market - PUBLISHED)
-        asked_just_now = self._symbols_asked_at is not None and now.real < self._symbols_asked_at + ASK_SYMBOLS_EVERY
-        if self._symbols_seen_on == day or asked_just_now:
-            return
-        self._symbols_asked_at = now.real
-        complete = True
-        for run in self._durable.open_runs():
-            exchange, account = run.strategy.symbol.split(":")[0], self._accounts[run.strategy.account_id]
-            listed = self._listed(run.strategy)
-            if listed is None or not self._instruments.is_of(account.market, exchange, day):
-                # Nobody can tell today: who reads the list says so.
-                complete = False
-            elif run.strategy.symbol not in listed:
-                held = f"it holds {run.held}, and its stop cannot fire" if run.held else "its stop could not fire"
-                self._tell_gone(run.strategy, day, held)
-        if complete:
-            self._symbols_seen_on = day
-
-    def _tell_gone(self, strategy: Strategy, day: date, what: str) -> None:
-        message = f"{strategy.name}: {strategy.symbol} is not listed on {day} (renamed, merged?): {what}"
-        self._tell(("symbol_gone", strategy.id, day), strategy.tenant, Alert("critical", "symbol_gone", message))
-
-    def _with_book(self, run: Run, books: Books) -> Run | None:
-        """`run` with every order its account's book proves to be its own; None while the book cannot be read."""
-        book = books.of(run.strategy.account_id)
-        if book is None:
-            return None
-        return replace(lifecycle.adopt(run, book, self._deployment, self._clock.now().real), dirty=True)

@@ -3,15 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from sqlalchemy import Text, cast, select
 
 from engine.domain.broker import BrokerProfile
 from engine.domain.budget import limits_of
-from engine.domain.run import Run
+from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
-from engine.ports import AccountState
+from engine.ports import AccountState, Ended
 from models.database import Sessions
 from models.repositories.bookkeeping import Epoch
 from models.repositories.runs import Runs
@@ -60,6 +60,9 @@ class DurableState:
         self._strategies.end_recurrences(day)
         return self._strategies.unarmed(day)
 
+    def missed(self, day: date) -> Sequence[tuple[Strategy, date, datetime]]:
+        return self._strategies.missed(day)
+
     def create_runs(self, runs: Sequence[Run]) -> None:
         self._runs.create_all(runs)
 
@@ -68,6 +71,13 @@ class DurableState:
 
     def reschedule(self, run: Run) -> None:
         self._runs.reschedule(run)
+
+    def ended(self, run_id: RunId) -> Ended | None:
+        """What is left of a run that needs the engine no more; None where it does, or never was."""
+        run = self._runs.get(run_id)
+        if run is None or any(each.id == run_id for each in self._runs.open(of=[run_id.strategy_id])):
+            return None
+        return Ended(run.strategy.account_id, run.strategy.tenant, run.orders)
 
     def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
         return self._runs.open(of=of, before=before)

@@ -60,6 +60,11 @@ class Pair:
             self.write_account(number, {})
         for number in NUMBERS:
             self.arm(number, 10, buying=True, latched=False)
+        # Symbols are watched, and accounts have enough of them for every exit.
+        for feeds in (self.live.store, self.memory):
+            feeds.carry(ACCOUNT.market, "listener", 1, [(timedelta(days=-1), SYMBOLS)])
+        for number in set(ACCOUNTS):
+            self.cover(number, {0: 1000, 1: 1000}, 0)
 
     def at(self, seconds: float) -> datetime:
         """A moment of this sequence."""

@@ -139,13 +139,13 @@ REACHED: Sequence[_Reached] = (
     _Reached("sweeper", "store.sweep", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("sweeper", "publisher.publish", _E, led_by=_SILENT, led="nudging"),
     _Reached("drainer", "drainer.read drainer.apply drainer.trim", (When.ENTRY, When.EXIT)),
-    _Reached("recoverer", "durable.accounts durable.unarmed durable.create_runs durable.open_runs", _S),
+    _Reached("recoverer", "durable.accounts durable.unarmed durable.missed durable.create_runs durable.open_runs", _S),
     _Reached("recoverer", "store.arm timers.schedule", _S),
     _Reached("recoverer", "broker.instruments", _S, afresh=True, led="just started"),
     _Reached(
         "recoverer",
-        "epoch.stored epoch.run_id durable.epoch durable.advance_epoch durable.drain store.forget_runs epoch.open "
-        "store.write_account broker.orders",
+        "epoch.stored epoch.run_id durable.epoch durable.advance_epoch durable.drain store.forget_runs store.follow "
+        "epoch.open store.write_account broker.orders",
         (When.ENTRY, When.HOLDING, When.EXIT),
         first=courses.redis_flushed,
         led="rebuilding",

@@ -21,6 +21,8 @@ METHODS: Mapping[str, Sequence[str]] = {
         "prolong",
         "note",
         "cover",
+        "read_book",
+        "tell_book",
         "alert",
         "alert_once",
         "dead_letter",
@@ -28,6 +30,8 @@ METHODS: Mapping[str, Sequence[str]] = {
         "account",
         "write_account",
         "forget_runs",
+        "remains",
+        "follow",
     ),
     # After `place`: the broker has accepted, and nothing of it is committed.
     "broker": (
@@ -46,7 +50,7 @@ METHODS: Mapping[str, Sequence[str]] = {
     ),
     "publisher": ("publish",),
     "timers": ("schedule", "cancel"),
-    "durable": ("epoch", "advance_epoch", "accounts", "unarmed", "create_runs", "open_runs", "drain"),
+    "durable": ("epoch", "advance_epoch", "accounts", "unarmed", "missed", "create_runs", "open_runs", "drain"),
     "epoch": ("stored", "run_id", "open"),
     "drainer": ("read", "apply", "trim"),
     "buckets": ("take", "publish", "forget"),

@@ -1,6 +1,6 @@
 """The `engine` command. Each command's module is imported when it is called: processes start quickly.
 
-Exit codes: 0 done, 1 an expectation failed, 2 usage or environment, 130 Ctrl-C.
+Exit codes: 0 done, 1 an expectation failed or a server refused, 2 usage or environment, 130 Ctrl-C.
 """
 
 import sys

@@ -78,8 +78,8 @@ def _next_entry(run: Run, now: Moment, policy: Policy) -> Decision:
 def _missed(run: Run, now: Moment, policy: Policy) -> str:
     """Why nothing is bought any more, "" where it still may be."""
     if run.closes_at <= run.buy_at:
-        # Its session changed after it was accepted, and has no such time now.
-        return "outside_session"
+        # Its session changed after it was accepted, and has no such time now; or it was never armed, and says why.
+        return "not_armed" if run.failure else "outside_session"
     is_over = now.late(run.buy_at) > policy.max_lateness or now.market >= max(run.buy_at, run.sell_at)
     return "buy_time_missed" if is_over else ""
 

@@ -96,6 +96,16 @@ def client_order_id(deployment: str, run: RunId, leg: Leg, attempt: int) -> str:
     return f"{deployment:0<2.2}{middle}{_LEG_LETTER[leg]}{_base36(attempt, _WIDTHS[5])}"
 
 
+def order_id_part(deployment: str, run: RunId) -> str:
+    """What every client order id of `run` begins with."""
+    return client_order_id(deployment, run, Leg.ENTRY, 1)[: sum(_WIDTHS[:4])]
+
+
+def run_part_of(deployment: str, tag: str) -> str:
+    """What the ids of the run begin with that placed an order of this tag; "" for a tag that is not ours."""
+    return tag[: sum(_WIDTHS[:4])] if parse_client_order_id(deployment, tag) else ""
+
+
 def parse_client_order_id(deployment: str, text: str) -> tuple[RunId, Leg, int] | None:
     """The run, leg and attempt of an id of ours; None for any other tag."""
     if not text.startswith(f"{deployment:0<2.2}") or not _CLIENT_ORDER_ID.fullmatch(text):
@@ -195,6 +205,13 @@ class Run:
             return Position.BOUGHT
         by_stop = self.exit_reason is ExitReason.STOP_LOSS and not self.closed_elsewhere
         return Position.EXITED_BY_SL if by_stop else Position.SOLD
+
+    @property
+    def held_since(self) -> datetime | None:
+        """From when on a price under the stop concerns it, market time; None where nothing was ever to be bought."""
+        entries = [order for order in self.orders if order.leg is Leg.ENTRY]
+        fills = [order.filled_at for order in entries if order.filled_at is not None]
+        return min(fills, default=self.buy_at) if entries else None
 
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""

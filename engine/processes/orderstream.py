@@ -15,7 +15,7 @@ from engine import bootstrap
 from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
-from engine.orderstream import OrderStream
+from engine.orderstream import OrderStream, Unjudged
 from engine.ports import AccountState, StoreClosed
 from engine.processes.loop import PATIENCE, Stop, first_line, show_life
 from engine.reconcile import Reconciler
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 async def _run(shared: Parts, durable: DurableState, stop: Stop) -> None:
-    updates = bootstrap.orderstream(shared)
+    updates = bootstrap.orderstream(shared, durable)
     reconciler = Reconciler(shared.store, updates, shared.clock, shared.log)
     following: dict[int, tuple[str, asyncio.Task[None]]] = {}
     connected: set[int] = set()
@@ -121,6 +121,10 @@ async def _deliver(shared: Parts, hand_over: Callable[[], object]) -> None:
     while True:
         try:
             hand_over()
+            return
+        except Unjudged as error:
+            # The book says it again.
+            shared.log("not_judged", reason=str(error))
             return
         except (StoreClosed, ClockNotAnnounced) as error:
             shared.log("waits", reason=str(error))

@@ -1,9 +1,14 @@
 """The recoverer's process: one at a time by PostgreSQL's advisory lock; opens the store, then keeps it armed."""
 
 import time
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
+
+from redis.exceptions import RedisError
 
 from engine import bootstrap
+from engine.bootstrap import Parts
 from engine.clock import ASK_EVERY
 from engine.processes.loop import Stop, awaited, repeat
 from engine.tokens import TokenWatch
@@ -13,6 +18,40 @@ from models import schema
 EVERY, RELEARN_EVERY = 0.5, 5.0
 #: Seconds between two looks at all open runs where the calendar says nothing new: one of them may have been down then.
 RESCHEDULE_EVERY = 30.0
+#: A server tells how long it is up in whole seconds.
+UPTIME_IS_ROUNDED = timedelta(seconds=1)
+
+
+class _Watch:
+    """Whether the store is open, and since when Redis was away from us where it is not."""
+
+    def __init__(self, shared: Parts) -> None:
+        self._shared = shared
+        self._away_since: datetime | None = None
+
+    def is_open(self) -> bool:
+        """Whether the store is. Raises RedisError."""
+        try:
+            found = self._shared.epoch.is_open()
+        except RedisError:
+            self._away_since = self._away_since or self._shared.real.now()
+            raise
+        if found:
+            self._away_since = None
+        return found
+
+    def went_at(self) -> datetime | None:
+        """When the Redis before this one went; None where that cannot be told.
+
+        A server that was started after the last was lost to us is another than what granted calls; one that was up
+        all the while may have been a replica, whose primary went on without us.
+        """
+        if self._away_since is None:
+            return None
+        told: Any = self._shared.redis.info("server")
+        now = self._shared.real.now()
+        started = now - timedelta(seconds=int(told["uptime_in_seconds"]))
+        return min(started + UPTIME_IS_ROUNDED, now) if started >= self._away_since - UPTIME_IS_ROUNDED else None
 
 
 def main() -> None:
@@ -26,13 +65,17 @@ def main() -> None:
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
     tokens = TokenWatch(shared.store, shared.log)
     relearned = rescheduled = 0.0
+    watch = _Watch(shared)
 
     def step() -> float:
         nonlocal relearned, rescheduled
         if not lock.hold():
             return EVERY
-        if not shared.epoch.is_open():
-            recoverer.open(shared.real.now, shared.real.sleep_until)
+        if not watch.is_open():
+            recoverer.open(shared.real.now, shared.real.sleep_until, lock.hold, watch.went_at())
+            # Where another recoverer has taken over, it is not ours to arm.
+            if not watch.is_open():
+                return EVERY
         recoverer.refresh_accounts()
         if not shared.clock.is_announced():
             return ASK_EVERY

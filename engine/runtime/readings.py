@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.domain.events import Event
-from engine.ports import Holding
+from engine.ports import Ended, Holding
 from engine.runtime import codec
 
 
@@ -35,6 +35,12 @@ def glanced(event: Event, token: str, reading: Any) -> Holding | None:
     if found.run.id != event.run_id:
         return None
     return replace(found, glanced_at=state_of(stored, version))
+
+
+def ended_of(stone: Mapping[str, str]) -> Ended:
+    """What is left of a run by its tombstone."""
+    orders = tuple(codec.order_from_json(text) for name, text in stone.items() if name.startswith("order:"))
+    return Ended(int(stone["account_id"]), stone["tenant"], orders)
 
 
 def account_in(reading: Any) -> int | None:

@@ -3,7 +3,7 @@
 Every script is given the epoch and may be repeated after a lost reply; nothing here decides anything.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.domain.account_positions import AccountReading, PoolChange, pool_change, pool_key
-from engine.domain.events import Event
+from engine.domain.broker import BookEntry
+from engine.domain.events import Event, EventType
 from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order
 from engine.domain.routing import Alert
@@ -27,8 +28,11 @@ from engine.ports import (
     NO_WAKE_UP,
     AccountState,
     Armed,
+    BookTold,
+    BookWaits,
     Breach,
     Denied,
+    Ended,
     Glanced,
     Holding,
     LockLost,
@@ -43,7 +47,7 @@ from engine.ports import (
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.feeds import Feeds
-from engine.runtime.readings import glanced, holding_of, pairs
+from engine.runtime.readings import ended_of, glanced, holding_of, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
 
@@ -59,6 +63,8 @@ LONGEST_NUDGE_US = 30_000_000
 SWEEP_SLACK_US = 500_000
 #: How long a tombstone outlives its run, ms: past the longest session and the drain behind it.
 TOMBSTONE_MS = 20 * 3600 * 1000
+#: How long a reader has its account's book to itself: three reads at a broker that is slow.
+READS_WITHIN = timedelta(seconds=15)
 #: How long it is remembered that something was told, ms.
 TOLD_MS = 2 * 24 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
@@ -66,7 +72,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
-    "heard", "account", "carry", "watch",
+    "heard", "account", "carry", "watch", "read_book", "tell_book",
 )  # fmt: skip
 
 #: Fields of an account's hash: those that begin so are numbers, and these are texts.
@@ -170,6 +176,35 @@ class RedisStore(Feeds):
             case _:
                 raise LockLost(f"run {run}: attempt {order.client_order_id} was {reply[0]}")
 
+    def read_book(
+        self, holding: Holding, now: datetime, since: datetime, never_before: datetime, part: str, kind: EventType
+    ) -> BookTold | BookWaits | None:
+        run, account = str(holding.run.id), holding.run.strategy.account_id
+        names = [keys.runtime(run), keys.reading(account), keys.book(account), keys.awaits(account)]
+        times = [codec.to_us(at) for at in (since, now, now + READS_WITHIN)]
+        arguments = [holding.token, run, *times, part, kind.value, codec.to_us(never_before)]
+        reply = self._call("read_book", names, arguments)
+        match reply[0]:
+            case "told":
+                return BookTold(codec.from_us(reply[1]), codec.entries_from_json(reply[2]))
+            case "waits":
+                return BookWaits(failed=reply[1] == "1")
+            case _:
+                return None
+
+    def tell_book(
+        self, holding: Holding, at: datetime | None, parts: Mapping[str, Sequence[BookEntry]]
+    ) -> Sequence[Event]:
+        account = holding.run.strategy.account_id
+        names = [keys.reading(account), keys.book(account), keys.awaits(account)]
+        told = {part: codec.entries_to_json(entries) for part, entries in parts.items()}
+        asked = "" if at is None else codec.to_us(at)
+        reply = self._call("tell_book", names, [holding.token, asked, as_json(told)])
+        return [
+            Event(f"book:{run}:{asked}", EventType(kind), RunId.parse(run))
+            for run, kind in zip(reply[0::2], reply[1::2], strict=True)
+        ]
+
     def commit(
         self,
         holding: Holding,
@@ -240,6 +275,10 @@ class RedisStore(Feeds):
         stored = self._ask(partial(self._redis.hget, keys.runtime(str(run_id)), "account_id"))
         return int(stored) if stored else None
 
+    def remains(self, run_id: RunId) -> Ended | None:
+        stone = self._ask(partial(self._redis.hgetall, keys.tombstone(str(run_id))))
+        return ended_of(stone) if "account_id" in stone else None
+
     def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         flat: list[Any] = [codec.to_us(seen_at), prefix, self._wake_up.text, self._now_us(), market]
         for tick in ticks:
@@ -278,6 +317,8 @@ class RedisStore(Feeds):
                 record_body(run, run, Note("armed")),
                 "1" if buying else "",
                 _pool_json(pool_change(None, run)),
+                "" if (since := run.held_since) is None else codec.to_us(since),
+                "1" if run.filled(Leg.ENTRY) else "",
             ],
         )
         return Armed(reply)
@@ -368,6 +409,12 @@ class RedisStore(Feeds):
             names = self._ask(partial(self._redis.keys, pattern))
             if names:
                 self._ask(partial(self._redis.unlink, *names))
+
+    def follow(self, symbols: Collection[tuple[str, str]]) -> None:
+        """Have listeners follow these symbols, each with its market first; also while the store is closed."""
+        for market, symbol in symbols:
+            self._ask(partial(self._redis.sadd, keys.MARKETS, market))
+            self._ask(partial(self._redis.sadd, keys.symbols(market), symbol))
 
     def runs(self) -> list[Run]:
         """Every live run, for people and for recovery."""

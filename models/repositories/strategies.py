@@ -2,9 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
+from itertools import takewhile
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +16,8 @@ from engine.strategies import Draft
 from models.database import Sessions
 from models.tables import AccountRow, RunRow, StrategyRow, TenantRow
 
+#: How far back a date may lie that is told of as missed.
+LOOK_BACK = timedelta(days=31)
 #: Tenant -> account name -> (tenant id, account id).
 _AccountKeys = Mapping[str, Mapping[str, tuple[int, int]]]
 
@@ -103,6 +106,27 @@ class Strategies:
         may_name_it = or_(days.is_(None), days == DAILY, days.contains(Weekday.of(trading_date).value))
         waits = (StrategyRow.status == RunStatus.ACTIVE, has_begun, may_name_it, ~has_had_its_run)
         return [each for each in self._read(_strategies().where(*waits)) if each.trades_on(trading_date)]
+
+    def missed(self, day: date) -> Sequence[tuple[Strategy, date, datetime]]:
+        """Active strategies with each of their dates before `day` that passed without a run, and when they were added.
+
+        Of one that repeats: the dates since it had its newest run, and since that one was last written.
+        """
+        newest = select(func.max(RunRow.trading_date)).where(RunRow.strategy_id == StrategyRow.id).scalar_subquery()
+        written = select(func.max(RunRow.updated_at)).where(RunRow.strategy_id == StrategyRow.id).scalar_subquery()
+        may = or_(StrategyRow.repeat.is_not(None), and_(StrategyRow.trading_date < day, ~_has_run()))
+        statement = _strategies().add_columns(newest, written).where(StrategyRow.status == RunStatus.ACTIVE, may)
+        found: list[tuple[Strategy, date, datetime]] = []
+        with self._sessions() as session:
+            for row, tenant, last, at in session.execute(statement.order_by(StrategyRow.id)):
+                strategy = to_strategy(row, tenant)
+                if row.trading_date is not None and strategy.repeat is None:
+                    found.append((strategy, row.trading_date, row.created_at))
+                    continue
+                since = row.created_at.date() if last is None else max(last, at.date()) + timedelta(days=1)
+                dates = takewhile(lambda each: each < day, strategy.dates(max(since, day - LOOK_BACK)))
+                found += [(strategy, each, row.created_at) for each in dates]
+        return found
 
     def end_recurrences(self, trading_date: date) -> None:
         """Stop those whose last date was before `trading_date`; what their runs still hold is not touched."""

@@ -48,6 +48,10 @@ def some(part: st.SearchStrategy[Any], *, at_least: int = 1) -> st.SearchStrateg
 
 
 PAIRS = some(st.tuples(NAMES, NUMBERS))
+#: Each name once, as every record has it.
+FIELDS = st.dictionaries(NAMES, NUMBERS, min_size=1, max_size=3).map(
+    lambda fields: tuple(text for pair in fields.items() for text in pair)
+)
 SCORED = some(st.tuples(SCORES, NAMES))
 ZADD_OPTIONS = st.sampled_from(((), ("NX",), ("XX",), ("LT",), ("GT",), ("XX", "CH"), ("LT", "CH"), ("NX", "LT")))
 LIMIT = st.sampled_from(((), ("LIMIT", "0", "1"), ("LIMIT", "1", "2"), ("LIMIT", "0", "-1"), ("WITHSCORES",)))
@@ -100,7 +104,7 @@ COMMANDS: dict[str, st.SearchStrategy[Command]] = {
     "RPOP": command("RPOP", KEYS),
     "LRANGE": command("LRANGE", KEYS, PLACES, PLACES),
     "LLEN": command("LLEN", KEYS),
-    "XADD": command("XADD", KEYS, st.just("*"), PAIRS),
+    "XADD": command("XADD", KEYS, st.just("*"), FIELDS),
     "XLEN": command("XLEN", KEYS),
     "XRANGE": command("XRANGE", KEYS, st.just(("-", "+")), st.sampled_from(((), ("COUNT", "1")))),
     "XDEL": command("XDEL", KEYS, st.just("1-1")),

@@ -1,5 +1,6 @@
 """Listeners' processes on real paper brokers: who carries a market's feed, and what happens when that account fails."""
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -77,11 +78,14 @@ class Starter:
     """Starts listeners, and ends those it started."""
 
     def __init__(self, stack: ExitStack, chosen: dict[str, str], where: Path) -> None:
-        self._stack, self._chosen, self._where = stack, chosen, where
+        self._stack, self.chosen, self.where = stack, chosen, where
 
-    def __call__(self, name: str, *, ready: bool = True, **more: str) -> ProcessContainer:
-        chosen = self._chosen | {"ENGINE_PROCESS": name} | more
-        process = ProcessContainer(name, command_of(name), chosen, self._where / f"{name}.log", "feed_up")
+    def __call__(self, name: str, *, ready: bool = True, behind: tuple[str, ...] = (), **more: str) -> ProcessContainer:
+        """`behind`: what the command is given to."""
+        chosen = self.chosen | {"ENGINE_PROCESS": name} | more
+        process = ProcessContainer(
+            name, (*behind, *command_of(name)[-3:]), chosen, self.where / f"{name}.log", "feed_up"
+        )
         self._stack.callback(process.teardown)
         process.start()
         assert not ready or process.ready()
@@ -184,3 +188,42 @@ def test_while_every_token_is_dead_each_tenant_is_told_and_again_when_one_logs_i
         floor.desk.parts.store.write_account(account)
     assert eventually(lambda: bool(alerts("blind_over")), within=10), listener.logs()
     assert len(alerts("blind")) == 1
+
+
+@pytest.mark.slow
+def test_two_listeners_and_the_order_stream_fit_the_connections_of_one_account(floor: Floor) -> None:
+    floor.add("acme", CREDENTIALS)
+    floor.hold()
+    stream = ProcessContainer(
+        "orderstream", command_of("orderstream"), floor.start.chosen, floor.start.where / "o.log", "order_stream_up"
+    )
+    stream.start()
+    try:
+        assert stream.ready()
+        logs = [floor.start(name) for name in ("listener", "listener-2")]
+        assert eventually(lambda: floor.carriers() == {"listener": 1, "listener-2": 1}), [each.logs() for each in logs]
+        # The broker would refuse a fourth; it refused none of these.
+        assert not any("feed_down" in each.logs() for each in logs)
+        assert "order_stream_down" not in stream.logs()
+    finally:
+        stream.teardown()
+
+
+@pytest.mark.slow
+def test_a_listener_whose_clock_was_slow_at_its_start_sees_a_breach_and_follows_a_clock_set_right(floor: Floor) -> None:
+    floor.add("acme", CREDENTIALS)
+    run = floor.hold()
+    wall = floor.start.where / "wall"
+    wall.write_text("-4")
+    listener = floor.start("listener", behind=(sys.executable, "-m", "tests.shifted", str(wall)))
+    assert eventually(lambda: '"subscribed"' in listener.logs())
+
+    def breached() -> bool:
+        floor.paper.price(SYMBOL, STOP)
+        time.sleep(0.2)
+        return floor.is_latched(run)
+
+    assert eventually(breached, within=15), listener.logs()
+    assert "clock_disagrees" in listener.logs()
+    wall.write_text("0")
+    assert eventually(lambda: "clock_agrees" in listener.logs()), listener.logs()

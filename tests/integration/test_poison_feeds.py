@@ -218,3 +218,17 @@ def test_poisoned_ticks_are_counted_and_have_no_effect_and_a_true_breach_is_seen
     assert refused.total() == len(sick)
     assert len(desk.records("latched")) == 1
     assert desk.records("dead_letter") == []
+
+
+def test_a_token_that_changed_overnight_is_subscribed_in_the_place_of_the_old_one(
+    desk: Desk, watching: MarketFeed
+) -> None:
+    bought(desk)
+    watching._symbol_of.clear()
+    watching._feed = feed = KiteFeed("ws://127.0.0.1:9", "key", "token")
+    asyncio.run(watching._subscribe())
+    assert (watching._symbol_of, [*feed._home]) == ({TOKEN: SYMBOL}, [TOKEN])
+    ((_, shelf),) = watching._instruments._shelves.items()
+    shelf.listed = {SYMBOL: replace(shelf.listed[SYMBOL], token=77)}
+    asyncio.run(watching._subscribe())
+    assert (watching._symbol_of, [*feed._home]) == ({77: SYMBOL}, [77])

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis import Redis
 
 from broker_connector.paper.process import PaperControl, paper_broker
 from engine import bootstrap
-from engine.domain.events import EventType
+from engine.domain.events import Event, EventType
 from engine.stack.valkey import EmbeddedValkey
 from models import schema
 from models.database import open_database, sessions_of
@@ -80,7 +81,8 @@ def processes(
         each.start()
     try:
         assert eventually(
-            lambda: all(desk.parts.redis.exists(f"process:{name.removeprefix('worker-')}") for name in NAMES), within=60
+            lambda: all(desk.parts.redis.exists(f"process:{name.removeprefix('worker-')}") == 1 for name in NAMES),
+            within=60,
         )
         yield started
     finally:
@@ -95,13 +97,17 @@ def _check(processes: dict[str, ProcessContainer]) -> None:
     assert not ended
 
 
+def _is_served(desk: Desk, event: Event) -> bool:
+    return bool(desk.parts.redis.sismember(f"events:{event.run_id}", event.id))
+
+
 def _serves(desk: Desk) -> None:
     """A message on each way is served: by a worker's own threads, and by Celery's consumer."""
     run = desk.arm(buy_in=3600)
     for kind in (EventType.SELL, EventType.STOPLOSS):
         event = event_of(run, kind)
         desk.parts.publisher.publish(event)
-        assert eventually(lambda event=event: desk.parts.redis.sismember(f"events:{run.id}", event.id), within=20)  # type: ignore[misc]
+        assert eventually(partial(_is_served, desk, event), within=20)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda each: each.__name__)
@@ -123,7 +129,7 @@ def test_a_redis_that_refuses_ends_no_process(
 
 def _is_drained(desk: Desk, url: str) -> bool:
     """Whether the newest record is stored."""
-    last = desk.parts.redis.xinfo_stream("ledger")["last-generated-id"]  # type: ignore[index]
+    last = desk.parts.redis.xinfo_stream("ledger")["last-generated-id"]
     database = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     with database.connect() as connection:
         stored = connection.execute(sqlalchemy.text("SELECT stream_id FROM drain_cursor")).scalar()

@@ -31,7 +31,7 @@ from tests.builders import (
     strategy,
 )
 from tests.fakes import DEAD_TOKEN, Answer, FakeBroker
-from tests.livestate import ACCOUNT, RUN, open_live_state
+from tests.livestate import ACCOUNT, RUN, open_live_state, watched
 from tests.world import World
 
 E = EventType
@@ -112,6 +112,7 @@ class Recovery:
     def recovered(self) -> "Recovery":
         self.open()
         self.recoverer.arm()
+        watched(self.world.live.redis, ACCOUNT.market)
         return self
 
 

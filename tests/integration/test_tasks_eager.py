@@ -100,10 +100,11 @@ def test_a_refused_exit_is_retried_until_it_is_flat(desk: Desk) -> None:
     desk.paper.fault("reject", side="sell")
     (breach,) = desk.tick("1490.00")
     assert call(Event(breach.event_id, EventType.STOPLOSS, run.id)) == "submitted: rejected"
-    due = desk.live(run).entry_retry_at
+    due = desk.live(run).exit_retry_at
     assert due is not None
     desk.parts.clock.sleep_until(due)
-    assert wake(run, EventType.RETRY) == "submitted: accepted"
+    # What its broker called refused could rest: the book is read before it is sent again.
+    assert wake(run, EventType.RETRY) == "book read: attempt_unsettled"
     assert heard(desk, run) == ("stopped", "exited_by_sl")
 
 

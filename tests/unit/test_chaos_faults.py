@@ -80,6 +80,7 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
         "store.alert",
         "store.alert_once",
         "store.heard",
+        "store.remains",
     }
     assert everything - reached == uncalled | unprovoked
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from engine import ledger, ports, recovery
+from engine import arming, ledger, ports, recovery
 from engine.bootstrap import Parts
 from engine.chaos.points import METHODS, POINTS
 from engine.chaos.tap import Blow, Gate, Orders, tapped
@@ -22,7 +22,7 @@ BEHIND: dict[str, tuple[type, ...]] = {
     "broker": (ports.Broker,),
     "publisher": (ports.Publisher,),
     "timers": (ports.Timers,),
-    "durable": (recovery.Durable,),
+    "durable": (recovery.Durable, arming.Missed),
     "epoch": (recovery.EpochKeeper,),
     "drainer": (ledger.Carrier,),
 }

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.domain.account_positions import AccountReading
-from engine.domain.broker import BookEntry
+from engine.domain.broker import BookEntry, BrokerUnreachable
 from engine.domain.health import Change, Heard
 from engine.domain.orders import OrderStatus
 from engine.domain.routing import Alert
@@ -118,11 +118,30 @@ def test_an_account_that_cannot_be_read_for_long_is_alerted_once(
     assert told.alerts == [(ACCOUNT.tenant, "account_unreadable")]
     setattr(broker, trouble, False)
     reconcile()
+    reconcile()
+    assert [code for _, code in told.alerts] == ["account_unreadable", "account_readable"]
     setattr(broker, trouble, True)
     reconcile()
     broker.clock.advance((UNREADABLE_FOR - timedelta(seconds=1)).total_seconds())
     reconcile()
-    assert len(told.alerts) == 1
+    assert len(told.alerts) == 2
     broker.clock.advance(1)
     reconcile()
-    assert len(told.alerts) == 2
+    assert len(told.alerts) == 3
+
+
+@pytest.mark.parametrize("dead", ["orders", "positions"])
+def test_an_account_of_which_only_one_reading_fails_is_told_of(
+    told: Told, broker: FakeBroker, reconcile: Any, monkeypatch: pytest.MonkeyPatch, dead: str
+) -> None:
+    def fail() -> None:
+        raise BrokerUnreachable("bad gateway")
+
+    with monkeypatch.context() as sick:
+        sick.setattr(broker, dead, fail)
+        for _ in range(20):
+            reconcile()
+            broker.clock.advance(10)
+    assert [code for _, code in told.alerts] == ["account_unreadable"]
+    reconcile()
+    assert [code for _, code in told.alerts] == ["account_unreadable", "account_readable"]

@@ -105,6 +105,18 @@ def test_what_waits_for_its_instant_leaves_out_nothing(single: Lane, clock: Real
     assert eventually(lambda: runs.names == ["now", "later"])
 
 
+def test_what_comes_for_an_instant_is_kept_though_another_alike_waits_for_a_thread(
+    single: Lane, clock: RealTime
+) -> None:
+    """The look that waits may come before the instant, and find nothing to do."""
+    runs, gate = Runs(), threading.Event()
+    single.add(gate.wait, priority=0)
+    assert single.add(lambda: runs.of("now", clock), priority=0, does="a")
+    assert single.add(lambda: runs.of("timed", clock), priority=0, at=clock.now() + SOON, does="a")
+    gate.set()
+    assert eventually(lambda: runs.names == ["now", "timed"])
+
+
 def test_of_one_instant_exits_start_before_entries(single: Lane, clock: RealTime) -> None:
     runs, at = Runs(), clock.now() + SOON
     for name, priority in (("entry", 6), ("exit", 0)):

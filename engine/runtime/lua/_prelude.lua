@@ -12,6 +12,7 @@
 --   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
 --   latched:{market}:{symbol}    set     runs whose stop was breached
 --   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
+--   low:{market}:{symbol}        hash    the lowest price since the store was opened (units), when it was traded (us)
 --   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
 --   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
 --   holding:{market}             set     runs that hold something
@@ -23,6 +24,10 @@
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
 --                                        "symbol product missing" -> 1 while the account lacks what its runs hold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
+--                                        :reading hash: who reads its book (by, until), whether that failed last,
+--                                        epoch, at (us) and hints of what was read last; hinted, a count of signals
+--                                        :book hash: what a run's client order ids begin with -> its entries, JSON
+--                                        :awaits hash: run -> the event it is woken with once the book was read
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
@@ -72,6 +77,7 @@ end
 
 -- Names of what belongs to one symbol of one market, and to the market.
 local function price_of(market, symbol) return 'price:' .. market .. ':' .. symbol end
+local function low_of(market, symbol) return 'low:' .. market .. ':' .. symbol end
 local function armed_of(market, symbol) return 'symbol:' .. market .. ':' .. symbol .. ':strategies' end
 local function latched_of(market, symbol) return 'latched:' .. market .. ':' .. symbol end
 

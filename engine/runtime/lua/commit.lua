@@ -53,6 +53,12 @@ if ARGV[12] ~= '' then
   local last = redis.call('HMGET', KEYS[3], 'status', 'position', 'strategy_id', 'tenant', 'record_seq')
   redis.call('HSET', KEYS[5], 'done', mark, 'status', last[1], 'position', last[2], 'strategy_id', last[3],
     'tenant', last[4], 'record_seq', last[5] or '0')
+  redis.call('HSET', KEYS[5], 'account_id', fields[1])
+  -- What was known of its orders: a fill beyond it is nobody's any more, and somebody must be told.
+  local all = redis.call('HGETALL', KEYS[3])
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 6) == 'order:' then redis.call('HSET', KEYS[5], all[i], all[i + 1]) end
+  end
   redis.call('PEXPIRE', KEYS[5], ARGV[12])
   redis.call('DEL', KEYS[3])
   -- Another run of the strategy may need its instruction; `arm` keeps it alive again.

@@ -17,41 +17,48 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
--- Whether a price traded then says anything to a run: one from before it held something does not. `moved_at`: when it
--- was last seen at another price, which proves a trade since, whatever clock the trade's time is told by.
-local function concerns(runtime, traded_at, moved_at)
+-- Whether a price says anything to a run: one traded before it held something does not. `moved_at`: when it was last
+-- seen at another price, which proves a trade since, whatever clock the trade's time is told by. One that came late,
+-- kept by a listener while the store was away, counts where the run is known to have held something by then.
+local function concerns(runtime, time, traded_at, moved_at, is_newest)
   local filled_at = tonumber(redis.call('HGET', runtime, 'first_fill_at') or '')
+  if not is_newest then return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end
   return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
 end
 
 for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local key = price_of(market, symbol)
+  local key, at = price_of(market, symbol), traded_at ~= '' and traded_at or time
   local before = redis.call('HMGET', key, 'price', 'time')
   local known = before[2]
-  if not known or tonumber(time) >= tonumber(known) then
-    local moved_at = before[1] and before[1] ~= price and tonumber(known)
+  local is_newest = not known or tonumber(time) >= tonumber(known)
+  local moved_at = before[1] and before[1] ~= price and tonumber(known)
+  if is_newest then
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
-    local armed = armed_of(market, symbol)
-    local breached = redis.call('ZRANGEBYSCORE', armed, price, '+inf')
-    for _, run in ipairs(breached) do
-      local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
-      if redis.call('EXISTS', runtime) == 0 then
-        redis.call('ZREM', armed, run)
-      elseif concerns(runtime, traded_at, moved_at) then
-        -- By the trade's own time: a run that is still buying is measured by it at its first fill.
-        latch(run, market, symbol, price, traded_at ~= '' and traded_at or time, event_id, seen_at, ARGV[5])
-        redis.call('HINCRBY', runtime, 'signal_seq', 1)
-        redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
-        if KEYS[3] ~= '' then
-          local told = { event = event_id, run = run, reading = reading(run) }
-          redis.call('LPUSH', KEYS[3], (string.gsub(ARGV[4], '{(%l+)}', told)))
-        end
-        latched[#latched + 1] = run
-        latched[#latched + 1] = price
-        latched[#latched + 1] = event_id
+  end
+  -- For runs that are not armed yet; that of another day concerns none of them.
+  local low = redis.call('HMGET', low_of(market, symbol), 'price', 'time')
+  if not low[1] or tonumber(price) < tonumber(low[1]) or tonumber(at) > tonumber(low[2]) + 43200000000 then
+    redis.call('HSET', low_of(market, symbol), 'price', price, 'time', at)
+  end
+  local armed = armed_of(market, symbol)
+  for _, run in ipairs(redis.call('ZRANGEBYSCORE', armed, price, '+inf')) do
+    local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
+    if redis.call('EXISTS', runtime) == 0 then
+      redis.call('ZREM', armed, run)
+    elseif concerns(runtime, time, traded_at, moved_at, is_newest) then
+      -- By the trade's own time: a run that is still buying is measured by it at its first fill.
+      latch(run, market, symbol, price, at, event_id, seen_at, ARGV[5])
+      redis.call('HINCRBY', runtime, 'signal_seq', 1)
+      redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)
+      if KEYS[3] ~= '' then
+        local told = { event = event_id, run = run, reading = reading(run) }
+        redis.call('LPUSH', KEYS[3], (string.gsub(ARGV[4], '{(%l+)}', told)))
       end
+      latched[#latched + 1] = run
+      latched[#latched + 1] = price
+      latched[#latched + 1] = event_id
     end
   end
 end
