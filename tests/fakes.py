@@ -99,6 +99,10 @@ class FakeBroker:
     #: Real seconds until an unreachable broker is found to be so.
     hangs: float = 0.0
     token_dead: bool = False
+    #: Real seconds until a read is answered.
+    takes: float = 0.0
+    #: Called before a read is answered: the world moves on while it is under way.
+    on_read: Callable[[], None] | None = None
     reads: int = 0
     listed: Sequence[Instrument] = (Instrument(SYMBOL, 1, Decimal("0.05"), 1),)
     profile: BrokerProfile = PROFILE
@@ -224,6 +228,9 @@ class FakeBroker:
             raise BrokerUnreachable("no answer")
         if self.token_dead:
             raise TokenInvalid("token")
+        self.clock.advance(self.takes)
+        if self.on_read:
+            self.on_read()
 
 
 @dataclass

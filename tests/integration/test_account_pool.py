@@ -1,5 +1,6 @@
 """Runs of one account sell from one pool, whatever the account's owner does beside them and its broker tells late."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -178,3 +179,24 @@ def test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading(live: Li
     unread = NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
     live.store.cover(1, AccountReading(BUY_AT + S, [unread]))
     assert live.claim().run.net == NetSeen(10, BUY_AT)
+
+
+def _told(live: LiveState, at: datetime, units: int) -> NetSeen | None:
+    live.store.cover(1, AccountReading(at, [NetPosition(SYMBOL, Product.INTRADAY, units)]))
+    held = live.claim()
+    live.commit(held)
+    return held.run.net
+
+
+def test_an_older_reading_changes_nothing(live: LiveState) -> None:
+    live.arm(run(entry(OrderStatus.FILLED, 10)))
+    assert _told(live, BUY_AT + S, 10) == NetSeen(10, BUY_AT + S)
+    assert _told(live, BUY_AT, 0) == NetSeen(10, BUY_AT + S)
+
+
+def test_a_reading_by_a_clock_that_was_ahead_is_replaced_by_the_next_one(live: LiveState) -> None:
+    now = datetime.now(UTC)
+    live.arm(run(entry(OrderStatus.FILLED, 10)))
+    ahead = now + timedelta(hours=1)
+    assert _told(live, ahead, 0) == NetSeen(0, ahead, missing=10)
+    assert _told(live, now, 10) == NetSeen(10, now)

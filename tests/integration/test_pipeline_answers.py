@@ -236,6 +236,22 @@ def test_a_doubtful_attempt_absent_through_its_grace_is_followed_by_the_next_num
 
 
 @LEGS
+def test_a_book_asked_for_within_the_grace_proves_no_absence_however_late_it_answers(world: World, leg: Leg) -> None:
+    _in_doubt(world, leg, reaches_book=False)
+    order = world.run().last_order(leg)
+    assert order is not None
+    world.clock.advance((order.settles_at - world.clock.real).total_seconds() - 0.5)
+    world.broker.unreachable, world.broker.takes = False, 1.0
+    # Nothing is read after that.
+    world.broker.on_read = lambda: setattr(world.broker, "unreachable", True)
+    world.sweep()
+    assert (_of(world, leg), world.alerts()) == (["001"], [])
+    read_at = world.run().book_read_at
+    assert read_at is not None
+    assert read_at < order.settles_at < world.clock.real
+
+
+@LEGS
 def test_a_doubtful_attempt_stays_in_doubt_while_the_book_cannot_be_read(world: World, leg: Leg) -> None:
     _in_doubt(world, leg, reaches_book=True)
     world.pass_time(120, step=5)

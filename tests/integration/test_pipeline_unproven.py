@@ -245,6 +245,24 @@ def test_an_exit_that_rests_is_lowered_once_and_keeps_its_place(breached: World)
     assert (breached.broker.canceled, breached.sides()) == ([], [BUY, SELL])
 
 
+def test_an_exit_whose_new_price_is_refused_is_looked_up_at_once_for_it_may_have_filled(
+    breached: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), breached.clock.market)]
+    asked = list[str]()
+
+    def filled_just_now(broker_order_id: str, change: OrderChange) -> Reply:
+        asked.append(broker_order_id)
+        breached.broker.fill(broker_order_id)
+        return REFUSED
+
+    monkeypatch.setattr(breached.broker, "modify", filled_just_now)
+    breached.serve(E.STOPLOSS)
+    for _ in range(40):
+        breached.pass_time(0 if asked else 1)
+    assert breached.ended()["position"] == "exited_by_sl"
+
+
 def test_an_exit_without_a_quote_is_replaced_as_before(breached: World) -> None:
     breached.serve(E.STOPLOSS)
     breached.pass_time(45)

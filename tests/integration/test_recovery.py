@@ -2,12 +2,17 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis import Redis
 
+from broker_connector.registry import BROKERS
+from engine import bootstrap
+from engine.actions import SEND_WITHIN
 from engine.calendar import Calendar
+from engine.config import Settings
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.recurrence import Recurrence
@@ -107,6 +112,8 @@ class Recovery:
         """Open the store; the real time it took."""
         before = self.world.clock.real
         self.recoverer.open(lambda: self.world.clock.real, self.world.clock.sleep_until)
+        # Listeners say that they watch as soon as it is open.
+        watched(self.world.live.redis, ACCOUNT.market)
         return self.world.clock.real - before
 
     def recovered(self) -> "Recovery":
@@ -216,6 +223,23 @@ def test_no_event_after_a_loss_buys_again_what_is_in_the_book(recovery: Recovery
         world.sweep()
     assert world.sides() == [(Side.BUY, QUANTITY)]
     assert world.run().orders[0].status is OrderStatus.ACCEPTED
+
+
+def test_a_recoverer_as_it_is_composed_waits_for_the_slowest_broker(
+    recovery: Recovery, redis_url: str, own_logging: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _bought_and_lost(recovery)
+    monkeypatch.setattr(bootstrap, "DurableState", lambda *_: recovery.durable)
+    shared = bootstrap.parts("recoverer", Settings.model_validate({"REDIS_URL": redis_url}))
+    unused: Any = None
+    now, waits = recovery.world.clock.real, list[datetime]()
+    bootstrap.recoverer(shared, unused, Calendar()).open(lambda: now, waits.append)
+    shared.redis.close()
+    profiles = [broker.profile for broker in BROKERS.values()]
+    longest = max(profile.answer_timeout + profile.grace for profile in profiles)
+    assert longest >= 1
+    # An attempt granted just before may be sent for a while.
+    assert waits == [now + SEND_WITHIN + timedelta(seconds=longest)]
 
 
 def test_the_next_attempt_after_a_loss_has_the_next_number(recovery: Recovery) -> None:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from broker_connector import http
-from broker_connector.http import Answer, Line
+from broker_connector.http import Answer, Failure, Line
+from engine.domain.broker import Outcome
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -18,6 +19,7 @@ class Server:
 
     def __init__(self) -> None:
         self.reads: list[bytes] = []
+        self.answer = ANSWER
         self.connections = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/base/"
@@ -39,7 +41,9 @@ class Server:
         with line:
             while read := line.recv(65536):
                 self.reads.append(read)
-                line.sendall(ANSWER)
+                if not self.answer:
+                    return
+                line.sendall(self.answer)
 
 
 @pytest.fixture
@@ -66,6 +70,29 @@ def test_a_request_without_a_body_is_sent_at_once(server: Server, method: str, f
     line.close()
     (read,) = server.reads
     assert read.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(("method", "form"), [("POST", {"a": "1"}), ("POST", None), ("DELETE", None), ("GET", None)])
+def test_what_is_not_answered_is_in_doubt_and_not_sent_again(
+    server: Server, method: str, form: dict[str, str] | None
+) -> None:
+    server.answer = b""
+    line = Line(server.url, {})
+    ended = line.send(method, "/x", form)
+    line.close()
+    assert isinstance(ended, Failure)
+    assert (ended.outcome, len(server.reads), server.connections) == (Outcome.TIMEOUT, 1, 1)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed(server: Server, status: int) -> None:
+    head = f"HTTP/1.1 {status} Elsewhere\r\nLocation: {server.url}other\r\nContent-Length: 0\r\n\r\n"
+    server.answer = head.encode()
+    line = Line(server.url, {})
+    answer = line.send("POST", "/x", {"a": "1"})
+    line.close()
+    assert isinstance(answer, Answer)
+    assert (answer.status, len(server.reads)) == (status, 1)
 
 
 def test_what_may_not_be_sent_is_not_and_the_connection_serves_the_next(server: Server) -> None:

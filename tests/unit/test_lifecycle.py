@@ -7,7 +7,7 @@ import pytest
 
 from engine import lifecycle
 from engine.domain.orders import Leg, Order, OrderStatus
-from engine.domain.run import RunStatus, client_order_id
+from engine.domain.run import NetSeen, RunStatus, client_order_id
 from engine.domain.strategy import AbortPolicy
 from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, book_entry, entry, evidence, exit_, run, strategy
 
@@ -53,6 +53,13 @@ def test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book() -> 
     before = run(BOUGHT)
     unknown = evidence(entry(S.ACCEPTED, attempt=2), S.FILLED, 10)
     assert lifecycle.absorb(before, [unknown], REAL).run == replace(before, dirty=True, unread=True)
+
+
+def test_another_order_under_an_id_of_ours_sends_its_run_to_the_book_and_only_the_book_is_believed() -> None:
+    before = run(entry(S.ACCEPTED, broker_order_id="B1"))
+    other = evidence(before.orders[0], S.FILLED, 10, broker_order_id="B2")
+    assert lifecycle.absorb(before, [other], REAL) == lifecycle.Absorbed(replace(before, dirty=True, unread=True))
+    assert lifecycle.absorb(before, [other], REAL, by_book=True).run.held == 10
 
 
 #: Orders before, evidence as (leg, attempt, status, filled), and the alerts it must raise.
@@ -164,3 +171,27 @@ def test_a_stop_says_what_a_human_must_know(status: RunStatus, bought: bool, cod
     after, alerts = lifecycle.finish(run(*([BOUGHT] if bought else [])), status, "reason", REAL)
     assert after.status is status
     assert [alert.code for alert in alerts] == codes
+
+
+#: Readings of the account after the first that lacks ten: seconds since that one and units missing; the alerts in all.
+READINGS: list[tuple[list[tuple[float, int]], list[str]]] = [
+    ([], []),
+    ([(0.0, 10)], []),
+    ([(0.5, 10)], []),
+    ([(1.0, 10)], ["not_covered"]),
+    ([(1.0, 10), (2.0, 10)], ["not_covered"]),
+    ([(0.5, 0), (1.5, 10)], []),
+]
+
+
+@pytest.mark.parametrize(("later", "codes"), READINGS)
+def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_what_is_held(
+    later: list[tuple[float, int]], codes: list[str]
+) -> None:
+    checked, told = run(BOUGHT), list[str]()
+    for seconds, missing in [(0.0, 10), *later]:
+        net = NetSeen(10 - missing, REAL + timedelta(seconds=seconds), missing)
+        checked, alerts = lifecycle.check_cover(replace(checked, net=net))
+        told += [alert.code for alert in alerts]
+    assert told == codes
+    assert (checked.failure, checked.status) == (("not_covered", RunStatus.FAILED) if codes else ("", RunStatus.ACTIVE))

@@ -79,6 +79,20 @@ def test_a_missed_push_is_told_once_and_what_is_held_every_time(told: Told, brok
     assert [reading.positions[0].quantity for reading in told.covers] == [0, 0, 10]
 
 
+def test_every_further_fill_at_the_same_price_is_told(told: Told, broker: FakeBroker, reconcile: Any) -> None:
+    broker.book["B1"] = book_entry(evidence(entry(OrderStatus.ACCEPTED), OrderStatus.ACCEPTED))
+    for filled in (2, 2, 6, 7):
+        broker.fill("B1", filled)
+        reconcile()
+    assert [item.evidence.filled_quantity for item in told.updates] == [2, 6, 7]
+
+
+def test_what_is_held_is_dated_by_when_it_was_asked_for(told: Told, broker: FakeBroker, reconcile: Any) -> None:
+    asked_at, broker.takes = broker.clock.real, 3.0
+    reconcile()
+    assert [reading.at for reading in told.covers] == [asked_at]
+
+
 def test_a_price_that_was_not_known_at_the_fill_is_told_when_it_is(
     told: Told, broker: FakeBroker, reconcile: Any
 ) -> None:

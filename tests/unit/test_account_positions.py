@@ -1,0 +1,62 @@
+"""What a run adds to its account's pool, and what its own fills change of what it was told of that."""
+
+import pytest
+
+from engine.domain.account_positions import PoolChange, Share, pool_change, pool_key, share_of, with_own_fills
+from engine.domain.orders import Order, OrderStatus
+from engine.domain.run import NetSeen
+from tests.builders import BUY_AT, entry, exit_, run, strategy
+
+S = OrderStatus
+BOUGHT = entry(S.FILLED, 10)
+
+#: A run's orders, whether it has finished, and its share.
+SHARES: list[tuple[tuple[Order, ...], bool, Share]] = [
+    ((), False, Share()),
+    ((entry(S.PARTIALLY_FILLED, 4),), False, Share(net=4, held=4)),
+    ((BOUGHT, exit_(S.ACCEPTED)), False, Share(net=10, held=10, out=10)),
+    ((BOUGHT, exit_(S.PARTIALLY_FILLED, 4)), False, Share(net=6, held=6, out=6)),
+    ((BOUGHT, exit_(S.CANCELED, 4)), False, Share(net=6, held=6)),
+    # What one run sold too much hides nothing of what the others hold.
+    ((BOUGHT, exit_(S.FILLED, 12, quantity=12)), False, Share(net=-2, held=0)),
+    ((BOUGHT, exit_(S.ACCEPTED)), True, Share(net=10)),
+]
+
+
+@pytest.mark.parametrize(("orders", "finished", "share"), SHARES)
+def test_a_run_adds_its_fills_while_it_lives_what_it_holds_and_what_its_exits_may_fill(
+    orders: tuple[Order, ...], finished: bool, share: Share
+) -> None:
+    assert share_of(run(*orders), finished=finished) == share
+
+
+def test_a_transition_changes_the_pool_by_the_difference_and_tells_of_the_orders_it_learned_of() -> None:
+    before, sold = run(BOUGHT, exit_(S.ACCEPTED)), exit_(S.PARTIALLY_FILLED, 4)
+    key = pool_key(before.strategy.symbol, before.strategy.product)
+    assert pool_change(before, run(BOUGHT, sold)) == PoolChange(key, net=-4, held=-4, out=-4, fills=(sold,))
+    assert pool_change(before, before).is_nothing
+
+
+#: A run's orders when it was read, its orders now, and what the account has free of the ten it then had.
+LEARNED: list[tuple[tuple[Order, ...], tuple[Order, ...], int]] = [
+    ((BOUGHT,), (BOUGHT,), 10),
+    ((entry(S.ACCEPTED),), (entry(S.PARTIALLY_FILLED, 4),), 14),
+    ((BOUGHT,), (BOUGHT, exit_(S.ACCEPTED)), 0),
+    ((BOUGHT, exit_(S.ACCEPTED)), (BOUGHT, exit_(S.PARTIALLY_FILLED, 4)), 10),
+    ((BOUGHT, exit_(S.ACCEPTED)), (BOUGHT, exit_(S.CANCELED, 4)), 16),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "free"), LEARNED)
+def test_what_a_run_learned_of_its_own_orders_counts_before_the_store_has_it(
+    before: tuple[Order, ...], after: tuple[Order, ...], free: int
+) -> None:
+    told = NetSeen(10, BUY_AT)
+    learned = with_own_fills(run(*before, net=told), run(*after, net=told))
+    assert learned.net == NetSeen(free, BUY_AT)
+    assert with_own_fills(run(*before), run(*after)).net is None
+
+
+def test_pools_are_told_apart_by_symbol_and_product() -> None:
+    told = strategy()
+    assert pool_key(told.symbol, told.product) == "NSE:SBIN intraday"
