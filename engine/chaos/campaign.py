@@ -23,9 +23,10 @@ from engine.chaos.trial import TIMES, Style, Trial, draft_of, finding_of, on_gri
 from engine.chaos.wave import Placed, Wave
 from engine.config import CalendarKind
 from engine.domain.orders import Product
-from engine.domain.run import RunId
+from engine.domain.run import Position, RunId
 from engine.runtime import keys
 from engine.trading import Market, TradingStack
+from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
 
 #: The paper broker's own account, for looking only.
@@ -38,6 +39,8 @@ LEAD = 4.0
 AT_ONCE = 40
 #: How long processes may take to be well again between two waves, seconds.
 WELL_WITHIN = 60.0
+#: How long after the last wave the history may still lack a sale, seconds.
+RECORDED_WITHIN = 30.0
 #: Nothing is planned across the exchange's midnight, seconds.
 LONGEST_WAVE = 400.0
 
@@ -243,9 +246,22 @@ class Campaign:
                 trial.violations.append(short[trial.run])
             if trial.finding.held > 0 and trial.mono_done is not None:
                 trial.violations.append(f"holds {trial.finding.held} again after it was over")
+        self._judge_history()
         strangers = [row for row in found.get(None, ()) if not row["tag"].startswith(BY_HAND)]
         if strangers and self.trials:
             self.trials[-1].violations.append(f"{len(strangers)} orders under no id of ours")
+
+    def _judge_history(self) -> None:
+        """Every sale must get into the history: nothing of what a process or a server lost may be missing there."""
+        untold = {trial.run: trial for trial in self.trials if trial.finding.sold == trial.finding.bought > 0}
+        deadline = time.monotonic() + RECORDED_WITHIN
+        while untold and time.monotonic() < deadline:
+            runs = Runs(self.stack.sessions).of_strategies([run.strategy_id for run in untold])
+            told = {run.id for run in runs if run.position in {Position.SOLD, Position.EXITED_BY_SL}}
+            untold = {run: trial for run, trial in untold.items() if run not in told}
+            time.sleep(0.5 if untold else 0.0)
+        for trial in untold.values():
+            trial.violations.append("its sale is not in the history")
 
 
 def short_table() -> list[Fault]:

@@ -1,4 +1,4 @@
-"""How a bad world is put in: feeds, logins, servers that refuse, readings that lie, owners who trade, nights.
+"""How a bad world is put in: feeds, logins, readings that lie, owners who trade by hand, nights.
 
 Courses as in `engine.chaos.courses`. Where a trial must end while its fault lasts, the course itself demands it.
 """
@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import create_engine, text
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
@@ -17,18 +16,12 @@ from engine.chaos.courses import Put
 from engine.chaos.field import Course, Field, pause, send, until
 from engine.chaos.judge import tag_by_hand
 from engine.chaos.trial import Trial
-from engine.ledger import stored_up_to
-from engine.runtime import keys
 from models.repositories.accounts import Accounts
 
-#: How long a server refuses, seconds.
-REFUSES_FOR = 6.0
 #: How soon trials must be over whose fault goes on, seconds.
 MEANWHILE = 40.0
 #: How soon somebody must be told who is to log in again, seconds.
 TOLD_WITHIN = 30.0
-#: How far ahead the clock of the server that is swapped was, milliseconds.
-AHEAD_MS = 3_600_000
 #: Ticker connections the broker grants an account.
 CONNECTIONS = 3
 #: How old a last trade is that proves nothing, seconds.
@@ -74,10 +67,10 @@ def carriers_dead(field: Field) -> Course:
     """The logins that carry the feed die; every other account's stop must fire meanwhile."""
     dead = carriers(field)
     for tenant in dead:
-        _die(field, tenant)
+        log_out(field, tenant)
     field.strike()
     yield from over_meanwhile(trial for trial in field.trials if trial.tenant not in dead)
-    _log_in_all(field, dead)
+    log_in_all(field, dead)
 
 
 def carriers_crowded_out(field: Field) -> Course:
@@ -107,106 +100,19 @@ def all_logins_dead(field: Field) -> Course:
     """Every login ends while something is held: no feed, no exit, until the owners, who were told, log in."""
     tenants = [each.tenant for each in Accounts(field.stack.sessions).list()]
     for tenant in tenants:
-        _die(field, tenant)
+        log_out(field, tenant)
     field.strike()
     yield from until(lambda: all(trial.is_told for trial in field.trials), TOLD_WITHIN)
-    _log_in_all(field, tenants)
+    log_in_all(field, tenants)
 
 
 def many_held_dead(field: Field) -> Course:
     """The login of an account with many held runs dies, all their stops are reached, and it comes back."""
     (tenant,) = field.tenants
-    _die(field, tenant)
+    log_out(field, tenant)
     field.strike()
     yield from pause(20.0)
-    _log_in_all(field, [tenant])
-
-
-def dead_beside_rebuild(field: Field) -> Course:
-    """Redis loses everything while the first trial's login is dead: the others are armed again all the same."""
-    first, *others = field.trials
-    _die(field, first.tenant)
-    field.stack.redis.flushall()
-    field.strike()
-    yield from over_meanwhile(others)
-    _log_in_all(field, [first.tenant])
-
-
-def redis_refuses(setting: str) -> Put:
-    """Redis answers every write with a refusal: OOM, or READONLY as a replica whose master is away."""
-    on, off = {
-        "OOM": (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
-        "READONLY": (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
-    }[setting]
-
-    def put(field: Field) -> Course:
-        redis: Any = field.stack.redis  # whose commands have no types of their own
-        redis.execute_command(*on)
-        field.undo.append(partial(redis.execute_command, *off))
-        field.strike()
-        yield from pause(REFUSES_FOR)
-        redis.execute_command(*off)
-
-    return put
-
-
-def dip_during(first: Put) -> Put:
-    """While `first` lasts, each stop is reached for a second, and its price recovers."""
-
-    def put(field: Field) -> Course:
-        course = first(field)
-        next(course, None)
-        yield from _also(course, pause(0.5))
-        for trial in field.trials:
-            breach(field, trial)
-        yield from _also(course, pause(1.0))
-        for trial in field.trials:
-            field.paper.price(trial.symbol, str(trial.calm))
-        yield from course
-
-    return put
-
-
-def redis_away(field: Field) -> Course:
-    """Redis is killed and stays away for a while."""
-    field.redis_server.kill()
-    field.undo.append(field.redis_server.start)
-    field.strike()
-    yield from pause(REFUSES_FOR)
-    field.redis_server.start()
-
-
-def redis_behind(field: Field) -> Course:
-    """Redis is swapped for one whose clock is behind: ids of its streams lie before what was drained already."""
-    redis: Any = field.stack.redis  # whose answers have the types of every protocol at once
-    yield from until(lambda: redis.xlen(keys.LEDGER) > 0)
-    # The newest record again, under an id of a clock that is ahead; what is stored is stored once.
-    (stream_id, fields) = redis.xrevrange(keys.LEDGER, count=1)[0]
-    ahead = f"{int(stream_id.split('-')[0]) + AHEAD_MS}-0"
-    redis.xadd(keys.LEDGER, fields, id=ahead)
-    epoch = int(redis.get(keys.EPOCH).split(":")[0])
-    yield from until(lambda: stored_up_to(field.stack.sessions, epoch) == ahead, MEANWHILE)
-    redis.flushall()
-    field.strike()
-    yield
-
-
-def postgres_read_only(field: Field) -> Course:
-    """PostgreSQL takes no write, as after its disk filled up or a failover to a replica."""
-    _administer(field, "ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-    healthy = ("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
-    field.undo.append(partial(_administer, field, *healthy))
-    field.strike()
-    yield from pause(REFUSES_FOR)
-    _administer(field, *healthy)
-
-
-def postgres_terminates(field: Field) -> Course:
-    """Every session at PostgreSQL is terminated by its administrator."""
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = "
-    _administer(field, others + "current_database()")
-    field.strike()
-    yield
+    log_in_all(field, [tenant])
 
 
 def paper_restarted(field: Field) -> Course:
@@ -331,28 +237,11 @@ def _restart(field: Field, processes: Sequence[str]) -> None:
         field.killed.append(name)
 
 
-def _die(field: Field, tenant: str) -> None:
+def log_out(field: Field, tenant: str) -> None:
     field.log_out(tenant)
     field.paper.disconnect(tenant)
 
 
-def _log_in_all(field: Field, tenants: Iterable[str]) -> None:
+def log_in_all(field: Field, tenants: Iterable[str]) -> None:
     for tenant in tenants:
         field.log_in(tenant)
-
-
-def _administer(field: Field, *statements: str) -> None:
-    engine = create_engine(field.stack.servers.database_url, isolation_level="AUTOCOMMIT")
-    try:
-        with engine.connect() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-    finally:
-        engine.dispose()
-
-
-def _also(first: Course, second: Course) -> Course:
-    """`first` goes on beside `second`, until that is over."""
-    for _ in second:
-        next(first, None)
-        yield

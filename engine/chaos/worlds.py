@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from engine.chaos import world
+from engine.chaos import refusals, world
 from engine.chaos.courses import Put, broker
 from engine.chaos.fault import ANYTHING, Fault, Sharing, When
 from engine.chaos.trial import QUANTITY, Style
@@ -38,7 +38,8 @@ def _dump(name: str, kind: str) -> Fault:
     return _row(name, world.instruments(kind, _LIES), _S, _STOP, _SALE, ahead=_LIES, hold=_LONGER)
 
 
-_refuses = {kind: world.redis_refuses(kind) for kind in ("OOM", "READONLY")}
+_refuses = {kind: refusals.redis_refuses(kind) for kind in ("OOM", "READONLY")}
+_away = refusals.dip_during(refusals.redis_away)
 _no_book = _script("bad_gateway", "orders", "history", "trades")
 
 FEEDS: tuple[Fault, ...] = (
@@ -56,14 +57,22 @@ FEEDS: tuple[Fault, ...] = (
 SERVERS: tuple[Fault, ...] = (
     *(Fault(f"Redis refuses: {kind}", "Redis refuses", put, _ANY_TIME, hold=_LONGER) for kind, put in _refuses.items()),
     *(
-        _row(f"breach while Redis refuses: {kind}", world.dip_during(put), _H, _STOP, _STOP, dips=True, hold=_LONGER)
+        _row(f"breach while Redis refuses: {kind}", refusals.dip_during(put), _H, _STOP, _STOP, dips=True, hold=_LONGER)
         for kind, put in _refuses.items()
     ),
-    _row("breach while Redis is away", world.dip_during(world.redis_away), _H, _STOP, _STOP, dips=True, hold=_LONGER),
-    Fault("Redis swapped, its clock behind", "Redis swapped", world.redis_behind, _ANY_TIME, hold=_LONGER),
-    _row("a dead login beside a rebuild", world.dead_beside_rebuild, _H, _STOP, _STOP, _SALE, hold=_LONGER),
-    Fault("PostgreSQL takes no write", "PostgreSQL refuses", world.postgres_read_only, (*_S, *_ANY_TIME)),
-    Fault("PostgreSQL ends every session", "PostgreSQL refuses", world.postgres_terminates, (*_S, *_ANY_TIME)),
+    _row(
+        "breach while Redis is away",
+        refusals.dip_during(refusals.redis_away),
+        _H,
+        _STOP,
+        _STOP,
+        dips=True,
+        hold=_LONGER,
+    ),
+    Fault("Redis swapped, its clock behind", "Redis swapped", refusals.redis_behind, _ANY_TIME, hold=_LONGER),
+    _row("a dead login beside a rebuild", refusals.dead_beside_rebuild, _H, _STOP, _STOP, _SALE, hold=_LONGER),
+    Fault("PostgreSQL takes no write", "PostgreSQL refuses", refusals.postgres_read_only, (*_S, *_ANY_TIME)),
+    Fault("PostgreSQL ends every session", "PostgreSQL refuses", refusals.postgres_terminates, (*_S, *_ANY_TIME)),
 )
 
 BROKERS: tuple[Fault, ...] = (
