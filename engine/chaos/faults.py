@@ -90,7 +90,8 @@ REACHED: Sequence[_Reached] = (
     _Reached("worker-maintenance", "store.claim store.commit", (When.ENTRY, When.EXIT)),
     _Reached("worker-maintenance", "timers.cancel", _X),
     _Reached(
-        "worker-maintenance", "store.extend store.read_book broker.orders store.tell_book", _E, led_by=_SILENT, led="asking"
+        "worker-maintenance", "store.extend store.read_book broker.orders store.tell_book", _E,
+        led_by=_SILENT, led="asking",
     ),
     _Reached("listener", "listener.on_frame store.on_tick", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("orderstream", _UPDATE, (When.ENTRY, When.EXIT)),
