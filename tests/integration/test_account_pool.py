@@ -11,6 +11,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
 from tests.builders import BUY_AT, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
+from tests.fakes import REFUSED, Answer
 from tests.livestate import LiveState, run_id
 from tests.world import World
 
@@ -79,6 +80,15 @@ def test_two_runs_granted_at_once_share_what_one_reading_showed(two: World, monk
 
 def _event(number: int) -> object:
     return event(E.STOPLOSS, f"at-once-{number}", run_id(number)).as_wire()
+
+
+def test_a_refused_exit_keeps_its_share_until_the_book_has_said_that_it_does_not_rest(two: World) -> None:
+    two.broker.trade_by_hand(SELL, QUANTITY)
+    two.broker.refused_rests = True
+    two.broker.answers.append(Answer(REFUSED, reaches_book=False))
+    _stop_both(two)
+    two.pass_time(5)
+    assert _sold(two) == QUANTITY
 
 
 def test_what_is_covered_is_sold_and_the_rest_alerted(world: World) -> None:
