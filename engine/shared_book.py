@@ -17,7 +17,7 @@ from engine.ports import BookTold, BookWaits, Broker, Clock, Holding, Store
 #: How old a reading may be that answers a run, and one it had to wait for; it is younger than what the run did last.
 SHARED_FOR, WAITED_FOR = timedelta(seconds=0.5), timedelta(seconds=20)
 #: How long another's reading is waited for before the run is looked at again, if nobody wakes it.
-LOOKS_AGAIN = timedelta(seconds=5)
+LOOKS_AGAIN = timedelta(seconds=2)
 #: A reading as old as this one changes nothing, and is answered by what the account has all the same.
 NEVER = AccountReading(datetime(1970, 1, 1, tzinfo=UTC), ())
 

@@ -63,8 +63,8 @@ LONGEST_NUDGE_US = 30_000_000
 SWEEP_SLACK_US = 500_000
 #: How long a tombstone outlives its run, ms: past the longest session and the drain behind it.
 TOMBSTONE_MS = 20 * 3600 * 1000
-#: How long a reader has its account's book to itself: three reads at a broker that is slow.
-READS_WITHIN = timedelta(seconds=15)
+#: How long a reader has its account's book to itself: past that it may be dead, and an exit waits.
+READS_WITHIN = timedelta(seconds=4)
 #: How long it is remembered that something was told, ms.
 TOLD_MS = 2 * 24 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.

@@ -143,6 +143,22 @@ def test_a_manual_sale_is_alerted_though_no_exit_is_due(world: World) -> None:
     assert world.alerts() == ["not_covered"]
 
 
+def test_what_an_account_has_again_is_sold_at_the_reading_that_shows_it(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, QUANTITY)
+    world.cover()
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(10)
+    assert (world.run().failure, _sold(world)) == ("not_covered", 0)
+    world.broker.trade_by_hand(BUY, 4)
+    world.clock.advance(0.2)
+    world.cover()
+    world.sweep()
+    assert _sold(world) == 4
+
+
 def test_a_sale_from_a_pool_the_owner_added_to_sells_only_the_runs_own(world: World) -> None:
     world.broker.trade_by_hand(BUY, 50)
     world.buy()

@@ -22,7 +22,8 @@
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
 --                                        or "?" where that could not be told; at -> when the broker was last asked, us
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
---                                        "symbol product missing" -> 1 while the account lacks what its runs hold
+--                                        "symbol product state" -> "missing" while the account lacks what its runs
+--                                        hold, else "whole"; with " none" while none of it may be sold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
 --                                        epoch, at (us) and hints of what was read last; hinted, a count of signals
