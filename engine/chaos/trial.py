@@ -15,8 +15,9 @@ from engine.strategies import Draft
 
 #: Units every strategy buys.
 QUANTITY = 10
-#: The stop as part of the price: of a strategy meant to be stopped out, and of the others; and the price that breaches.
-NEAR, FAR, BREACH = Decimal("0.985"), Decimal("0.85"), Decimal("0.995")
+#: The stop as part of the price: of a strategy meant to be stopped out, of one with a typing error, and of the others;
+#: and the price that breaches, as part of the stop.
+NEAR, WRONG, FAR, BREACH = Decimal("0.985"), Decimal("1.05"), Decimal("0.85"), Decimal("0.995")
 
 
 class Style(StrEnum):
@@ -31,6 +32,8 @@ class Style(StrEnum):
     TRIPLE = "triple"
     #: FORCE_STOP some seconds after the sale that was planned.
     OVERTAKEN = "overtaken"
+    #: Its stop is above the price.
+    MISTYPED = "mistyped"
 
 
 #: Seconds from a wave's buy time to each style's own buy_time, and to its exit.
@@ -41,7 +44,10 @@ TIMES: dict[Style, tuple[int, float]] = {
     Style.LATE: (2, 5),
     Style.TRIPLE: (0, 4),
     Style.OVERTAKEN: (0, 11),
+    Style.MISTYPED: (0, 4),
 }
+#: Where the stop is that is not FAR.
+STOPS: dict[Style, Decimal] = {Style.STOP_LOSS: NEAR, Style.TRIPLE: NEAR, Style.MISTYPED: WRONG}
 #: Seconds from the wave's buy time to the planned sale of a strategy that ends otherwise.
 OVERTAKEN_SALE = 4
 #: How long after its exit by other means the SELL of a strategy would come, seconds: it is not to help.
@@ -98,7 +104,7 @@ def draft_of(
     """The strategy of a trial that buys at its style's moment of a wave, and is held `hold` seconds longer."""
     begins, exits = TIMES[style]
     buy = buys + timedelta(seconds=begins)
-    is_timed = style in {Style.SCHEDULE, Style.LATE, Style.TRIPLE}
+    is_timed = style in {Style.SCHEDULE, Style.LATE, Style.TRIPLE, Style.MISTYPED}
     planned = OVERTAKEN_SALE if style is Style.OVERTAKEN else exits + hold if is_timed else SPARE
     sell = buys + timedelta(seconds=planned)
     return Draft(
@@ -109,7 +115,7 @@ def draft_of(
         quantity=QUANTITY,
         buy_time=buy.astimezone(IST).time(),
         sell_time=sell.astimezone(IST).replace(microsecond=0).time(),
-        stop_loss=on_grid(price * (NEAR if style in {Style.STOP_LOSS, Style.TRIPLE} else FAR)),
+        stop_loss=on_grid(price * STOPS.get(style, FAR)),
         product=product,
         trading_date=buy.astimezone(IST).date(),
     )

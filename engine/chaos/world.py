@@ -174,26 +174,22 @@ def old_trade(field: Field) -> Course:
         field.paper.price(trial.symbol, str(trial.calm))
 
 
-def stop_above(field: Field) -> Course:
-    """Before the buy the price falls below the stop and stays there."""
+def mistyped(field: Field) -> Course:
+    """The strategies are stored with a stop above the price."""
     field.strike()
-
-    def is_over() -> bool:
-        for trial in field.trials:
-            field.paper.price(trial.symbol, str(trial.breach))
-        return all(trial.mono_done is not None for trial in field.trials)
-
-    yield from until(is_over, MEANWHILE)
+    yield
 
 
-def instruments(kind: str, lasts: float) -> Put:
-    """The dump is sick when every process that reads it has just been started."""
+def instruments(kind: str, readings: int) -> Put:
+    """The dump is sick the first `readings` times that processes read it which have just been started."""
 
     def put(field: Field) -> Course:
-        field.paper.fault(kind, operation="instruments", lasts=lasts)
-        field.strike()
+        field.paper.fault(kind, operation="instruments", times=readings)
         _restart(field, READERS)
-        yield from pause(lasts)
+        yield from until(lambda: any(each["kind"] == kind and each["met"] for each in field.pending()), MEANWHILE)
+        field.strike()
+        yield from until(lambda: all(each["kind"] != kind for each in field.pending()), MEANWHILE)
+        field.paper.clear_faults()
 
     return put
 

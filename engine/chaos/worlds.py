@@ -17,6 +17,8 @@ _STOP, _SALE = Style.STOP_LOSS, Style.SCHEDULE
 _LONGER = 14.0
 #: How long what is read lies, and for how long a book cannot be read, seconds.
 _LIES, _UNREADABLE = 8.0, 25.0
+#: How often a dump is sick, and how long after it their readers' restart strategies buy, seconds.
+_READINGS, _READ_ANEW = 3, 15.0
 #: Runs of one account whose login is dead, or which hang with it.
 MANY = 10
 
@@ -35,7 +37,7 @@ def _lies(name: str, kind: str, whens: Sequence[When], *operations: str, **words
 
 
 def _dump(name: str, kind: str) -> Fault:
-    return _row(name, world.instruments(kind, _LIES), _S, _STOP, _SALE, ahead=_LIES, hold=_LONGER)
+    return _row(name, world.instruments(kind, _READINGS), _S, _STOP, _SALE, ahead=_READ_ANEW, hold=_LONGER)
 
 
 _refuses = {kind: refusals.redis_refuses(kind) for kind in ("OOM", "READONLY")}
@@ -47,11 +49,11 @@ FEEDS: tuple[Fault, ...] = (
     _row("feed: its ticker connections taken", world.carriers_crowded_out, _H, _STOP, _STOP, hold=4.0),
     _row("feed: no login left", world.all_logins_dead, _H, _STOP, _STOP, told=frozenset({"blind"})),
     _row("price: a trade older than the entry", world.old_trade, _H, _STOP, _STOP, hold=4.0),
-    _row("price: below the stop at the buy", world.stop_above, _E, _STOP, told=ANYTHING, buys=False),
+    _row("price: below the stop at the buy", world.mistyped, _S, Style.MISTYPED, told=ANYTHING, buys=False),
     _dump("instruments: header only", "header_only"),
     _dump("instruments: a part of the dump", "partial"),
-    _row("instruments: tokens changed over night", world.retokened, _S, _STOP, _SALE, ahead=8.0, hold=_LONGER),
-    _row("instruments: a symbol renamed", world.renamed, _S, _STOP, told=ANYTHING, buys=False, ahead=8.0),
+    _row("instruments: tokens changed over night", world.retokened, _S, _STOP, _SALE, ahead=_READ_ANEW, hold=_LONGER),
+    _row("instruments: a symbol renamed", world.renamed, _S, _STOP, told=ANYTHING, buys=False, ahead=_READ_ANEW),
 )  # fmt: skip
 
 SERVERS: tuple[Fault, ...] = (
