@@ -68,6 +68,8 @@ class Dated(NamedTuple):
 
     date: datetime
     heard_at: float
+    #: Seconds from when it was asked for to when it came: it may have been written at any moment between.
+    took: float = 0.0
 
 
 #: The newest of them, of whichever broker: all of them keep the market's time.
@@ -79,11 +81,11 @@ def newest_date() -> Dated | None:
     return _newest[-1] if _newest else None
 
 
-def _note_time(header: str) -> None:
-    date = _read_date(header)
+def _note_time(header: str, asked_at: float) -> None:
+    date, now = _read_date(header), time.monotonic()
     # No date, or none that can be read, says nothing.
     if date is not None:
-        _newest[:] = [Dated(date, time.monotonic())]
+        _newest[:] = [Dated(date, now, now - asked_at)]
 
 
 # Of answers by the second, most tell the same one.
@@ -202,6 +204,7 @@ class Line:
     ) -> Answer | Failure:
         """One request, once. `may_send` is asked when the connection stands, right before the write."""
         _sending.may_send, _sending.written = may_send, False
+        asked_at = time.monotonic()
         try:
             # On the pool itself: what `requests` puts around it is most of an order's cost, and nothing an order needs.
             response = self._pool.urlopen(
@@ -214,7 +217,7 @@ class Line:
                 redirect=False,
                 assert_same_host=False,
             )
-            _note_time(response.headers.get("Date", ""))
+            _note_time(response.headers.get("Date", ""), asked_at)
             return Answer(response.status, response.data, response.headers)
         except NotPermitted:
             return Failure(Outcome.SERVER_DOWN, "not sent: the permission to send had ended")

@@ -3,13 +3,13 @@
 One handler an action, in one table. What is decided before and committed after is `engine.pipeline`'s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from engine import lifecycle
-from engine.account_reading import read_account, settle
+from engine.account_reading import settle
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import with_own_fills
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
@@ -22,12 +22,14 @@ from engine.domain.broker import (
     Reply,
     TokenInvalid,
 )
+from engine.domain.events import Event, EventType
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
-from engine.ports import Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
+from engine.ports import BookWaits, Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
+from engine.shared_book import LOOKS_AGAIN, SharedBooks
 
 #: Real time from `intend` within which the order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
@@ -51,6 +53,8 @@ class Turn:
     number: int
     #: When the event was taken up, real time.
     began: datetime
+    #: What the step is about.
+    kind: EventType = EventType.ORDER_UPDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,10 @@ class Stepped:
     finished: bool = False
     #: Whether the broker did not answer: the run is let go, and comes back by `due`, so that no thread waits for it.
     lets_go: bool = False
+    #: Where it is let go: when it comes back by `due` at the earliest.
+    not_before: datetime | None = None
+    #: Runs that waited for what this step has learned.
+    wakes: Sequence[Event] = ()
     #: Whether the attempt of this step provably never was taken by the broker.
     unsent: bool = False
 
@@ -82,6 +90,7 @@ class Actions:
         self._deployment = deployment
         self._log = log
         self._accounts = AccountWatch(store, log)
+        self._books = SharedBooks(store, clock, deployment)
         self._handlers: dict[type[Decision], Callable[[Turn, Any], Stepped]] = {
             Submit: self._submit,
             Cancel: self._cancel,
@@ -257,11 +266,14 @@ class Actions:
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         """Read the account, and settle what became of the run's orders and what the account has."""
         self._store.extend(turn.holding, ANSWER_WITHIN)
-        now, broker = turn.now, self._broker(turn)
+        broker = self._broker(turn)
         try:
-            book, reading = read_account(broker, self._deployment, self._clock)
-            adopted = lifecycle.adopt(turn.run, book, self._deployment, now.real)
-            evidence, doubles = lifecycle.evidence_of(book, adopted)
+            found = self._books.read(turn.holding, turn.run, broker, turn.kind, anew=turn.number > 0)
+            if isinstance(found, BookWaits):
+                return self._await_book(turn, found)
+            now = turn.now.at(found.at)
+            adopted = lifecycle.adopt(turn.run, found.book, self._deployment, now.real)
+            evidence, doubles = lifecycle.evidence_of(found.book, adopted)
             evidence = settle(broker, adopted, evidence)
         except (BrokerUnreachable, TokenInvalid) as error:
             # The answer took its time: the pause before the next question begins now.
@@ -271,14 +283,22 @@ class Actions:
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
-        if isinstance(reading, str):
-            checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), reading)
+        if isinstance(found.reading, str):
+            checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), found.reading)
         else:
-            net = self._store.cover(turn.run.strategy.account_id, reading, learned.run)
+            net = self._store.cover(turn.run.strategy.account_id, found.reading, learned.run)
             seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
             checked, uncovered = lifecycle.check_cover(seen)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
-        return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill)
+        return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
+
+    def _await_book(self, turn: Turn, waits: BookWaits) -> Stepped:
+        """Another reads the account: the run is let go, and woken once that is told."""
+        run, alerts, now = turn.run, tuple[Alert, ...](), self._clock.now()
+        if waits.failed:
+            run, alerts = lifecycle.book_unread(run, now, "its account is asked, and does not answer")
+        note = Note("book_awaited", outcome="waits for the account's book", alerts=alerts)
+        return Stepped(turn.holding, run, note, lets_go=True, not_before=now.real + LOOKS_AGAIN)
 
     def _give_up(self, turn: Turn, give_up: GiveUp) -> Stepped:
         order = give_up.order

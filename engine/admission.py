@@ -13,6 +13,7 @@ from engine.calendar import Calendar
 from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
 from engine.domain.strategy import Strategy, UnconfirmedYear
 from engine.instruments import MOST_SILENT
+from engine.stop_prices import doubts
 from engine.strategies import Draft, StrategyFileError, check, first_date
 from models.database import Sessions
 from models.repositories.accounts import Account, Accounts
@@ -36,6 +37,8 @@ class Admitted:
 
     strategy: Strategy
     trades_on: date
+    #: What is doubtful about it by the prices of now, "" where nothing is.
+    warning: str = ""
 
 
 class Admission:
@@ -65,7 +68,12 @@ class Admission:
         for account in fresh:
             Accounts(self._sessions).add(account)
         stored = Strategies(self._sessions).add(drafts)
-        return [Admitted(each, self._first_date(draft)) for draft, each in zip(drafts, stored, strict=True)]
+        # Once all is stored: a broker that is slow to tell its prices holds nothing up, and half of nothing is done.
+        warnings = doubts(stored, {account.id: account for account in Accounts(self._sessions).list()})
+        return [
+            Admitted(each, self._first_date(draft), warnings.get(each.id, ""))
+            for draft, each in zip(drafts, stored, strict=True)
+        ]
 
     def _market_problems(self, drafts: Iterable[Draft], accounts: _AccountsOf) -> Iterator[str]:
         """What the market forbids, asked once for each broker and exchange."""

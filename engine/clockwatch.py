@@ -47,10 +47,12 @@ Witness = Callable[[], Told | None]
 
 def of_broker(real: RealTime) -> Told | None:
     """What the broker's server put on its newest answer."""
-    newest, passed = newest_date(), time.monotonic()
-    if newest is None or passed - newest.heard_at > DATE_KEPT:
+    newest, before, now, after = newest_date(), time.monotonic(), real.now(), time.monotonic()
+    if newest is None or after - newest.heard_at > DATE_KEPT:
         return None
-    return Told(newest.date, real.now() - timedelta(seconds=passed - newest.heard_at), DATE_AGE)
+    # An answer that was long under way, or a pause of ours just now, is no difference between clocks.
+    age = DATE_AGE + timedelta(seconds=newest.took + after - before)
+    return Told(newest.date, now - timedelta(seconds=before - newest.heard_at), age)
 
 
 def of_redis(real: RealTime, redis: Redis) -> Told | None:
@@ -60,8 +62,9 @@ def of_redis(real: RealTime, redis: Redis) -> Told | None:
         seconds, micros = redis.time()
     except RedisError:
         return None
-    told = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros))
-    return Told(told, before + (real.now() - before) / 2)
+    told, after = datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(micros)), real.now()
+    # It was read at any moment between: an answer that was long under way is no difference between clocks.
+    return Told(told, after, after - before)
 
 
 class ClockWatch:

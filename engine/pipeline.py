@@ -104,6 +104,8 @@ class Pipeline:
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number, began)
             self._tell(stepped)
+            for woken in stepped.wakes:
+                self._publisher.publish(woken)
             announced = self._announce_retries(stepped.run, announced)
         took = round((self._clock.now().real - began) / timedelta(milliseconds=1), 2)
         self._log("event_served", outcome=outcome, ms=took, **event.as_wire())
@@ -144,7 +146,9 @@ class Pipeline:
             kind, decision, now = self._decide(absorbed.run, kind, now)
         if holding.glanced_at and not isinstance(decision, Submit):
             raise Glanced(f"run {holding.run.id}: only an order locks what was glanced at")
-        stepped = self._actions.perform(Turn(holding, absorbed.run, now, number, began), decision)
+        stepped = self._actions.perform(
+            Turn(holding, absorbed.run, now, number, began, kind or EventType.ORDER_UPDATE), decision
+        )
         note = replace(
             stepped.note,
             event_id=event.id if event else "",
@@ -175,6 +179,8 @@ class Pipeline:
         asks, due = outlook(stepped.run, now, self._policy)
         lets_go = stepped.finished or stepped.lets_go or now.real - began > HOLDS_FOR
         more = asks and not lets_go
+        if due is not None and stepped.not_before is not None:
+            due = max(due, stepped.not_before)
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
         return self._store.commit(

@@ -259,6 +259,21 @@ class AccountState:
         return market_of(self.broker, self.base_url, self.ws_url)
 
 
+@dataclass(frozen=True, slots=True)
+class BookTold:
+    """What the account's order book says of a run, by a reading that was asked at real time `at`."""
+
+    at: datetime
+    entries: Sequence[BookEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class BookWaits:
+    """Another reads the account's order book now; whether the reading before that failed."""
+
+    failed: bool
+
+
 class Store(Protocol):
     """The live state. Every call raises StoreClosed where it may not be touched."""
 
@@ -278,6 +293,20 @@ class Store(Protocol):
 
         A run that was only glanced at is locked by it, or Glanced is raised: it changed, or is held, or has no slot.
         """
+
+    def read_book(
+        self, holding: Holding, now: datetime, since: datetime, never_before: datetime, part: str, kind: EventType
+    ) -> BookTold | BookWaits | None:
+        """What is known of the book by a reading asked at `since` or later; None: the caller reads, from `now` on.
+
+        A run that waits for a reading since earlier is told one asked since then, but none from `never_before`.
+        `part`: what the run's client order ids begin with; `kind`: what it is woken with where it has to wait.
+        """
+
+    def tell_book(
+        self, holding: Holding, at: datetime | None, parts: Mapping[str, Sequence[BookEntry]]
+    ) -> Sequence[Event]:
+        """Keep what the caller read of the book when asked at `at`, None where it could not; whom that should wake."""
 
     def commit(
         self,

@@ -14,16 +14,19 @@ from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import OPENING_UNITS
 from broker_connector.registry import Credentials, connect
 from engine import bootstrap
-from engine.chaos.faults import TABLE, Fault, Scope, When
+from engine.chaos.fault import Fault, Scope, Sharing, When
+from engine.chaos.faults import TABLE
 from engine.chaos.field import Field
-from engine.chaos.judge import by_run, judge
+from engine.chaos.judge import BY_HAND, by_hand, by_run, shorts
 from engine.chaos.tap import Orders
-from engine.chaos.trial import QUANTITY, TIMES, Style, Trial, draft_of
+from engine.chaos.trial import TIMES, Style, Trial, draft_of, finding_of, on_grid
 from engine.chaos.wave import Placed, Wave
 from engine.config import CalendarKind
-from engine.domain.run import RunId
+from engine.domain.orders import Product
+from engine.domain.run import Position, RunId
 from engine.runtime import keys
 from engine.trading import Market, TradingStack
+from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
 
 #: The paper broker's own account, for looking only.
@@ -36,6 +39,8 @@ LEAD = 4.0
 AT_ONCE = 40
 #: How long processes may take to be well again between two waves, seconds.
 WELL_WITHIN = 60.0
+#: How long after the last wave the history may still lack a sale, seconds.
+RECORDED_WITHIN = 30.0
 #: Nothing is planned across the exchange's midnight, seconds.
 LONGEST_WAVE = 400.0
 
@@ -133,19 +138,20 @@ class Campaign:
     def _prepare(self, faults: Sequence[Fault]) -> Wave:
         number, prices = next(self._numbers), self._prices()
         plans = [(fault, style) for fault in faults for style in fault.styles]
-        tenants = [f"tenant-{n:02d}" for n in range(1, len(plans) + 1)]
-        for tenant in tenants:
+        shared = len(faults) == 1 and faults[0].sharing is not Sharing.NOTHING
+        tenants = [f"tenant-{1 if shared else n:02d}" for n in range(1, len(plans) + 1)]
+        for tenant in dict.fromkeys(tenants):
             self.stack.add_account(tenant)
         lead = LEAD + (len(plans) > len(SYMBOLS)) + max(fault.ahead for fault in faults)
-        wave = Wave([], self._clear_of_midnight() + timedelta(seconds=lead))
+        wave = Wave([], self._clear_of_midnight() + timedelta(seconds=lead), self._real.now())
         early = [fault for fault in faults if fault.whens == (When.START,)]
         placed = {fault.name: self._place(fault, wave) for fault in faults}
         for fault in early:
             # It concerns no run in particular: it waits for whoever stores and arms them.
             if fault.name.startswith("kill"):
                 wave.begin(placed[fault.name])
-        shares_accounts = faults[0].scope is Scope.ACCOUNT
-        specs: list[tuple[Fault | None, Style]] = [*plans, *([(None, Style.SCHEDULE)] if shares_accounts else [])]
+        has_bystander = faults[0].scope is Scope.ACCOUNT or faults[0].bystander
+        specs: list[tuple[Fault | None, Style]] = [*plans, *([(None, Style.SCHEDULE)] if has_bystander else [])]
         for (owner, _), trial in zip(specs, self._store(number, wave.buys, specs, tenants, prices), strict=True):
             if owner is None:
                 wave.bystanders.append(trial)
@@ -153,6 +159,10 @@ class Campaign:
             placed[owner.name].trials.append(trial)
             if owner.led_by is not None:
                 self.stack.paper.fault(account=trial.tenant, **owner.led_by)
+        if faults[0].sharing is Sharing.POSITION:
+            runs = [trial.run for trial in placed[faults[0].name].trials]
+            for trial in placed[faults[0].name].trials:
+                trial.partners = [run for run in runs if run != trial.run]
         return wave
 
     def _place(self, fault: Fault, wave: Wave) -> Placed:
@@ -172,9 +182,11 @@ class Campaign:
         drafts = []
         for index, (fault, style) in enumerate(specs):
             tenant = tenants[index] if fault is not None else BYSTANDER
-            symbol = SYMBOLS[(number + index) % len(SYMBOLS)]
-            hold = fault.hold if fault is not None else 0.0
-            drafts.append(draft_of(style, tenant, symbol, prices[symbol], buys, hold, f"wave-{number}-{index}"))
+            one_symbol = fault is not None and fault.sharing is Sharing.POSITION
+            symbol = SYMBOLS[(number + (0 if one_symbol else index)) % len(SYMBOLS)]
+            hold, product = (fault.hold, fault.product) if fault is not None else (0.0, Product.INTRADAY)
+            name = f"wave-{number}-{index}"
+            drafts.append(draft_of(style, tenant, symbol, prices[symbol], buys, hold, name, product))
         stored = Strategies(self.stack.sessions).add(drafts)
         return [
             Trial(
@@ -187,6 +199,8 @@ class Campaign:
                 stop=draft.stop_loss,
                 run=RunId(strategy.id, buys.astimezone(IST).date()),
                 is_bystander=fault is None,
+                calm=on_grid(prices[draft.symbol]),
+                to_hear=fault.told if fault is not None else frozenset(),
             )
             for (fault, style), draft, strategy in zip(specs, drafts, stored, strict=True)
         ]
@@ -223,15 +237,31 @@ class Campaign:
 
     def _judge_at_last(self) -> None:
         """Every run once more, on everything the broker has seen since; and no order of nobody's."""
-        found = by_run(self.stack.paper.ledger(), self.stack.settings.deployment)
+        ledger, deployment = self.stack.paper.ledger(), self.stack.settings.deployment
+        found, hand, short = by_run(ledger, deployment), by_hand(ledger), shorts(ledger, deployment)
         for trial in self.trials:
-            trial.finding = judge(found.get(trial.run, []), QUANTITY)
+            trial.finding = finding_of(trial, found, hand)
             trial.violations += trial.finding.violations
-            held = trial.finding.bought - trial.finding.sold
-            if held > 0 and trial.mono_done is not None:
-                trial.violations.append(f"holds {held} again after it was over")
-        if found.get(None) and self.trials:
-            self.trials[-1].violations.append(f"{len(found[None])} orders under no id of ours")
+            if trial.run in short:
+                trial.violations.append(short[trial.run])
+            if trial.finding.held > 0 and trial.mono_done is not None:
+                trial.violations.append(f"holds {trial.finding.held} again after it was over")
+        self._judge_history()
+        strangers = [row for row in found.get(None, ()) if not row["tag"].startswith(BY_HAND)]
+        if strangers and self.trials:
+            self.trials[-1].violations.append(f"{len(strangers)} orders under no id of ours")
+
+    def _judge_history(self) -> None:
+        """Every sale must get into the history: nothing of what a process or a server lost may be missing there."""
+        untold = {trial.run: trial for trial in self.trials if trial.finding.sold == trial.finding.bought > 0}
+        deadline = time.monotonic() + RECORDED_WITHIN
+        while untold and time.monotonic() < deadline:
+            runs = Runs(self.stack.sessions).of_strategies([run.strategy_id for run in untold])
+            told = {run.id for run in runs if run.position in {Position.SOLD, Position.EXITED_BY_SL}}
+            untold = {run: trial for run, trial in untold.items() if run not in told}
+            time.sleep(0.5 if untold else 0.0)
+        for trial in untold.values():
+            trial.violations.append("its sale is not in the history")
 
 
 def short_table() -> list[Fault]:

@@ -3,17 +3,15 @@
 Placed by points, by the broker's own scripted faults, or by what was seen; a pause is only ever how long a fault lasts.
 """
 
-import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any
 
 from broker_connector.paper.faults import REFUSE, SCRAMBLE
-from engine.chaos.field import Course, Field, pause, until
+from engine.chaos.field import Course, Field, pause, send, until
 from engine.chaos.tap import Blow
 from engine.domain.events import EventType
 from engine.domain.run import RunId
@@ -59,9 +57,9 @@ def stop(process: str, point: str) -> Put:
         field.undo.append(lambda: field.orders.withdraw(process, point))
         yield from until(lambda: not field.orders.is_open(process, point))
         field.strike()
-        field.undo.append(lambda: _send(pid, signal.SIGCONT))
+        field.undo.append(lambda: send(pid, signal.SIGCONT))
         yield from pause(STOPPED_FOR)
-        _send(pid, signal.SIGCONT)
+        send(pid, signal.SIGCONT)
 
     return put
 
@@ -173,14 +171,14 @@ def beats_dead(field: Field) -> Course:
     """Both beats do nothing from before the buy times to after them, and are then killed and started anew."""
     pids = [field.pid(name) for name in BEATS]
     for pid in pids:
-        _send(pid, signal.SIGSTOP)
-    field.undo += [partial(_send, pid, signal.SIGKILL) for pid in pids]
+        send(pid, signal.SIGSTOP)
+    field.undo += [partial(send, pid, signal.SIGKILL) for pid in pids]
     last = max(trial.buy_at for trial in field.trials)
     yield from until(lambda: field.remote.real.now() >= last)
     field.strike()
     yield from pause(1.0)
     for pid in pids:
-        _send(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)
 
 
 def repeated(field: Field) -> Course:
@@ -208,14 +206,14 @@ def all_at_once(field: Field) -> Course:
 def backlog(field: Field) -> Course:
     """Five thousand order messages of runs nobody knows wait in front of a worker that has just been let go."""
     pid = field.pid("worker-orders")
-    _send(pid, signal.SIGSTOP)
-    field.undo.append(lambda: _send(pid, signal.SIGCONT))
+    send(pid, signal.SIGSTOP)
+    field.undo.append(lambda: send(pid, signal.SIGCONT))
     for number in range(BACKLOG):
         run = RunId(next(NOBODY), field.trials[0].run.trading_date)
         field.publish_to(run, EventType.BUY, f"buy:{run}")
         if number % AT_ONCE == 0:
             yield
-    _send(pid, signal.SIGCONT)
+    send(pid, signal.SIGCONT)
     field.strike()
 
 
@@ -228,11 +226,5 @@ def _spent(field: Field, kind: str, account: str) -> Course:
 def _restarted(field: Field, process: str) -> Course:
     """End the process and wait for the one that takes its place."""
     pid = field.pid(process)
-    _send(pid, signal.SIGKILL)
+    send(pid, signal.SIGKILL)
     yield from until(lambda: field.pid(process) not in (None, pid))
-
-
-def _send(pid: int | None, number: signal.Signals) -> None:
-    if pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

@@ -2,71 +2,29 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from broker_connector.paper.faults import FAULTS, REFUSE
-from engine.chaos import courses
+from engine.chaos import courses, worlds
 from engine.chaos.courses import Put, broker, kill, stop
+from engine.chaos.fault import ALL_STYLES, OTHER_BOUND, WORKER_BOUND, Fault, Scope, When
 from engine.chaos.points import around
 from engine.chaos.trial import Style
-
-#: The longest recovery after a worker's kill, and after anything else, seconds.
-WORKER_BOUND, OTHER_BOUND = 35.0, 60.0
-
-
-class When(StrEnum):
-    """The phase of the trials in which a fault is put in."""
-
-    #: Before the strategies are stored.
-    START = "start"
-    ENTRY = "entry"
-    HOLDING = "holding"
-    EXIT = "exit"
-
-
-class Scope(StrEnum):
-    """Whose fault it is: one account's, so that others go on beside it, or the whole system's."""
-
-    ACCOUNT = "account"
-    SYSTEM = "system"
-
-
-#: What a whole system's fault meets: strategies before entry, in it, holding, and in each kind of exit.
-ALL_STYLES = (Style.SCHEDULE, Style.STOP_LOSS, Style.FORCE_STOP, Style.LATE)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One row. A system's fault counts one trial for each of its `styles`."""
-
-    name: str
-    #: Rows of one family differ in the point alone; the short form plays one of each.
-    family: str
-    put: Put
-    whens: Sequence[When]
-    scope: Scope = Scope.SYSTEM
-    bound: float = OTHER_BOUND
-    styles: Sequence[Style] = ALL_STYLES
-    #: A fault of the broker's that leads processes to where this one waits, on each trial's account.
-    led_by: Mapping[str, Any] | None = None
-    #: Seconds the strategies are held longer than usual.
-    hold: float = 0.0
-    #: Seconds their buy is further ahead than usual: what is near goes past the beats.
-    ahead: float = 0.0
-
 
 _REJECTED = {"kind": "reject", "side": "BUY"}
 #: It stands open and silent until the book is asked; it stands open until it is withdrawn; it never arrived.
 _SILENT = {"kind": "limbo", "side": "BUY", "seconds": 8.0}
 _RESTING = {"kind": "limbo", "side": "BUY", "seconds": 60.0}
 _IN_DOUBT = {"kind": "hang", "side": "BUY", "seconds": 4.0}
+#: The planned sale rests when a stronger cause asks for another price.
+_SALE_RESTING = {"kind": "limbo", "side": "SELL", "seconds": 30.0}
 
 #: Who can be met where the entry is led astray, and how much longer such strategies are held.
 _LED_STYLES: Mapping[str, tuple[tuple[Style, ...], float]] = {
     "canceling": ((Style.FORCE_STOP, Style.FORCE_STOP), 0.0),
     "asking": ((Style.SCHEDULE, Style.LATE), 8.0),
     "nudging": ((Style.SCHEDULE, Style.LATE), 8.0),
+    "repricing": ((Style.OVERTAKEN, Style.OVERTAKEN), 0.0),
 }
 
 
@@ -128,10 +86,12 @@ REACHED: Sequence[_Reached] = (
     ),
     _Reached("worker-safety", _ORDER, _X),
     _Reached("worker-safety", "store.extend broker.cancel", _X, led_by=_RESTING, led="canceling"),
+    _Reached("worker-safety", "broker.quote broker.modify", _X, led_by=_SALE_RESTING, led="repricing"),
     _Reached("worker-maintenance", "store.claim store.commit", (When.ENTRY, When.EXIT)),
     _Reached("worker-maintenance", "timers.cancel", _X),
     _Reached(
-        "worker-maintenance", "store.extend broker.orders", _E, led_by=_SILENT, led="asking"
+        "worker-maintenance", "store.extend store.read_book broker.orders store.tell_book", _E,
+        led_by=_SILENT, led="asking",
     ),
     _Reached("listener", "listener.on_frame store.on_tick", (When.ENTRY, When.HOLDING, When.EXIT)),
     _Reached("orderstream", _UPDATE, (When.ENTRY, When.EXIT)),
@@ -233,4 +193,4 @@ def _systems() -> Iterator[Fault]:
     yield Fault(name, name, courses.backlog, _H, styles=styles, hold=10.0)
 
 
-TABLE: tuple[Fault, ...] = (*_systems(), *_stops(), *_brokers(), *_kills())
+TABLE: tuple[Fault, ...] = (*_systems(), *worlds.ROWS, *_stops(), *_brokers(), *_kills())

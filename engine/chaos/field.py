@@ -1,7 +1,11 @@
 """What a fault has at hand while it is put in: the running stack, the orders to strike, the trials it concerns."""
 
+import math
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +27,8 @@ from models.repositories.accounts import Account, Accounts
 from models.secrets import Credentials
 from tasks.app import app_at
 
+#: Seconds a run may take to end that a person resolved.
+RESOLVED_WITHIN = 15.0
 #: A fault being put in: advanced at every look, it ends when the fault is over.
 Course = Iterator[None]
 
@@ -64,7 +70,12 @@ class Field:
 
     def strike(self) -> None:
         """Say that the fault has happened."""
-        self.struck_at = time.monotonic()
+        self.struck_at = self.now()
+
+    @staticmethod
+    def now() -> float:
+        """What `mono_...` times are of."""
+        return time.monotonic()
 
     def pid(self, process: str) -> int | None:
         """The id of a process of the stack while it runs."""
@@ -102,27 +113,45 @@ class Field:
 
     def log_out(self, tenant: str) -> None:
         """Kill the account's access token at the broker."""
-        values = self._account(tenant).credentials.values
+        values = self.account(tenant).credentials.values
         query = {"api_key": values["api_key"], "access_token": values["access_token"]}
         requests.delete(f"{self.paper.base_url}/session/token", params=query, timeout=10).raise_for_status()
 
     def log_in(self, tenant: str) -> None:
         """Give the account a new token, at the broker and in the engine, as a login does."""
-        account = self._account(tenant)
+        account = self.account(tenant)
         values = dict(account.credentials.values)
         values["access_token"] += "+"
         self.paper.add_account(account_id=tenant, **values)
         Accounts(self.stack.sessions).renew(account.id, Credentials(values), datetime.now(UTC))
 
-    def _account(self, tenant: str) -> Account:
+    def resolve_closed(self, trial: Trial) -> "Course":
+        """Say that the position of `trial` was closed elsewhere, as its owner does, and wait until its run ends."""
+        name = str(trial.run)
+        run = self.remote.store.run(name)
+        if run is not None:
+            self.remote.store.signal(trial.run, {"closed_elsewhere": str(run.held)}, self.remote.real.now())
+            self.publish(trial, EventType.FORCE_STOP, f"chaos:closed:{name}")
+        yield from until(lambda: self.remote.store.ended(name) is not None, RESOLVED_WITHIN)
+        if self.remote.store.ended(name) is None:
+            trial.violations.append(f"not ended {RESOLVED_WITHIN:.0f} s after it was resolved as closed")
+
+    @property
+    def tenants(self) -> list[str]:
+        """Whose trials they are."""
+        return [*dict.fromkeys(trial.tenant for trial in self.trials)]
+
+    def account(self, tenant: str) -> Account:
+        """The account of a tenant, as it is stored."""
         account = Accounts(self.stack.sessions).named(tenant, "paper")
         assert account is not None
         return account
 
 
-def until(condition: Callable[[], bool]) -> Course:
-    """Wait for `condition`."""
-    while not condition():
+def until(condition: Callable[[], bool], within: float = math.inf) -> Course:
+    """Wait for `condition`, `within` so many seconds at most."""
+    end = time.monotonic() + within
+    while not condition() and time.monotonic() < end:
         yield
 
 
@@ -130,3 +159,10 @@ def pause(seconds: float) -> Course:
     """Wait so long."""
     end = time.monotonic() + seconds
     yield from until(lambda: time.monotonic() >= end)
+
+
+def send(pid: int | None, number: signal.Signals) -> None:
+    """Send a signal to a process, which may have ended."""
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -1,4 +1,4 @@
-"""The judge: what the paper broker's ledger alone proves of one run. Pure; knows nothing of the engine's own state."""
+"""The judge: what the paper broker's ledger alone proves of runs and accounts. Pure; knows no state of the engine's."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 
 #: Words of the ledger for an order that can trade no more.
 ENDED = frozenset({"filled", "rejected", "canceled", "expired"})
+#: How the id of an order begins that a trial's owner places by hand.
+BY_HAND = "HAND"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,20 @@ class Finding:
     bought: int = 0
     sold: int = 0
     live: int = 0
+    #: What orders beside this run's add to the same position, and how many of them are live.
+    beside: int = 0
+    live_beside: int = 0
     violations: tuple[str, ...] = ()
 
     @property
     def is_flat(self) -> bool:
-        """Whether something was bought, all of it is sold, and nothing can trade any more."""
-        return self.bought > 0 and self.sold == self.bought and self.live == 0
+        """Whether something was bought, nothing of it is held, and nothing can trade any more."""
+        return self.bought > 0 and self.held == 0 and self.live + self.live_beside == 0
+
+    @property
+    def held(self) -> int:
+        """What is left of the position, which others may have a part in."""
+        return self.bought - self.sold + self.beside
 
 
 def by_run(rows: Iterable[Row], deployment: str) -> Mapping[RunId | None, list[Row]]:
@@ -38,15 +48,51 @@ def by_run(rows: Iterable[Row], deployment: str) -> Mapping[RunId | None, list[R
     return found
 
 
-def judge(rows: Sequence[Row], quantity: int) -> Finding:
-    """Invariant 1 at every instant of one run's orders, and how it stands."""
+def tag_by_hand(run: RunId) -> str:
+    """The id of what the owner of `run` trades by hand of its position."""
+    return f"{BY_HAND}{run.strategy_id}"
+
+
+def by_hand(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+    """The ledger's rows of orders placed by hand, by their id."""
+    found: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["tag"].startswith(BY_HAND):
+            found[row["tag"]].append(row)
+    return found
+
+
+def judge(rows: Sequence[Row], quantity: int, beside: Sequence[Row] = ()) -> Finding:
+    """Invariant 1 at every instant of one run's orders, and how it stands.
+
+    `beside`: orders on the same position: of other runs that share it, and those placed by hand.
+    """
     buys, sells = ([row for row in rows if row["side"] == side] for side in ("buy", "sell"))
     return Finding(
         bought=sum(row["filled_quantity"] for row in buys),
         sold=sum(row["filled_quantity"] for row in sells),
         live=sum(row["status"] not in ENDED for row in rows),
+        beside=sum(row["filled_quantity"] * (1 if row["side"] == "buy" else -1) for row in beside),
+        live_beside=sum(row["status"] not in ENDED for row in beside),
         violations=(*_fills_wrong(rows, quantity), *_two_live(sells), *_doubles(rows)),
     )
+
+
+def shorts(rows: Iterable[Row], deployment: str) -> Mapping[RunId, str]:
+    """Runs whose sale left their account short of a symbol, whoever else had traded there."""
+    fills = (
+        (int(fill["trade_id"]), row["account"], row["symbol"], fill["quantity"], row["side"], row["tag"])
+        for row in rows
+        for fill in row["fills"]
+    )
+    net: Counter[tuple[str, str]] = Counter()
+    found: dict[RunId, str] = {}
+    for _, account, symbol, quantity, side, tag in sorted(fills):
+        net[account, symbol] += quantity if side == "buy" else -quantity
+        ours = parse_client_order_id(deployment, tag)
+        if side == "sell" and ours and net[account, symbol] < 0:
+            found.setdefault(ours[0], f"{account} is short: {net[account, symbol]} of {symbol}")
+    return found
 
 
 def _fills_wrong(rows: Iterable[Row], quantity: int) -> Iterable[str]:

@@ -21,6 +21,8 @@ METHODS: Mapping[str, Sequence[str]] = {
         "prolong",
         "note",
         "cover",
+        "read_book",
+        "tell_book",
         "alert",
         "alert_once",
         "dead_letter",

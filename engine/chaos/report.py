@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.chaos.faults import Fault
+from engine.chaos.fault import Fault
 from engine.chaos.judge import by_run
 from engine.chaos.trial import Trial
 

@@ -1,5 +1,6 @@
 """A trial: one strategy that a fault meets, what it must come to, and what became of it. Knows no fault."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -7,14 +8,16 @@ from enum import StrEnum
 
 from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import SCALE, TICK_UNITS, money
-from engine.chaos.judge import Finding
+from engine.chaos.judge import Finding, Row, judge, tag_by_hand
+from engine.domain.orders import Product
 from engine.domain.run import RunId
 from engine.strategies import Draft
 
 #: Units every strategy buys.
 QUANTITY = 10
-#: The stop as part of the price: of a strategy meant to be stopped out, and of the others; and the price that breaches.
-NEAR, FAR, BREACH = Decimal("0.985"), Decimal("0.85"), Decimal("0.995")
+#: The stop as part of the price: of a strategy meant to be stopped out, of one with a typing error, and of the others;
+#: and the price that breaches, as part of the stop.
+NEAR, WRONG, FAR, BREACH = Decimal("0.985"), Decimal("1.05"), Decimal("0.85"), Decimal("0.995")
 
 
 class Style(StrEnum):
@@ -27,6 +30,10 @@ class Style(StrEnum):
     LATE = "late"
     #: All three at one instant.
     TRIPLE = "triple"
+    #: FORCE_STOP some seconds after the sale that was planned.
+    OVERTAKEN = "overtaken"
+    #: Its stop is above the price.
+    MISTYPED = "mistyped"
 
 
 #: Seconds from a wave's buy time to each style's own buy_time, and to its exit.
@@ -36,7 +43,13 @@ TIMES: dict[Style, tuple[int, float]] = {
     Style.FORCE_STOP: (0, 3.5),
     Style.LATE: (2, 5),
     Style.TRIPLE: (0, 4),
+    Style.OVERTAKEN: (0, 11),
+    Style.MISTYPED: (0, 4),
 }
+#: Where the stop is that is not FAR.
+STOPS: dict[Style, Decimal] = {Style.STOP_LOSS: NEAR, Style.TRIPLE: NEAR, Style.MISTYPED: WRONG}
+#: Seconds from the wave's buy time to the planned sale of a strategy that ends otherwise.
+OVERTAKEN_SALE = 4
 #: How long after its exit by other means the SELL of a strategy would come, seconds: it is not to help.
 SPARE = 300
 
@@ -64,6 +77,13 @@ class Trial:
     #: Seconds from the fault's end, or the asked exit, to flat or ended.
     recovery: float | None = None
     struck: bool = False
+    #: What its symbol cost when it was stored.
+    calm: Decimal = Decimal(0)
+    #: Runs that share its position.
+    partners: list[RunId] = field(default_factory=list)
+    #: Alerts of which its tenant must get one; whether it did.
+    to_hear: frozenset[str] = frozenset()
+    is_told: bool = False
 
     @property
     def breach(self) -> Decimal:
@@ -71,12 +91,22 @@ class Trial:
         return on_grid(self.stop * BREACH)
 
 
-def draft_of(style: Style, tenant: str, symbol: str, price: Decimal, buys: datetime, hold: float, name: str) -> Draft:
+def draft_of(
+    style: Style,
+    tenant: str,
+    symbol: str,
+    price: Decimal,
+    buys: datetime,
+    hold: float,
+    name: str,
+    product: Product = Product.INTRADAY,
+) -> Draft:
     """The strategy of a trial that buys at its style's moment of a wave, and is held `hold` seconds longer."""
     begins, exits = TIMES[style]
     buy = buys + timedelta(seconds=begins)
-    is_timed = style in {Style.SCHEDULE, Style.LATE, Style.TRIPLE}
-    sell = buys + timedelta(seconds=exits + hold if is_timed else SPARE)
+    is_timed = style in {Style.SCHEDULE, Style.LATE, Style.TRIPLE, Style.MISTYPED}
+    planned = OVERTAKEN_SALE if style is Style.OVERTAKEN else exits + hold if is_timed else SPARE
+    sell = buys + timedelta(seconds=planned)
     return Draft(
         name=name,
         tenant=tenant,
@@ -85,7 +115,8 @@ def draft_of(style: Style, tenant: str, symbol: str, price: Decimal, buys: datet
         quantity=QUANTITY,
         buy_time=buy.astimezone(IST).time(),
         sell_time=sell.astimezone(IST).replace(microsecond=0).time(),
-        stop_loss=on_grid(price * (NEAR if style in {Style.STOP_LOSS, Style.TRIPLE} else FAR)),
+        stop_loss=on_grid(price * STOPS.get(style, FAR)),
+        product=product,
         trading_date=buy.astimezone(IST).date(),
     )
 
@@ -99,6 +130,13 @@ def on_grid(price: Decimal) -> Decimal:
 def due_now(trial: Trial, now: datetime) -> bool:
     """Whether its exit is to be asked for."""
     return trial.mono_exit is None and now >= trial.exit_at
+
+
+def finding_of(trial: Trial, found: Mapping[RunId | None, Sequence[Row]], hand: Mapping[str, Sequence[Row]]) -> Finding:
+    """What the ledger says of `trial` and of the position it is a part of."""
+    beside = [row for run in (trial.run, *trial.partners) for row in hand.get(tag_by_hand(run), ())]
+    beside += [row for run in trial.partners for row in found.get(run, ())]
+    return judge(found.get(trial.run, ()), QUANTITY, beside)
 
 
 def recovered(trial: Trial, cleared_at: float | None, now: float) -> float:

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import requests
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
-from engine.chaos.faults import Fault, When
+from engine.chaos.fault import ANYTHING, Fault, When
 from engine.chaos.field import Course, Field
-from engine.chaos.judge import by_run, judge
-from engine.chaos.trial import QUANTITY, Style, Trial, due_now, recovered
+from engine.chaos.judge import by_hand, by_run
+from engine.chaos.trial import QUANTITY, Style, Trial, due_now, finding_of, recovered
 from engine.domain.events import EventType
 from engine.domain.run import RunStatus
 from models.repositories.history import Alerts
@@ -55,6 +55,8 @@ class Wave:
 
     placed: list[Placed]
     buys: datetime
+    #: When it was prepared, real time.
+    began: datetime
     #: Trials of a tenant no fault concerns.
     bystanders: list[Trial] = field(default_factory=list)
     pending: list[dict[str, Any]] = field(default_factory=list)
@@ -98,16 +100,34 @@ class Wave:
 
     def _read_broker(self) -> None:
         stack = self.placed[0].field.stack
-        found = by_run(stack.paper.ledger(), stack.settings.deployment)
+        ledger = stack.paper.ledger()
+        found, hand = by_run(ledger, stack.settings.deployment), by_hand(ledger)
         self.pending = stack.paper.faults()
         for trial in self.trials:
-            trial.finding = judge(found.get(trial.run, []), QUANTITY)
-            if trial.finding.is_flat and trial.mono_done is None:
-                trial.mono_done = time.monotonic()
-                early = trial.exit_at - self.placed[0].field.remote.real.now()
-                if early > EARLY_BY:
-                    trial.violations.append(f"sold {early.total_seconds():.1f} s before anything asked for it")
+            trial.finding = finding_of(trial, found, hand)
+            if trial.mono_done is None and trial.finding.is_flat and self._may_be_over(trial):
+                self._see_flat(trial)
         self._ask_for_exits()
+
+    def _may_be_over(self, trial: Trial) -> bool:
+        """Whether a position that is gone is all there is to wait for."""
+        placed = self._placed(trial)
+        if placed is None or placed.field.struck_at is None:
+            return True
+        is_told = trial.is_told or not trial.to_hear
+        settles = placed.fault.settles
+        is_settled = trial.mono_exit is not None and time.monotonic() >= trial.mono_exit + settles
+        return is_told and (settles == 0 or is_settled)
+
+    def _see_flat(self, trial: Trial) -> None:
+        trial.mono_done = time.monotonic()
+        early = trial.exit_at - self.placed[0].field.remote.real.now()
+        if early > EARLY_BY and trial.finding.sold > 0:
+            trial.violations.append(f"sold {early.total_seconds():.1f} s before anything asked for it")
+
+    def _placed(self, trial: Trial) -> Placed | None:
+        """The fault it meets; None for a bystander."""
+        return next((each for each in self.placed if trial in each.trials), None)
 
     def _advance(self, placed: Placed) -> None:
         assert placed.course is not None
@@ -138,7 +158,7 @@ class Wave:
         for placed in self.placed:
             for trial in placed.trials:
                 if trial.mono_done is None:
-                    self._ask_for_exit(placed.field, trial, press=press)
+                    self._ask_for_exit(placed.field, trial, press=press and not placed.fault.dips)
         for trial in self.bystanders:
             if due_now(trial, self.placed[0].field.remote.real.now()):
                 trial.mono_exit = time.monotonic()
@@ -146,7 +166,7 @@ class Wave:
     @staticmethod
     def _ask_for_exit(field_: Field, trial: Trial, *, press: bool) -> None:
         is_due = due_now(trial, field_.remote.real.now())
-        if trial.style is Style.FORCE_STOP and is_due:
+        if trial.style in {Style.FORCE_STOP, Style.OVERTAKEN} and is_due:
             # Asked for once it is in the run; the message after it is only a wake-up.
             if field_.signal_stop(trial):
                 trial.mono_exit = time.monotonic()
@@ -163,12 +183,26 @@ class Wave:
         if time.monotonic() < self._asked_at + ASK_EVERY:
             return
         self._asked_at = time.monotonic()
+        with suppress(SQLAlchemyError):
+            self._see_the_told()
         idle = {trial.run: trial for trial in self.trials if trial.mono_done is None and trial.finding.bought == 0}
         idle = {run: trial for run, trial in idle.items() if trial.mono_exit is not None and not trial.finding.live}
         # While PostgreSQL is away by a fault it is asked again at the next look.
         if idle:
-            with suppress(OperationalError):
+            with suppress(SQLAlchemyError):
                 self._ask_for_ended(idle)
+
+    def _see_the_told(self) -> None:
+        """Whether those heard of it who must, since the wave began."""
+        alerts = Alerts(self.placed[0].field.stack.sessions)
+        for placed in self.placed:
+            for trial in placed.trials:
+                if not trial.to_hear or trial.is_told or placed.field.struck_at is None:
+                    continue
+                codes = {each.code for each in alerts.list(trial.tenant) if each.at >= self.began}
+                trial.is_told = bool(codes if trial.to_hear == ANYTHING else codes & trial.to_hear)
+                if trial.is_told and not placed.fault.buys and trial.mono_exit is not None:
+                    trial.mono_done = time.monotonic()
 
     def _ask_for_ended(self, idle: dict[Any, Trial]) -> None:
         sessions = self.placed[0].field.stack.sessions
@@ -197,7 +231,7 @@ class Wave:
 
     def _limit(self, trial: Trial) -> float:
         """Until when it must be done; as late as can be while its fault or its exit is still to come."""
-        placed = next((each for each in self.placed if trial in each.trials), None)
+        placed = self._placed(trial)
         if trial.mono_exit is None:
             return time.monotonic() + 1.0
         if placed is None:
@@ -209,14 +243,18 @@ class Wave:
 
     def _conclude(self, trial: Trial) -> None:
         """What is to be said of it against its bound; what the ledger proves is judged once more at the very end."""
-        placed = next((each for each in self.placed if trial in each.trials), None)
+        placed = self._placed(trial)
         bound = placed.fault.bound if placed else BYSTANDER_BOUND
         trial.struck = placed is None or placed.field.struck_at is not None
         trial.recovery = recovered(trial, placed.over_at if placed and trial.struck else None, time.monotonic())
         if trial.mono_done is None:
-            held = trial.finding.bought - trial.finding.sold
-            trial.violations.append(f"not over {trial.recovery:.1f} s after the fault: holds {held}, {trial.finding}")
+            after = f"{trial.recovery:.1f} s after the fault"
+            trial.violations.append(f"not over {after}: holds {trial.finding.held}, {trial.finding}")
+            if trial.to_hear and not trial.is_told:
+                trial.violations.append(f"nobody was told {after}: none of {', '.join(sorted(trial.to_hear))}")
         elif trial.recovery > bound:
             trial.violations.append(f"over only {trial.recovery:.1f} s after the fault, not within {bound:.0f} s")
+        if placed is not None and trial.struck and not placed.fault.buys and trial.finding.bought > 0:
+            trial.violations.append(f"bought {trial.finding.bought} where nothing may be bought")
         if placed is None and trial.finding.bought != QUANTITY:
             trial.violations.append(f"a bystander bought {trial.finding.bought} of {QUANTITY}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from engine.chaos.campaign import Campaign, market, short_table
-from engine.chaos.faults import TABLE, Fault
+from engine.chaos.fault import Fault
+from engine.chaos.faults import TABLE
 from engine.chaos.report import COLUMNS, Violation, rows, violations
 from engine.chaos.wave import BYSTANDER_BOUND
 from engine.cli import DONE, FAILED, INTERRUPTED

@@ -18,7 +18,7 @@ RUN = ("run", *STATE, "failure")
 
 def added_row(admitted: Admitted) -> Row:
     """A strategy just stored."""
-    return _strategy_row(admitted.strategy) | {"trades_on": admitted.trades_on}
+    return _strategy_row(admitted.strategy) | {"trades_on": admitted.trades_on, "warning": admitted.warning}
 
 
 def listed_row(strategy: Strategy, status: RunStatus | None, newest: Run | None, next_date: date | None) -> Row:

@@ -47,6 +47,9 @@ def add(file: Path | None, *, as_json: bool) -> int:
     finally:
         done()
     rows = [added_row(each) for each in added]
+    for each in added:
+        if each.warning:
+            errors.print(f"{each.strategy.tenant}/{each.strategy.name}: warning: {each.warning}", markup=False)
     if as_json:
         print_json(rows)
         return DONE

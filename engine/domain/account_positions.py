@@ -49,7 +49,12 @@ def share_of(run: Run, *, finished: bool = False) -> Share:
     """What `run` adds to its pool. A run that has finished sells no more, whatever it still holds."""
     if finished:
         return Share(net=run.proven)
-    open_exits = (o.quantity - o.filled_quantity for o in run.orders if o.leg is Leg.EXIT and o.is_live)
+    # One that was called refused or canceled keeps its share until the book has said so: it may rest, or have filled.
+    open_exits = [
+        order.quantity - order.filled_quantity
+        for order in run.orders
+        if order.leg is Leg.EXIT and (order.is_live or order.is_unsettled)
+    ]
     # What a human stated to be closed still counts: its sale is in the positions, not in our orders. What one run sold
     # too much hides nothing of what the others hold.
     return Share(run.proven, max(0, run.proven), sum(max(0, units) for units in open_exits))

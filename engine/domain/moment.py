@@ -1,6 +1,6 @@
 """The two clocks at one instant: market time, scaled in a replay, and real time, which never is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 
@@ -17,6 +17,10 @@ class Moment:
     def late(self, due: datetime) -> timedelta:
         """Real time passed since market time `due`; negative before it."""
         return (self.market - due) / self.speed
+
+    def at(self, real: datetime) -> "Moment":
+        """The moment of real time `real`, which is close to this one."""
+        return replace(self, real=real, market=self.market + (real - self.real) * self.speed)
 
     def when(self, due: datetime) -> datetime:
         """The real instant of market time `due`."""

@@ -96,6 +96,16 @@ def client_order_id(deployment: str, run: RunId, leg: Leg, attempt: int) -> str:
     return f"{deployment:0<2.2}{middle}{_LEG_LETTER[leg]}{_base36(attempt, _WIDTHS[5])}"
 
 
+def order_id_part(deployment: str, run: RunId) -> str:
+    """What every client order id of `run` begins with."""
+    return client_order_id(deployment, run, Leg.ENTRY, 1)[: sum(_WIDTHS[:4])]
+
+
+def run_part_of(deployment: str, tag: str) -> str:
+    """What the ids of the run begin with that placed an order of this tag; "" for a tag that is not ours."""
+    return tag[: sum(_WIDTHS[:4])] if parse_client_order_id(deployment, tag) else ""
+
+
 def parse_client_order_id(deployment: str, text: str) -> tuple[RunId, Leg, int] | None:
     """The run, leg and attempt of an id of ours; None for any other tag."""
     if not text.startswith(f"{deployment:0<2.2}") or not _CLIENT_ORDER_ID.fullmatch(text):

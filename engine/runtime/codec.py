@@ -3,7 +3,7 @@
 Knows no Redis command. A field that cannot be read is corrupt state, never a message's fault.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from engine.domain.broker import BookEntry
 from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, Product, Side
 from engine.domain.recurrence import Recurrence
 from engine.domain.run import ExitReason, Latch, NetSeen, Run, RunId, RunStatus
@@ -109,6 +110,19 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "session_ends": _optional_from_iso(plain.get("session_ends")),
         }
     )
+
+
+def entries_to_json(entries: Iterable[BookEntry]) -> str:
+    """Entries of an order book as JSON."""
+    return orjson.dumps([[evidence_to_json(e.evidence), e.symbol, e.side, e.tag] for e in entries]).decode()
+
+
+def entries_from_json(text: str) -> list[BookEntry]:
+    """What `entries_to_json` wrote."""
+    return [
+        BookEntry(evidence_from_json(evidence), symbol, Side(side), tag)
+        for evidence, symbol, side, tag in orjson.loads(text)
+    ]
 
 
 def evidence_to_json(evidence: Evidence) -> str:

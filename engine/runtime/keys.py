@@ -10,7 +10,8 @@ ACCOUNTS = "accounts"
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
     "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "low:*", "account:*:runs",
-    "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", DUE,
+    "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
+    "account:*:book", "account:*:awaits", DUE,
 )  # fmt: skip
 
 
@@ -107,6 +108,21 @@ def pool(account_id: int) -> str:
 def fills(account_id: int) -> str:
     """What an account's runs have learned of their orders' fills."""
     return f"account:{account_id}:fills"
+
+
+def reading(account_id: int) -> str:
+    """Who reads an account's order book, and what is known of the last reading."""
+    return f"account:{account_id}:reading"
+
+
+def book(account_id: int) -> str:
+    """What an account's order book said of each of its runs."""
+    return f"account:{account_id}:book"
+
+
+def awaits(account_id: int) -> str:
+    """The runs that wait for a reading of their account's book."""
+    return f"account:{account_id}:awaits"
 
 
 def process(name: str) -> str:

@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.domain.account_positions import AccountReading, PoolChange, pool_change, pool_key
-from engine.domain.events import Event
+from engine.domain.broker import BookEntry
+from engine.domain.events import Event, EventType
 from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order
 from engine.domain.routing import Alert
@@ -27,6 +28,8 @@ from engine.ports import (
     NO_WAKE_UP,
     AccountState,
     Armed,
+    BookTold,
+    BookWaits,
     Breach,
     Denied,
     Ended,
@@ -60,6 +63,8 @@ LONGEST_NUDGE_US = 30_000_000
 SWEEP_SLACK_US = 500_000
 #: How long a tombstone outlives its run, ms: past the longest session and the drain behind it.
 TOMBSTONE_MS = 20 * 3600 * 1000
+#: How long a reader has its account's book to itself: past that it may be dead, and an exit waits.
+READS_WITHIN = timedelta(seconds=4)
 #: How long it is remembered that something was told, ms.
 TOLD_MS = 2 * 24 * 3600 * 1000
 #: How often a script whose reply was lost is repeated; scripts answer a repeat with their first reply.
@@ -67,7 +72,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
-    "heard", "account", "carry", "watch",
+    "heard", "account", "carry", "watch", "read_book", "tell_book",
 )  # fmt: skip
 
 #: Fields of an account's hash: those that begin so are numbers, and these are texts.
@@ -170,6 +175,35 @@ class RedisStore(Feeds):
                 raise Glanced(run)
             case _:
                 raise LockLost(f"run {run}: attempt {order.client_order_id} was {reply[0]}")
+
+    def read_book(
+        self, holding: Holding, now: datetime, since: datetime, never_before: datetime, part: str, kind: EventType
+    ) -> BookTold | BookWaits | None:
+        run, account = str(holding.run.id), holding.run.strategy.account_id
+        names = [keys.runtime(run), keys.reading(account), keys.book(account), keys.awaits(account)]
+        times = [codec.to_us(at) for at in (since, now, now + READS_WITHIN)]
+        arguments = [holding.token, run, *times, part, kind.value, codec.to_us(never_before)]
+        reply = self._call("read_book", names, arguments)
+        match reply[0]:
+            case "told":
+                return BookTold(codec.from_us(reply[1]), codec.entries_from_json(reply[2]))
+            case "waits":
+                return BookWaits(failed=reply[1] == "1")
+            case _:
+                return None
+
+    def tell_book(
+        self, holding: Holding, at: datetime | None, parts: Mapping[str, Sequence[BookEntry]]
+    ) -> Sequence[Event]:
+        account = holding.run.strategy.account_id
+        names = [keys.reading(account), keys.book(account), keys.awaits(account)]
+        told = {part: codec.entries_to_json(entries) for part, entries in parts.items()}
+        asked = "" if at is None else codec.to_us(at)
+        reply = self._call("tell_book", names, [holding.token, asked, as_json(told)])
+        return [
+            Event(f"book:{run}:{asked}", EventType(kind), RunId.parse(run))
+            for run, kind in zip(reply[0::2], reply[1::2], strict=True)
+        ]
 
     def commit(
         self,

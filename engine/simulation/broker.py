@@ -120,6 +120,8 @@ class SimulatedBroker:
     token_dead: bool = False
     #: Nothing can be sold.
     at_lower_circuit: bool = False
+    #: When an exit of ours was last asked for, whatever became of it.
+    exit_asked_at: datetime | None = None
     #: When positions were last told as they are.
     told_at: datetime | None = None
     _told: list[NetPosition] = field(default_factory=list)
@@ -133,6 +135,8 @@ class SimulatedBroker:
         self.boundary("broker.place")
         if self._happens(self.chances.refuse) or not may_send():
             return Reply(Outcome.SERVER_DOWN, message="refused")
+        if request.side is Side.SELL:
+            self.exit_asked_at = self.now()
         return self._never_placed() or self._placed(request)
 
     def _never_placed(self) -> Reply | None:

@@ -63,12 +63,7 @@ class Kind(StrEnum):
 
 
 #: Kinds of which some seeds break an invariant today.
-NOT_STOOD: frozenset[Kind] = frozenset(
-    {
-        Kind.ASLEEP, Kind.CIRCUIT, Kind.MANUAL, Kind.NIGHT, Kind.PARTLY, Kind.REDIS_REFUSES, Kind.REFUSED_RESTS,
-        Kind.UNLISTED, Kind.VANISHED,
-    }
-)  # fmt: skip
+NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UNLISTED})
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2

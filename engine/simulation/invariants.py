@@ -134,6 +134,8 @@ class Observer:
             is_calm = run.strategy.account_id > self._seed.ill_accounts and run.stop_requested is None
             # A breach takes back what of the entry has not filled yet.
             wanted = QUANTITY if run.latch is None else 1
+            # Its stop was reached before it could buy: then nothing is bought, and rightly.
+            is_calm = is_calm and "stop_above_price" not in run.failure
             if is_calm and run.filled(Leg.ENTRY) < wanted:
                 raise Violation(f"{run.id} was not bought, though nothing it needs failed: {run.status} {run.failure}")
 

@@ -1,7 +1,7 @@
 """What must hold however bad the world is: no short of our making, no breach left alone, nobody left untold."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest
@@ -20,6 +20,8 @@ UNKNOWN_FOR = timedelta(seconds=5)
 EXIT_WITHIN = timedelta(seconds=5)
 #: How long a push of a fill may take.
 PUSHED_WITHIN = timedelta(seconds=4)
+#: Kinds in which an exit may be in doubt, and then no other may stand in its place.
+IN_DOUBT = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.TOKEN, Kind.BLIND})
 #: How long the next exit may wait after one that the exchange ended.
 PAUSES = timedelta(seconds=35)
 #: How long an account may be short by attempts that stand for each other before somebody is told.
@@ -93,12 +95,15 @@ class Oversight:
             own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
             can_sell = is_low and is_well and self._can_sell(run, own, broker, now)
             is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
-            if can_sell and broker.at_lower_circuit and Kind.BEYOND_GRACE not in self._seed.hard:
+            if can_sell and broker.at_lower_circuit and not IN_DOUBT & self._seed.hard.kinds:
                 self._check_queue(run, is_selling=is_selling)
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)
                 continue
             asked = [(each.changed_at or each.visible_at) + PAUSES for each in own if each.request.side is Side.SELL]
+            if IN_DOUBT & self._seed.hard.kinds and broker.exit_asked_at is not None:
+                # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
+                asked.append(broker.exit_asked_at + PAUSES)
             since = max([self._naked.setdefault(run.id, now), *asked])
             if now - since > EXIT_WITHIN and not self._is_told(run, covered=True):
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
@@ -124,11 +129,14 @@ class Oversight:
         runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
         return any({"oversold", "given_up_appeared", "double_order"} & {*self._durable.alerts_of(run)} for run in runs)
 
-    def _can_sell(self, run: Run, own: Iterable[Placed], broker: SimulatedBroker, now: datetime) -> bool:
+    def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""
         if _held(own) <= 0 or run.closed_elsewhere or run.stop_requested is StopMode.LEAVE or _is_new(own, now):
             return False
-        if broker.net(SYMBOL, run.strategy.product) <= 0 or run.is_frozen:
+        product = run.strategy.product
+        resting = [each for each in own if each.request.side is Side.SELL and each.status not in TERMINAL]
+        others = broker.promised(SYMBOL, product) - sum(each.request.quantity - each.filled for each in resting)
+        if broker.net(SYMBOL, product) <= others or run.is_frozen:
             return False
         return broker.can_be_read() and broker.is_honest() and (now < run.closes_at or now > MORNING)
 
@@ -143,7 +151,8 @@ class Oversight:
             if not self._did_as_asked(run) and not self._is_told(run):
                 held = f"holds {run.held}" if run.held else "holds nothing"
                 raise Violation(f"nobody was told of {run.id}: {run.status} {run.failure}, {held}")
-        for strategy in self._durable.untraded():
+        # A day that is over is told of by the durable state itself, of which this world has a stand-in.
+        for strategy in () if self._seed.hard.has_night else self._durable.untraded():
             if not self._durable.alerts_to(strategy.tenant):
                 raise Violation(f"nobody was told that strategy {strategy.id} got no run")
 

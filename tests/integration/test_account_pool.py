@@ -8,13 +8,15 @@ import pytest
 from engine.domain.account_positions import AccountReading, SeenOrder
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus, Product, Side
+from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
 from tests.builders import BUY_AT, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
+from tests.fakes import REFUSED, Answer
 from tests.livestate import LiveState, run_id
 from tests.world import World
 
 E = EventType
+BOUGHT = entry(OrderStatus.FILLED, 10)
 BUY, SELL = Side.BUY, Side.SELL
 #: How long ago the last fill may be for a sale to need no newer reading.
 TRUSTED = 30
@@ -80,6 +82,15 @@ def _event(number: int) -> object:
     return event(E.STOPLOSS, f"at-once-{number}", run_id(number)).as_wire()
 
 
+def test_a_refused_exit_keeps_its_share_until_the_book_has_said_that_it_does_not_rest(two: World) -> None:
+    two.broker.trade_by_hand(SELL, QUANTITY)
+    two.broker.refused_rests = True
+    two.broker.answers.append(Answer(REFUSED, reaches_book=False))
+    _stop_both(two)
+    two.pass_time(5)
+    assert _sold(two) == QUANTITY
+
+
 def test_what_is_covered_is_sold_and_the_rest_alerted(world: World) -> None:
     world.buy()
     world.clock.advance(TRUSTED + 30)
@@ -132,6 +143,22 @@ def test_a_manual_sale_is_alerted_though_no_exit_is_due(world: World) -> None:
     assert world.alerts() == ["not_covered"]
 
 
+def test_what_an_account_has_again_is_sold_at_the_reading_that_shows_it(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, QUANTITY)
+    world.cover()
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(10)
+    assert (world.run().failure, _sold(world)) == ("not_covered", 0)
+    world.broker.trade_by_hand(BUY, 4)
+    world.clock.advance(0.2)
+    world.cover()
+    world.sweep()
+    assert _sold(world) == 4
+
+
 def test_a_sale_from_a_pool_the_owner_added_to_sells_only_the_runs_own(world: World) -> None:
     world.broker.trade_by_hand(BUY, 50)
     world.buy()
@@ -163,8 +190,11 @@ def test_a_fill_counts_once_however_late_the_run_learns_of_it(
     assert (net.quantity + still_out, net.missing) == (has, 0)
 
 
-def test_positions_alone_prove_nothing_of_a_symbol_whose_entry_may_still_fill(live: LiveState) -> None:
-    live.arm(run(entry(OrderStatus.ACCEPTED)))
+@pytest.mark.parametrize("orders", [(entry(OrderStatus.ACCEPTED),), (BOUGHT, exit_(OrderStatus.ACCEPTED))])
+def test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill(
+    live: LiveState, orders: tuple[Order, ...]
+) -> None:
+    live.arm(run(*orders))
     live.store.cover(1, AccountReading(BUY_AT, []))
     assert live.claim().run.net is None
 

@@ -356,6 +356,37 @@ def test_an_attempt_in_doubt_can_be_stated_absent(
     assert redis.hget(keys.runtime(str(run.id)), "absent") == doubt.client_order_id
 
 
+@pytest.mark.parametrize(
+    ("stop", "warning"),
+    [
+        ("1500.00", ""),
+        ("1600.00", "the stop 1600.00 is not below the last price 1550.00"),
+        ("150.00", "the stop 150.00 is far below the last price 1550.00"),
+    ],
+)
+def test_a_stop_that_makes_no_sense_by_the_last_price_is_told_and_added_all_the_same(
+    add: Call, account: int, sessions: Sessions, paper: PaperControl, stop: str, warning: str
+) -> None:
+    paper.price("NSE:INFY", "1550.00")
+    told = add(
+        GOOD | {"stop_loss": stop},
+    )
+    assert (told.code, len(Strategies(sessions).list())) == (0, 1)
+    assert warning in told.err
+    assert ("warning" in told.err) is (warning != "")
+
+
+def test_a_broker_that_tells_no_price_keeps_no_strategy_out(
+    add: Call, account: int, sessions: Sessions, paper: PaperControl
+) -> None:
+    paper.fault("unavailable", operation="quote", times=20)
+    try:
+        assert add(GOOD).code == 0
+    finally:
+        paper.clear_faults()
+    assert len(Strategies(sessions).list()) == 1
+
+
 @pytest.mark.parametrize("units", [0, -3])
 def test_what_the_account_does_not_hold_is_not_sold_but_can_be_stated_closed(
     add: Call, call: Call, account: int, sessions: Sessions, redis: Redis, units: int

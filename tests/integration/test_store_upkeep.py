@@ -167,6 +167,8 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "cover": lambda: store.cover(1, AccountReading(BUY_AT, [])),
         "tell": lambda: store.dead_letter("a", "b", "c"),
         "heard": lambda: store.heard(1, ACCOUNT.version, Heard.TOKEN_DEAD, Leg.EXIT, None),
+        "read_book": lambda: store.read_book(held, BUY_AT, BUY_AT, BUY_AT, "part", EventType.RETRY),
+        "tell_book": lambda: store.tell_book(held, BUY_AT, {}),
     }
 
 

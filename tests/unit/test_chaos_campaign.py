@@ -12,7 +12,8 @@ from typing import Any, cast
 import pytest
 
 from engine.chaos.campaign import AT_ONCE, Campaign
-from engine.chaos.faults import TABLE, Fault, Scope
+from engine.chaos.fault import Fault, Scope
+from engine.chaos.faults import TABLE
 from engine.chaos.trial import Style, Trial
 from engine.config import Settings
 from engine.domain.run import RunId

@@ -11,7 +11,8 @@ from broker_connector.kite_words import IST
 from broker_connector.paper.faults import FAULTS, REFUSE
 from engine.chaos import courses
 from engine.chaos.campaign import short_table
-from engine.chaos.faults import OTHER_BOUND, REACHED, TABLE, WORKER_BOUND, Fault, Scope, When
+from engine.chaos.fault import OTHER_BOUND, WORKER_BOUND, Fault, Scope, When
+from engine.chaos.faults import REACHED, TABLE
 from engine.chaos.points import METHODS, POINTS, around
 from engine.chaos.report import rows, violations
 from engine.chaos.trial import QUANTITY, TIMES, Style, Trial, draft_of, recovered
@@ -69,11 +70,10 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
     uncalled = {f"broker.{name}" for name in ("orders_by_client_id", "account_id", "close")}
     # A user's command calls this one; the others wait for what no trial sends: an event that is none, another session,
     # an account that stays unreadable for a minute, a breach before the first fill. `heard` needs a broker at fault as
-    # well: the simulation kills there. What dies while it warms a connection or asks a quote holds nothing.
+    # well: the simulation kills there. What dies while it warms a connection holds nothing.
     unprovoked = {
         "broker.trades_of",
         "broker.warm",
-        "broker.quote",
         "store.signal",
         "store.dead_letter",
         "store.prolong",

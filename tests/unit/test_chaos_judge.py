@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from engine.chaos.judge import ENDED, by_run, judge
+from engine.chaos.judge import ENDED, by_hand, by_run, judge, shorts, tag_by_hand
 from engine.domain.orders import TERMINAL, Leg
 from engine.domain.run import RunId, client_order_id
 
 RUN = RunId(7, date(2026, 1, 5))
+OTHER = RunId(8, date(2026, 1, 5))
 START = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 
 
@@ -29,6 +30,8 @@ class Ledger:
         """An order taken in and open."""
         row: dict[str, Any] = {
             "order_id": str(next(self._ids)),
+            "account": "tenant-01",
+            "symbol": "NSE:INFY",
             "tag": tag or client_order_id("EE", RUN, leg, next(self._attempts[leg])),
             "side": "buy" if leg is Leg.ENTRY else "sell",
             "quantity": quantity,
@@ -52,9 +55,9 @@ class Ledger:
         """It can trade no more."""
         row |= {"status": status, "ended_at": self._now()}
 
-    def filled(self, leg: Leg, quantity: int = 10) -> dict[str, Any]:
+    def filled(self, leg: Leg, quantity: int = 10, *, tag: str = "") -> dict[str, Any]:
         """An order that trades whole."""
-        row = self.order(leg, quantity)
+        row = self.order(leg, quantity, tag=tag)
         self.fill(row, quantity)
         return row
 
@@ -145,6 +148,59 @@ def test_two_orders_under_one_id() -> None:
     ledger.end(ledger.order(Leg.ENTRY, tag=tag), "rejected")
     ledger.fill(ledger.order(Leg.ENTRY, tag=tag), 10)
     assert judge(ledger.rows, 10).violations == (f"2 orders under the id {tag}",)
+
+
+def test_what_the_owner_sold_by_hand_is_a_part_of_the_position() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.ENTRY)
+    ledger.filled(Leg.EXIT, 3, tag=tag_by_hand(RUN))
+    found = by_run(ledger.rows, "EE")[RUN], by_hand(ledger.rows)[tag_by_hand(RUN)]
+    assert (judge(found[0], 10, found[1]).held, judge(found[0], 10, found[1]).is_flat) == (7, False)
+    ledger.filled(Leg.EXIT, 7)
+    flat = judge(by_run(ledger.rows, "EE")[RUN], 10, found[1])
+    assert (flat.sold, flat.is_flat, flat.violations) == (7, True, ())
+    assert shorts(ledger.rows, "EE") == {}
+
+
+def test_an_order_beside_it_that_can_trade_leaves_a_position_open() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.ENTRY)
+    ledger.filled(Leg.EXIT)
+    beside = ledger.order(Leg.EXIT, tag=client_order_id("EE", OTHER, Leg.EXIT, 1))
+    assert not judge(ledger.rows[:2], 10, [beside]).is_flat
+
+
+def test_a_sale_of_what_the_owner_sold_already_is_a_short_of_the_account() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.ENTRY)
+    ledger.filled(Leg.EXIT, 1, tag=tag_by_hand(RUN))
+    ledger.filled(Leg.EXIT)
+    assert shorts(ledger.rows, "EE") == {RUN: "tenant-01 is short: -1 of NSE:INFY"}
+
+
+def test_two_runs_of_one_position_may_sell_no_more_than_it_has_between_them() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.ENTRY)
+    ledger.filled(Leg.ENTRY, tag=client_order_id("EE", OTHER, Leg.ENTRY, 1))
+    ledger.filled(Leg.EXIT, tag=tag_by_hand(RUN))
+    ledger.filled(Leg.EXIT)
+    assert shorts(ledger.rows, "EE") == {}
+    ledger.filled(Leg.EXIT, tag=client_order_id("EE", OTHER, Leg.EXIT, 1))
+    assert set(shorts(ledger.rows, "EE")) == {OTHER}
+
+
+def test_a_short_of_the_owners_own_is_nobodys_violation() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.EXIT, tag=tag_by_hand(RUN))
+    assert shorts(ledger.rows, "EE") == {}
+
+
+def test_positions_of_other_accounts_and_symbols_do_not_cover_a_sale() -> None:
+    ledger = Ledger()
+    ledger.filled(Leg.ENTRY)["account"] = "tenant-02"
+    ledger.filled(Leg.ENTRY)["symbol"] = "NSE:TCS"
+    ledger.filled(Leg.EXIT)
+    assert set(shorts(ledger.rows, "EE")) == {RUN}
 
 
 def test_rows_go_to_their_run_and_strangers_to_nobody() -> None:

@@ -1,12 +1,15 @@
 """The clock watch: whose word counts, what is told, and that a host set right is followed."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from engine.clockwatch import ClockWatch, Told
+from broker_connector.http import Dated
+from engine import clockwatch
+from engine.clockwatch import ClockWatch, Told, of_broker, of_redis
 from engine.domain.action import Finish, Policy, Submit, Wait
 from engine.domain.decision import decide, next_action
 from engine.domain.events import EventType
@@ -111,6 +114,53 @@ def test_a_jump_of_the_wall_alone_moves_nothing(jump: timedelta) -> None:
     host = Host(HandClock(wall_off=jump))
     host.watch.look()
     assert (host.clock.doubt, host.clock.off, host.alerts) == ("", timedelta(0), [])
+
+
+@dataclass
+class Passing:
+    """A clock that has gone on by so many seconds whenever it is read again."""
+
+    by: float
+    off: float = 0.0
+    reads: int = 0
+
+    def now(self) -> datetime:
+        self.reads += 1
+        return NOW + timedelta(seconds=self.off + self.by * (self.reads - 1))
+
+
+@dataclass
+class Answering:
+    """A Redis that reads its clock so many seconds after it was asked."""
+
+    after: float
+
+    def time(self) -> tuple[int, int]:
+        told = (NOW + timedelta(seconds=self.after)).timestamp()
+        return int(told), round(told % 1 * 1e6)
+
+
+@pytest.mark.parametrize("read", [0.0, 1.5, 3.0])
+def test_an_answer_of_redis_that_was_long_under_way_is_no_clock_that_differs(read: float) -> None:
+    real, redis = cast("Any", Passing(by=3.0)), cast("Any", Answering(read))
+    told = of_redis(real, redis)
+    assert told is not None
+    assert told.off_by == timedelta(0)
+
+
+@pytest.mark.parametrize("off", [-60.0, 60.0])
+def test_a_clock_that_differs_by_more_than_an_answer_took_is_noticed(off: float) -> None:
+    told = of_redis(cast("Any", Passing(by=3.0, off=off)), cast("Any", Answering(1.5)))
+    assert told is not None
+    assert abs(told.off_by) > timedelta(seconds=55)
+
+
+def test_a_brokers_answer_that_was_long_under_way_is_no_clock_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Dated(NOW - timedelta(seconds=16), time.monotonic(), took=15.0)
+    monkeypatch.setattr(clockwatch, "newest_date", lambda: heard)
+    told = of_broker(cast("Any", Passing(by=0.0)))
+    assert told is not None
+    assert told.off_by == timedelta(0)
 
 
 @pytest.mark.parametrize("passed", [-HOUR, timedelta(0), HOUR])

@@ -22,8 +22,13 @@
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
 --                                        or "?" where that could not be told; at -> when the broker was last asked, us
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
---                                        "symbol product missing" -> 1 while the account lacks what its runs hold
+--                                        "symbol product state" -> "missing" while the account lacks what its runs
+--                                        hold, else "whole"; with " none" while none of it may be sold
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
+--                                        :reading hash: who reads its book (by, until), whether that failed last,
+--                                        epoch, at (us) and hints of what was read last; hinted, a count of signals
+--                                        :book hash: what a run's client order ids begin with -> its entries, JSON
+--                                        :awaits hash: run -> the event it is woken with once the book was read
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was

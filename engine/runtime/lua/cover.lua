@@ -8,7 +8,7 @@
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
--- Without the book that is not known where an entry may still fill, and the older reading of that symbol stays.
+-- Without the book that is not known where an order may still fill, and the older reading of that symbol stays.
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
 
@@ -27,8 +27,8 @@ local function keep_reading()
     end
   else
     for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
-      local sign, ended, key = string.match(known, '^%-?%d+ (%-?%d+) (%d) (.+)$')
-      if sign == '1' and ended == '0' then unclear[key] = true end
+      local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
+      if ended == '0' then unclear[key] = true end
     end
   end
   local pool = redis.call('HGETALL', KEYS[4])
@@ -50,16 +50,17 @@ local function keep_reading()
   for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
 end
 
--- Runs whose account lacks what they hold, or has it again, are looked at without any event of their own.
+-- Runs whose account lacks what they hold, or has it or some of it again, are looked at without any event of their own.
 local function wake_runs()
   local pool, changed = redis.call('HGETALL', KEYS[4]), {}
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) held$')
     if key then
-      local _, missing = account_has(account, key)
-      local before = redis.call('HGET', KEYS[4], key .. ' missing')
-      if (missing > 0) ~= (before == '1') then
-        redis.call('HSET', KEYS[4], key .. ' missing', missing > 0 and '1' or '0')
+      local free, missing = account_has(account, key)
+      local state = (missing > 0 and 'missing' or 'whole') .. (free > 0 and '' or ' none')
+      local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
+      if state ~= before then
+        redis.call('HSET', KEYS[4], key .. ' state', state)
         changed[key] = true
       end
     end

@@ -16,6 +16,9 @@ write_fields(KEYS[2], changes)
 local seq = redis.call('HINCRBY', KEYS[2], 'signal_seq', 1)
 -- Numbered, so that a holder can tell a hint that came after its reading from the one it is answering.
 if changes.set.dirty then redis.call('HSET', KEYS[2], 'dirty', seq) end
+-- A reading of the account's book answers only the hints that came before it began.
+local account = redis.call('HGET', KEYS[2], 'account_id') or ''
+redis.call('HSET', KEYS[2], 'hinted', redis.call('HINCRBY', 'account:' .. account .. ':reading', 'hinted', 1))
 redis.call('ZADD', KEYS[3], 'LT', ARGV[4], run)
 if changes.set.stop_requested then
   -- A user's word outlives the live state.
