@@ -245,21 +245,22 @@ def test_an_exit_that_rests_is_lowered_once_and_keeps_its_place(breached: World)
     assert (breached.broker.canceled, breached.sides()) == ([], [BUY, SELL])
 
 
-def test_an_exit_whose_new_price_is_refused_is_looked_up_at_once_for_it_may_have_filled(
+def test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up(
     breached: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), breached.clock.market)]
-    asked = list[str]()
 
     def filled_just_now(broker_order_id: str, change: OrderChange) -> Reply:
-        asked.append(broker_order_id)
         breached.broker.fill(broker_order_id)
+        breached.broker.unreachable = True
         return REFUSED
 
     monkeypatch.setattr(breached.broker, "modify", filled_just_now)
     breached.serve(E.STOPLOSS)
-    for _ in range(40):
-        breached.pass_time(0 if asked else 1)
+    breached.pass_time(40)
+    assert breached.run().dirty
+    breached.broker.unreachable = False
+    breached.pass_time(15)
     assert breached.ended()["position"] == "exited_by_sl"
 
 

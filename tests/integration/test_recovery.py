@@ -32,6 +32,7 @@ from tests.builders import (
     chosen_of,
     entry,
     exit_,
+    latch,
     run,
     strategy,
 )
@@ -223,6 +224,43 @@ def test_no_event_after_a_loss_buys_again_what_is_in_the_book(recovery: Recovery
         world.sweep()
     assert world.sides() == [(Side.BUY, QUANTITY)]
     assert world.run().orders[0].status is OrderStatus.ACCEPTED
+
+
+def test_a_rebuilt_run_looks_at_its_book_at_once_whatever_is_known_of_its_orders(recovery: Recovery) -> None:
+    world = _bought_and_lost(recovery)
+    recovery.open()
+    now = world.clock.real
+    told = entry(OrderStatus.ACCEPTED, broker_order_id="B1", send_by=now, settles_at=now, updated_at=now)
+    recovery.durable.rows[RUN] = run(told)
+    world.broker.fill("B1")
+    recovery.recoverer.arm()
+    world.sweep()
+    assert world.run().held == QUANTITY
+
+
+def test_what_the_ledger_still_held_is_in_the_rebuilt_run(recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _bought_and_lost(recovery)
+    drained: list[int] = []
+
+    def drain(epoch: int) -> None:
+        drained.append(epoch)
+        recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10), latch=latch())
+
+    monkeypatch.setattr(recovery.durable, "drain", drain)
+    recovery.recovered()
+    assert drained == [2]
+    assert (world.run().held, world.run().latch) == (QUANTITY, latch())
+
+
+def test_a_server_that_kept_its_state_is_rebuilt_all_the_same(recovery: Recovery) -> None:
+    world = recovery.recovered().world
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10))
+    # It lost its epoch alone, and what it holds of the run is older than what is stored.
+    world.live.lose_epoch()
+    recovery.start()
+    recovery.recovered()
+    assert (world.live.epoch.stored() or (0,))[0] == 2
+    assert world.run().held == QUANTITY
 
 
 def test_a_recoverer_as_it_is_composed_waits_for_the_slowest_broker(

@@ -99,8 +99,11 @@ def test_what_came_during_the_hold_stays_due_should_its_holder_die(live: LiveSta
     assert live.due() == microseconds(BUY_AT - S)
 
 
-def test_a_hint_that_came_during_the_hold_survives_the_answer_to_an_older_one(live: LiveState) -> None:
-    live.arm(run(ACCEPTED, dirty=True))
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_hint_that_came_during_the_hold_survives_the_answer_to_an_older_one(live: LiveState, before: int) -> None:
+    armed = live.arm(run(ACCEPTED, dirty=True))
+    for _ in range(before):
+        live.store.signal(armed.id, {"dirty": "1"}, BUY_AT)
     held = live.claim()
     live.store.signal(held.run.id, {"dirty": "1"}, BUY_AT)
     kept = live.commit(held, replace(held.run, dirty=False))

@@ -143,3 +143,9 @@ def test_an_alert_that_concerns_no_run_is_recorded_under_its_tenant(live: LiveSt
     (record,) = live.records()
     assert (record["run"], record["tenant"]) == ("", "acme")
     assert record["alerts"] == [{"severity": "critical", "code": "code", "message": "what to do"}]
+
+
+def test_an_alert_that_is_told_once_is_recorded_once_a_name(live: LiveState) -> None:
+    alert = Alert("warning", "test", "of what is told once")
+    assert [live.store.alert_once("alpha", alert, name) for name in ("a", "b", "a")] == [True, True, False]
+    assert len(live.records()) == 2

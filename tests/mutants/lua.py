@@ -127,9 +127,9 @@ GUARDS = [
     _guard("fills the book knows before their run count once", "cover",
            "local contained = (net[key] or 0) + (ahead[key] or 0)", "local contained = net[key] or 0",
            "integration/test_account_pool.py::test_a_fill_counts_once_however_late_the_run_learns_of_it"),
-    _guard("positions alone say nothing of a symbol whose entry may fill", "cover",
-           "if sign == '1' and ended == '0' then unclear[key] = true end", "", "integration/test_account_pool.py::"
-           "test_positions_alone_prove_nothing_of_a_symbol_whose_entry_may_still_fill"),
+    _guard("positions alone say nothing of a symbol whose order may fill", "cover",
+           "if ended == '0' then unclear[key] = true end", "", "integration/test_account_pool.py::"
+           "test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill"),
     _guard("a position that cannot be read is not empty", "cover",
            "  for _, key in ipairs(told.keep) do unclear[key] = true end\n", "",
            "integration/test_account_pool.py::test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading"),
@@ -163,7 +163,8 @@ GUARDS = [
            "integration/test_store_ticks.py"),
     _guard("a run of no state keeps no other from being latched", "on_tick",
            "if redis.call('EXISTS', runtime) == 0 then", "if runtime == '' then",
-           "integration/test_store_ticks.py::test_a_tick_latches_exactly_the_runs_whose_stop_is_at_or_above_it"),
+           "integration/test_store_ticks.py::"
+           "test_an_armed_run_whose_state_is_gone_is_forgotten_and_others_are_latched"),
     _guard("a breach before the first fill counts only if the price is still there", "commit",
            "if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then",
            "if latch_time == '' then",
@@ -189,17 +190,17 @@ GUARDS = [
            "integration/test_store_commit.py::"
            "test_a_hint_that_came_during_the_hold_survives_the_answer_to_an_older_one"),
     _guard("what is signaled is due", "signal", "redis.call('ZADD', KEYS[3], 'LT', ARGV[4], run)\n", "",
-           "integration/test_store_signal.py::test_a_signal_is_a_field_of_the_run_locked_or_not"),
+           "integration/test_store_signal.py::test_a_signal_makes_a_run_due_earlier_never_later"),
     _guard("a flood of updates does not grow its run without end", "signal",
            "ARGV[5] == '1' and redis.call('HLEN', KEYS[2]) > 400", "ARGV[5] == '-'",
            "integration/test_store_signal.py::test_a_flood_of_evidence_is_cut_off_and_the_book_is_to_be_asked"),
     _guard("a nudge moves its run ahead", "sweep", "string.format('%d', now + backoff)", "string.format('%d', now)",
-           "integration/test_store_upkeep.py::test_an_armed_run_is_stored_as_it_was_told"),
+           "integration/test_store_upkeep.py::test_each_nudge_moves_a_run_further_ahead_up_to_half_a_minute"),
     _guard("timers are left to be first", "sweep", "now - tonumber(ARGV[4]), 'LIMIT'", "now, 'LIMIT'",
            "integration/test_store_upkeep.py::test_a_sweep_takes_what_is_due_and_leaves_timers_half_a_second"),
     _guard("an alert that is told once is recorded once", "tell", "if ARGV[4] ~= '' and not redis.call(",
-           "if ARGV[4] == '-' and not redis.call(", "integration/test_feeds_by_market.py::"
-           "test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_over"),
+           "if ARGV[4] == '-' and not redis.call(",
+           "integration/test_store_signal.py::test_an_alert_that_is_told_once_is_recorded_once_a_name"),
     _guard("a listener that went is forgotten", "carry", " or now - tonumber(at) > tonumber(ARGV[4]) then", " then",
            "integration/test_feeds_by_market.py::"
            "test_a_listener_hears_who_carries_the_others_and_forgets_who_went"),

@@ -17,7 +17,7 @@ PASSED, FAILED = 0, 1
 #: Of the plug-ins only the one whose settings are ours: loading all of them takes longer than most of these tests.
 _PYTEST = ["-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
 _SIMULATE = ["-c", "from engine.cli import main; main()", "simulate"]
-_FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+_FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 #: Lines told of a run that cannot be judged.
 _TOLD = 15
 

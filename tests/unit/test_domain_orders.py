@@ -98,6 +98,12 @@ RANKED = [
     ((S.CANCELED, 4), (S.PARTIALLY_FILLED, 6), (S.CANCELED, 6)),
     ((S.FILLED, 10), (S.CANCELED, 0), (S.FILLED, 10)),
     ((S.FILLED, 10), (S.FILLED, 12), (S.FILLED, 12)),
+    # Fewer fills than are known are old news, whatever end they tell of.
+    ((S.PARTIALLY_FILLED, 4), (S.CANCELED, 0), (S.PARTIALLY_FILLED, 4)),
+    # Called filled, and its fills come later: it still trades.
+    ((S.ACCEPTED, 0), (S.FILLED, 0), (S.ACCEPTED, 0)),
+    ((S.ACCEPTED, 0), (S.FILLED, 4), (S.PARTIALLY_FILLED, 4)),
+    ((S.PARTIALLY_FILLED, 4), (S.FILLED, 4), (S.PARTIALLY_FILLED, 4)),
 ]
 
 
@@ -108,6 +114,15 @@ def test_evidence_is_ranked_by_filled_quantity_then_status(
     before = entry(*known)
     after = absorb(before, evidence(before, *said), AT)
     assert (after.status, after.filled_quantity) == believed
+
+
+def test_a_price_that_is_known_is_not_replaced_by_one_that_is_not_yet() -> None:
+    before = entry(S.PARTIALLY_FILLED, 4)
+    unpriced = evidence(before, S.FILLED, 10, average_price=Decimal(0))
+    after = absorb(before, unpriced, AT)
+    assert (after.filled_quantity, after.average_price) == (10, before.average_price)
+    priced = replace(unpriced, average_price=Decimal(101))
+    assert absorb(entry(S.FILLED, 10, average_price=Decimal(0)), priced, AT).average_price == Decimal(101)
 
 
 def test_evidence_of_another_order_changes_nothing() -> None:
