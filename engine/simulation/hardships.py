@@ -62,8 +62,8 @@ class Kind(StrEnum):
     DELIVERY = "delivery"
 
 
-#: Kinds of which some seeds break an invariant today.
-NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UNLISTED})
+#: Kinds of which some seeds break an invariant in mixtures today.
+NOT_STOOD: frozenset[Kind] = frozenset({Kind.UNLISTED})
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2
