@@ -63,7 +63,7 @@ class Kind(StrEnum):
 
 
 #: Kinds of which some seeds break an invariant in mixtures today.
-NOT_STOOD: frozenset[Kind] = frozenset({Kind.UNLISTED})
+NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UNLISTED})
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2
