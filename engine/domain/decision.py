@@ -140,7 +140,7 @@ def _resolved(run: Run, now: Moment, policy: Policy) -> Decision | None:
 
 
 def _stated_absent(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
-    """A human says that an attempt was never placed: the book is looked at, and where it cannot be read he is believed."""
+    """A human says that an attempt was never placed: the book is read first; where it cannot be, he is believed."""
     is_read = run.book_read_at is not None and run.book_read_at > (order.updated_at or order.send_by)
     if is_read or run.unread_since is not None:
         return GiveUp(order)
