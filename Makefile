@@ -10,7 +10,7 @@ INSTALLER := pyproject.toml scripts/install requirements-install.lock
 CHECKED := engine tasks broker_connector models tests bench celeryconfig.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow simulate chaos bench check format lock clean
+.PHONY: help install install-dev demo test test-slow mutants simulate chaos bench check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ test: $(DEV) ## run the tests except the slow ones
 
 test-slow: $(DEV) ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
+
+mutants: $(DEV) ## take each guard away and see a test fail, all or ONLY=words; BY=--simulation
+	@$(BIN)/python -m tests.mutants $(BY) $(if $(SEEDS),--seeds $(SEEDS)) "$(ONLY)"
 
 simulate: $(RUNTIME) ## play SEEDS seeds of the simulated world, from seed FIRST
 	@$(BIN)/engine simulate --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0)

@@ -259,6 +259,24 @@ def test_exits_have_threads_no_entry_can_take(shared: Lane, clock: RealTime) -> 
     assert eventually(lambda: runs.names == ["exit", "entry"])
 
 
+def test_a_thread_that_served_an_exit_takes_no_entry_of_those_that_wait(shared: Lane, clock: RealTime) -> None:
+    runs, gate, exits = Runs(), threading.Event(), threading.Event()
+    try:
+        for owner in "ABCDEFGH":
+            held(shared, 1, gate, owner, is_entry=True)
+        shared.add(exits.wait, 0, whose=lambda: "Y")
+        for name in ("entry-1", "entry-2", "entry-3"):
+            shared.add(lambda name=name: runs.of(name, clock), 6, whose=lambda: "Z", is_entry=True)  # type: ignore[misc]
+        exits.set()
+        shared.add(lambda: runs.of("exit", clock), 0, whose=lambda: "Z")
+        assert eventually(lambda: "exit" in runs.names, within=2)
+        time.sleep(0.1)
+        assert runs.names == ["exit"]
+    finally:
+        gate.set()
+    assert eventually(lambda: len(runs.names) == 4)
+
+
 def test_whoever_cannot_be_asked_whose_a_job_is_keeps_it_from_nothing(single: Lane, clock: RealTime) -> None:
     runs = Runs()
 

@@ -1,0 +1,205 @@
+"""Guards of what carries decisions out: evidence, readings, the steps of an event, recovery and arming."""
+
+from tests.mutants.guard import Area, Guard
+
+
+def _guard(name: str, file: str, text: str, without: str, *tests: str) -> Guard:
+    return Guard(name, f"engine/{file}.py", text, without, tests, Area.CORE)
+
+
+# fmt: off
+GUARDS = [
+    # What is made of evidence.
+    _guard("another order under an id of ours is not believed", "lifecycle",
+           'strange = order is None or not (by_book or order.broker_order_id in ("", item.broker_order_id))',
+           "strange = order is None", "unit/test_lifecycle.py::"
+           "test_another_order_under_an_id_of_ours_sends_its_run_to_the_book_and_only_the_book_is_believed"),
+    _guard("an order called filled whose fills are not told sends its run to the book", "lifecycle",
+           "if is_behind(item) and not by_book:", "if at is None:", "integration/test_pipeline_unproven.py::"
+           "test_an_order_called_filled_whose_fills_come_later_is_filled_by_its_trades"),
+    _guard("an attempt nobody knows sends its run to the book", "lifecycle",
+           "replace(after, dirty=True, unread=True) if strange", "after if strange",
+           "unit/test_lifecycle.py::test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book"),
+    _guard("one reading that lacks what is held flags nothing", "lifecycle",
+           "if run.failure == NOT_COVERED or run.net.at < run.uncovered_since + CONFIRMED_AFTER:",
+           "if run.failure == NOT_COVERED:", "unit/test_lifecycle.py::"
+           "test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_what_is_held"),
+    _guard("a run that lacks nothing loses its flag", "lifecycle",
+           '(replace(healed, status=RunStatus.ACTIVE, failure=""), ())', "(healed, ())",
+           "integration/test_account_pool.py::"
+           "test_positions_that_stay_empty_are_alerted_in_two_seconds_and_the_flag_goes_with_them"),
+    _guard("what is not covered is told once", "lifecycle", "if run.failure == NOT_COVERED or run.net.at",
+           "if run.net.at", "integration/test_account_pool.py::test_what_is_covered_is_sold_and_the_rest_alerted"),
+    _guard("an order of an ended session that the book lacks has expired", "lifecycle",
+           "if order.session_ends is not None and now.market > order.session_ends:", "if now is None:",
+           "integration/test_pipeline_unproven.py::"
+           "test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired"),
+    _guard("an order the book showed and lost is in doubt again", "lifecycle", "        elif order.seen:\n",
+           "        elif now is None:\n",
+           "integration/test_pipeline_unproven.py::test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again"),
+    _guard("two orders under one id are told of", "lifecycle", "        if len(found) > 1\n",
+           "        if len(found) > 9\n",
+           "unit/test_lifecycle.py::test_two_orders_under_one_id_are_alerted_and_their_fills_added"),
+    _guard("an exit that waits for an unreadable book is told of at once", "lifecycle",
+           "limit = EXIT_WAITS_FOR if exit_waits else UNREAD_FOR", "limit = UNREAD_FOR",
+           "integration/test_pipeline_unproven.py::"
+           "test_an_exit_that_waits_for_an_unreadable_book_is_alerted_at_once"),
+    _guard("a refused exit that was replaced is watched on", "lifecycle",
+           "if order.leg is leg and order.is_refused_unseen:", "if run is None:",
+           "integration/test_pipeline_unproven.py::"
+           "test_a_refused_exit_that_turns_up_after_its_replacement_is_canceled_and_alerted"),
+    _guard("an order of another run is not adopted", "lifecycle", " or ours[0] != run.id or", " or",
+           "unit/test_lifecycle.py::test_an_order_of_another_run_is_not_adopted"),
+    _guard("a position that is left is told of", "lifecycle",
+           '    if run.held > 0:\n        return ended, (Alert("critical", "position_left"',
+           '    if run.held > 10**9:\n        return ended, (Alert("critical", "position_left"',
+           "unit/test_lifecycle.py::test_a_stop_says_what_a_human_must_know"),
+    _guard("an order that fills while positions are read is not counted twice", "account_reading",
+           "broker.orders() if any(_may_fill(entry, deployment) for entry in book) else book", "book",
+           "unit/test_account_reading.py::test_an_entry_that_fills_between_book_and_positions_is_in_both"),
+    _guard("an order that ended short is settled by its trades", "account_reading",
+           "return is_behind(item) or is_unpriced or ended_short or is_unsettled",
+           "return is_behind(item) or is_unpriced", "integration/test_pipeline_unproven.py::"
+           "test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again"),
+    # The steps of an event.
+    _guard("an order whose time has passed is not written", "actions", "return sent_at[-1] <= send_by", "return True",
+           "integration/test_pipeline_crashes.py::test_a_deadline_that_passed_before_the_write_sends_nothing"),
+    _guard("a book is dated by when it was asked for", "actions",
+           "learned = lifecycle.after_book(adopted, evidence, now,",
+           "learned = lifecycle.after_book(adopted, evidence, self._clock.now(),",
+           "integration/test_pipeline_answers.py::"
+           "test_a_book_asked_for_within_the_grace_proves_no_absence_however_late_it_answers"),
+    _guard("positions are dated by when they were asked for", "account_reading",
+           "return later, AccountReading(asked_at,", "return later, AccountReading(clock.now().real,",
+           "unit/test_account_reading.py::test_it_is_of_the_moment_it_was_asked_for"),
+    _guard("an entry is not aborted for one word of a dead token", "actions",
+           "return reply if is_dead else replace(reply,", "return reply if reply else replace(reply,",
+           "integration/test_pipeline_answers.py::"
+           "test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead"),
+    _guard("a cancel that is refused makes the book be asked", "actions",
+           "after = replace(asked, dirty=turn.run.dirty or doubtful)", "after = asked",
+           "integration/test_pipeline_answers.py::"
+           "test_a_cancellation_refused_because_the_order_filled_adopts_the_fill"),
+    _guard("a modification that is refused makes the book be asked", "actions",
+           "reprice, order, reply.outcome, dirty=reply.outcome is not Outcome.SERVER_DOWN)",
+           "reprice, order, reply.outcome)", "integration/test_pipeline_unproven.py::"
+           "test_an_exit_whose_new_price_is_refused_is_looked_up_at_once_for_it_may_have_filled"),
+    _guard("an exit at the lowest price keeps its place in the queue", "actions",
+           "if order.limit_price is not None and order.limit_price <= lowest:", "if broker is None:",
+           "integration/test_pipeline_unproven.py::test_an_exit_that_rests_is_lowered_once_and_keeps_its_place"),
+    _guard("a late answer of ours says nothing of the broker", "actions", "if was_late or (heard_of", "if (heard_of",
+           "integration/test_pipeline_crashes.py", "integration/test_pipeline_answers.py"),
+    _guard("a broker that does not answer does not keep the run", "actions",
+           'outcome=f"book unreadable: {error}", alerts=alerts)\n'
+           "            return Stepped(turn.holding, after, note, lets_go=True)",
+           'outcome=f"book unreadable: {error}", alerts=alerts)\n'
+           "            return Stepped(turn.holding, after, note)", "integration/test_pipeline_sick_broker.py::"
+           "test_a_book_that_cannot_be_read_is_asked_once_and_the_run_let_go"),
+    _guard("a thread goes on with one run for a bounded time", "pipeline", " or now.real - began > HOLDS_FOR", "",
+           "integration/test_pipeline_sick_broker.py::test_a_thread_goes_on_with_one_run_for_a_bounded_time"),
+    _guard("only an order locks what was glanced at", "pipeline",
+           "if holding.glanced_at and not isinstance(decision, Submit):", "if began is None:",
+           "integration/test_glance.py::test_what_is_no_order_is_not_done_at_a_glance"),
+    # The account, compared all the time.
+    _guard("more fills in the book are news", "reconcile",
+           "told = (entry.evidence.status, entry.evidence.filled_quantity, entry.evidence.average_price)",
+           "told = (entry.evidence.status, 0, entry.evidence.average_price)",
+           "unit/test_reconcile.py::test_every_further_fill_at_the_same_price_is_told"),
+    _guard("a price that was not known is news", "reconcile",
+           "told = (entry.evidence.status, entry.evidence.filled_quantity, entry.evidence.average_price)",
+           "told = (entry.evidence.status, entry.evidence.filled_quantity, Decimal(0))",
+           "unit/test_reconcile.py::test_a_price_that_was_not_known_at_the_fill_is_told_when_it_is"),
+    _guard("what was held is dated by when it was asked for", "reconcile",
+           "self._store.cover(account.id, AccountReading(asked_at, positions))",
+           "self._store.cover(account.id, AccountReading(self._clock.now().real, positions))",
+           "unit/test_reconcile.py::test_what_is_held_is_dated_by_when_it_was_asked_for"),
+    _guard("an account that cannot be read is told of", "reconcile", "if known.told or now - since < UNREADABLE_FOR:",
+           "if now is not None:", "unit/test_reconcile.py"),
+    _guard("no account's stream speaks of another's run", "orderstream",
+           "if self._store.account_of(ours[0]) not in (account, None):", "if ours is None:",
+           "integration/test_poison_feeds.py::test_no_accounts_stream_can_speak_of_another_accounts_run"),
+    # Recovery and arming.
+    _guard("a rebuilt run is not believed before its book was read", "recovery",
+           "self._arm(replace(adopted, dirty=True))", "self._arm(adopted)", "integration/test_recovery.py"),
+    _guard("what was on the wire when the server went is waited for", "recovery", "            sleep_until(until)\n",
+           "", "integration/test_recovery.py::"
+           "test_a_flushed_redis_is_rebuilt_under_the_next_epoch_with_the_book_adopted"),
+    _guard("the wait is that of the slowest broker", "bootstrap",
+           "SEND_WITHIN + max(broker.profile.settles_after for broker in BROKERS.values()),", "timedelta(0),",
+           "integration/test_recovery.py::test_a_recoverer_as_it_is_composed_waits_for_the_slowest_broker"),
+    _guard("what was recorded is stored before runs are rebuilt", "recovery", "        self._durable.drain(n)\n", "",
+           "integration/test_recovery.py", "integration/test_ledger_epochs.py"),
+    _guard("nothing of the old state is kept", "recovery", "        self._store.forget_runs()\n", "",
+           "integration/test_recovery.py"),
+    _guard("accounts are written to a new server", "recovery", "        self._accounts.clear()\n", "",
+           "integration/test_recovery.py::"
+           "test_a_flushed_redis_is_rebuilt_under_the_next_epoch_with_the_book_adopted"),
+    _guard("runs are armed anew on a new server", "recovery", "        self._armed.clear()\n", "",
+           "integration/test_recovery.py::"
+           "test_a_flushed_redis_is_rebuilt_under_the_next_epoch_with_the_book_adopted"),
+    _guard("an account whose book cannot be read stays down", "recovery",
+           "                self._down.heard(account, str(answer))\n",
+           "                answer = []\n                count += sum(map(self._arm, waiting.pop(account)))\n",
+           "integration/test_recovery.py"),
+    _guard("no second run is made while one may hold", "arming",
+           "        if earlier is not None:\n            # Two open",
+           "        if times is None:\n            # Two open", "unit/test_recovery_arming.py",
+           "integration/test_recovery.py"),
+    _guard("a run left holding goes on in the next session", "recovery",
+           "self._store.prolong(run.id, session.closes, now.real)", "pass",
+           "unit/test_recovery_arming.py::test_a_run_left_holding_goes_on_in_the_next_session"),
+    _guard("an exit that waits for a login is due when there is one", "recovery",
+           "                self._try_again(account)\n", "                pass\n", "integration/test_recovery.py"),
+    _guard("a symbol that is gone is told of", "arming", "            elif run.strategy.symbol not in listed:\n",
+           "            elif run is None:\n", "unit/test_recovery_arming.py"),
+    _guard("a recoverer that another replaced opens nothing", "recovery",
+           "if not holds() or self._durable.epoch() != (n, run_id):", "if n is None:",
+           "integration/test_rebuilding.py::test_a_recoverer_that_another_replaced_while_it_waited_opens_nothing"),
+    _guard("a call under way is waited for until its own deadline", "recovery",
+           "*(min(each, went_at + LONGEST_WAIT) for each in known), went_at)", "went_at)",
+           "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
+    _guard("a deadline of a wrong clock is not waited for", "recovery", "min(each, went_at + LONGEST_WAIT)", "each",
+           "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
+    _guard("arming that broke off is taken up again", "recovery",
+           "            self._all_armed = False\n            count +=", "            count +=",
+           "integration/test_rebuilding.py::test_arming_that_broke_off_is_taken_up_again"),
+    _guard("an account that stays down is told of", "recovery",
+           "            self._down.look(self._accounts[account], runs, now)\n", "            pass\n",
+           "integration/test_rebuilding.py::"
+           "test_an_account_that_stays_down_is_told_of_once_and_again_when_it_is_back"),
+    _guard("one that cannot be armed in time is told of", "arming",
+           "        if times.is_canceled or now.market < times.buy_at - NEAR:\n            return None\n",
+           "        return None\n", "integration/test_nobody_untold.py"),
+    _guard("a date that passed unarmed is told of", "arming", "            if fits or strategy.repeat is None:\n",
+           "            if strategy is None:\n", "integration/test_nobody_untold.py"),
+    # Feeds.
+    _guard("while the store is away the low of each symbol is kept", "listener",
+           "[min(known, key=lambda tick: tick.price), known[-1]]", "[known[-1]]", "integration/test_listener.py::"
+           "test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back"),
+    _guard("ticks the store did not take are kept", "listener",
+           "            self._is_away = True\n            self._keep(ticks)\n", "            self._is_away = True\n",
+           "integration/test_listener.py::"
+           "test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back"),
+    _guard("one symbol's broken state holds no other back", "listener",
+           "latched, alone = 0, alone | _by_symbol(ticks)", "latched = 0", "integration/test_redis_refuses.py::"
+           "test_what_one_symbols_state_breaks_holds_no_other_symbol_back_and_is_told_once"),
+    _guard("a feed refused for what it is counts as dead", "listener", "return refused | self._faulty",
+           "return self._faulty", "integration/test_listener.py::"
+           "test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_unreadable"),
+    _guard("a clock that is slow is allowed for", "listener", "believed = guard.judge(tick, self._lead.shifted(now))",
+           "believed = guard.judge(tick, now)",
+           "integration/test_listener.py::test_a_clock_that_is_slow_refuses_a_whole_feed_for_seconds_only"),
+    _guard("who holds what is blind is told", "blindness", "if each.is_blind:", "if each is None:",
+           "integration/test_feeds_by_market.py::"
+           "test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_over"),
+    _guard("a dump that shrank is not believed", "instruments",
+           "if found and len(found) >= SHRUNK * len(shelf.listed):", "if found:",
+           "unit/test_instruments.py::test_an_empty_or_shrunken_dump_is_refused_and_yesterdays_kept"),
+    _guard("an empty dump is not believed", "instruments", "if found and len(found) >= SHRUNK",
+           "if len(found) >= SHRUNK",
+           "unit/test_instruments.py::test_a_dump_of_a_header_alone_is_none_where_nothing_is_known"),
+    _guard("a missing symbol has the dump read again", "instruments",
+           " or any(symbol not in shelf.listed for symbol in wanted)", "",
+           "unit/test_instruments.py::test_a_missing_symbol_has_it_read_again_but_not_all_the_time"),
+]
+# fmt: on

@@ -1,0 +1,102 @@
+"""One guard taken away in one copy, and what noticed: its tests, or the simulation alone."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from tests.mutants.copies import Broken, Copy, Ran
+from tests.mutants.guard import Guard
+
+#: Seconds the tests of one guard may take, and those of all together where none is taken away. What takes longer hangs.
+LIMIT, LIMIT_OF_ALL = 240.0, 1800.0
+#: How pytest ends: all passed, one failed. Anything else says that nothing was tested.
+PASSED, FAILED = 0, 1
+#: Of the plug-ins only the one whose settings are ours: loading all of them takes longer than most of these tests.
+_PYTEST = ["-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
+_SIMULATE = ["-c", "from engine.cli import main; main()", "simulate"]
+_FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+#: Lines told of a run that cannot be judged.
+_TOLD = 15
+
+
+#: What a command's end says.
+Judge: TypeAlias = Callable[[Ran], tuple["Verdict", str]]
+
+
+class Verdict(StrEnum):
+    """What became of a guard that was taken away."""
+
+    KILLED = "killed"
+    SURVIVED = "SURVIVED"
+    #: The row is stale, or its tests do not run: as bad as one that survived.
+    BROKEN = "BROKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row's verdict, what noticed, or what is wrong, and how long it took, seconds."""
+
+    guard: Guard
+    verdict: Verdict
+    by: str
+    seconds: float
+
+
+def by_tests(copy: Copy, guard: Guard) -> Outcome:
+    """Whether the guard's own tests notice that it is gone."""
+    return _tried(copy, guard, [*_PYTEST, *_paths(guard.tests)], LIMIT, _of_pytest)
+
+
+def by_simulation(copy: Copy, guard: Guard, seeds: int) -> Outcome:
+    """Whether the simulation alone notices, within so many seeds."""
+    arguments = [*_SIMULATE, "--seeds", str(seeds)]
+    return _tried(copy, guard, arguments, max(LIMIT, float(seeds)), _of_simulation)
+
+
+def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
+    """Raise Broken unless everything passes while no guard is taken away: else nothing it says means anything."""
+    tests = dict.fromkeys(test for guard in guards for test in guard.tests)
+    arguments = [*_PYTEST, *_paths(tests)] if seeds is None else [*_SIMULATE, "--seeds", str(seeds)]
+    ran = copy.run(arguments, LIMIT_OF_ALL)
+    if ran.code != PASSED:
+        raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
+
+
+def _tried(copy: Copy, guard: Guard, arguments: list[str], limit: float, judged: Judge) -> Outcome:
+    began = time.monotonic()
+    try:
+        copy.change(guard.file, guard.text, guard.without)
+        ran = copy.run(arguments, limit)
+    except Broken as error:
+        return Outcome(guard, Verdict.BROKEN, str(error), 0.0)
+    finally:
+        copy.restore(guard.file)
+    verdict, by = (Verdict.KILLED, "a hang") if ran.code is None else judged(ran)
+    return Outcome(guard, verdict, by, round(time.monotonic() - began, 1))
+
+
+def _of_pytest(ran: Ran) -> tuple[Verdict, str]:
+    if ran.code == PASSED:
+        return Verdict.SURVIVED, ""
+    failed = _FAILED_TEST.search(ran.output)
+    if ran.code != FAILED or failed is None:
+        return Verdict.BROKEN, _end_of(ran)
+    return Verdict.KILLED, failed[1]
+
+
+def _of_simulation(ran: Ran) -> tuple[Verdict, str]:
+    if ran.code == PASSED:
+        return Verdict.SURVIVED, ""
+    lines = [line.strip() for line in ran.output.splitlines() if line.strip()]
+    return Verdict.KILLED, next((line for line in reversed(lines) if line.startswith("seed ")), lines[-1])
+
+
+def _paths(tests: Iterable[str]) -> list[str]:
+    return [f"tests/{test}" for test in tests]
+
+
+def _end_of(ran: Ran) -> str:
+    return "\n".join(ran.output.splitlines()[-_TOLD:])
