@@ -62,6 +62,7 @@ class _Ledger:
         return [
             {
                 "run": fields["run"],
+                "tenant": fields["tenant"],
                 "epoch": int(fields["epoch"]),
                 "seq": int(fields["seq"]),
                 "body": fields["body"],

@@ -521,8 +521,26 @@ CASES = [
         | {E.SELL: Wait(SELL_AT), E.RETRY: Submit(Leg.EXIT, 10, ExitReason.FORCE_STOP)},
     ),
     Case(
-        "a human stated that the doubtful entry was never placed",
+        "a human stated that the doubtful entry was never placed, before its book was read",
         seen(DOUBTFUL, absent=DOUBTFUL.client_order_id),
+        NOON,
+        NOTHING_ASKED
+        | ENTRY_OPEN
+        | {kind: AskBook("stated_absent") for kind in (E.FORCE_STOP, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "a human stated that the doubtful entry was never placed, and its book lacks it",
+        seen(DOUBTFUL, absent=DOUBTFUL.client_order_id, book_read_at=NOON.real + S),
+        NOON,
+        NOTHING_ASKED
+        | ENTRY_OPEN
+        | {kind: GiveUp(DOUBTFUL) for kind in (E.FORCE_STOP, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "a human stated that the doubtful entry was never placed, and its book cannot be read",
+        seen(DOUBTFUL, absent=DOUBTFUL.client_order_id, unread_since=NOON.real),
         NOON,
         NOTHING_ASKED
         | ENTRY_OPEN

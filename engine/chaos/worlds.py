@@ -53,7 +53,7 @@ FEEDS: tuple[Fault, ...] = (
     _dump("instruments: header only", "header_only"),
     _dump("instruments: a part of the dump", "partial"),
     _row("instruments: tokens changed over night", world.retokened, _S, _STOP, _SALE, ahead=_READ_ANEW, hold=_LONGER),
-    _row("instruments: a symbol renamed", world.renamed, _S, _STOP, told=ANYTHING, buys=False, ahead=_READ_ANEW),
+    _row("instruments: a symbol renamed", world.renamed, _S, _SALE, told=ANYTHING, buys=False, ahead=_READ_ANEW),
 )  # fmt: skip
 
 SERVERS: tuple[Fault, ...] = (

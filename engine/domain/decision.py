@@ -111,7 +111,7 @@ def _stop_loss(run: Run, now: Moment, policy: Policy) -> Decision:
 
 
 def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
-    if resolved := _resolved(run):
+    if resolved := _resolved(run, now, policy):
         return resolved
     if run.stop_requested is None:
         return Ignore("no_stop_requested")
@@ -127,16 +127,24 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
     return _end(run, Finish(RunStatus.STOPPED, f"force_stop_{run.stop_requested}"))
 
 
-def _resolved(run: Run) -> Decision | None:
+def _resolved(run: Run, now: Moment, policy: Policy) -> Decision | None:
     """What follows of what a human stated: an attempt that was never placed, a position that is closed."""
     stated = [o for o in run.orders if o.client_order_id == run.absent and (o.is_doubtful or o.is_unconfirmed)]
     if stated:
-        return GiveUp(stated[0])
+        return _stated_absent(run, stated[0], now, policy)
     if not run.closed_elsewhere or run.held > 0:
         # What filled since the statement is not closed: it goes on as any position.
         return None
     unsure = run.dirty or run.unread or run.unsettled
     return _end(run, Ignore("book_unread") if unsure else Finish(RunStatus.STOPPED, CLOSED_ELSEWHERE))
+
+
+def _stated_absent(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
+    """A human says that an attempt was never placed: the book is read first; where it cannot be, he is believed."""
+    is_read = run.book_read_at is not None and run.book_read_at > (order.updated_at or order.send_by)
+    if is_read or run.unread_since is not None:
+        return GiveUp(order)
+    return ask(run, "stated_absent", now, policy.ask_interval)
 
 
 def _end(run: Run, end: Decision) -> Decision:

@@ -125,8 +125,17 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
         if old is not None and old.status is order.status:
             continue
         routed = _follow(run, order, _end_route(order), at, None)
-        run, alerts, chosen = routed.run, (*alerts, *routed.alerts), routed.route
+        run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(old, order)), routed.route
     return Routed(run, chosen, alerts)
+
+
+def _bought_in_part(before: Order | None, ended: Order) -> tuple[Alert, ...]:
+    """What to tell a human of an entry that its exchange ended short of its quantity; not of one we took back."""
+    is_ours = before is not None and before.status is OrderStatus.CANCEL_PENDING
+    if ended.leg is Leg.EXIT or not ended.filled_quantity or is_ours:
+        return ()
+    message = f"bought {ended.filled_quantity} of {ended.quantity}: the rest was {ended.status} and is not bought"
+    return (Alert("warning", "bought_in_part", message),)
 
 
 def _end_route(order: Order) -> Route:

@@ -62,7 +62,7 @@ class Kind(StrEnum):
     DELIVERY = "delivery"
 
 
-#: Kinds of which some seeds break an invariant today.
+#: Kinds of which some seeds break an invariant in mixtures today.
 NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UNLISTED})
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.

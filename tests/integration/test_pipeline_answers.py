@@ -183,6 +183,7 @@ def _holds_too(world: World) -> Run:
     first, other = world.run(), run(spec=strategy(id=8))
     name = client_order_id(DEPLOYMENT, other.id, Leg.ENTRY, 1)
     bought = replace(first.orders[0], client_order_id=name, broker_order_id="B8")
+    world.broker.trade_by_hand(Side.BUY, QUANTITY)
     return world.live.arm(replace(other, orders=(bought,), latch=first.latch))
 
 

@@ -209,3 +209,20 @@ def test_a_rejection_after_acceptance_exhausts_an_entry_as_an_answer_would() -> 
     old: Order = entry(S.ACCEPTED, attempt=4)
     routed = apply_ends(run(old), run(replace(old, status=S.REJECTED, reason="no margin")), AT)
     assert (routed.route, routed.run.abort_requested) == (R.ABORT, "entry_rejected: no margin")
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "leg", "filled", "codes"),
+    [
+        (S.PARTIALLY_FILLED, S.CANCELED, Leg.ENTRY, 4, ["bought_in_part"]),
+        (S.ACCEPTED, S.EXPIRED, Leg.ENTRY, 4, ["bought_in_part"]),
+        (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, []),
+        (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, []),
+        (S.PARTIALLY_FILLED, S.CANCELED, Leg.EXIT, 4, []),
+    ],
+)
+def test_an_entry_its_exchange_ended_in_part_is_alerted_and_one_we_took_back_is_not(
+    before: OrderStatus, end: OrderStatus, leg: Leg, filled: int, codes: list[str]
+) -> None:
+    routed = apply_ends(run(order(leg, before, min(filled, 4))), run(order(leg, end, filled)), AT)
+    assert [alert.code for alert in routed.alerts] == codes
