@@ -11,7 +11,6 @@ from engine.ledger import Drainer, LedgerCarrier, stored_up_to
 from engine.runtime import keys
 from models import schema
 from models.database import Sessions, open_database, sessions_of
-from models.drain import Fenced
 from models.repositories.history import Alerts
 from tests.livestate import EPOCH, LiveState
 
@@ -72,17 +71,3 @@ def test_what_was_stored_under_another_epoch_is_not_stored_again(
     assert told(sessions) == ["first", "second"]
     assert stored_up_to(sessions, epoch) != "0-0"
     assert stored_up_to(sessions, epoch + 1) == "0-0"
-
-
-def test_what_could_not_be_stored_stays_in_the_stream(redis: Redis, live: LiveState, sessions: Sessions) -> None:
-    tell(live, "first")
-    drain(redis, sessions, EPOCH + 1)
-    for message in ("second", "third"):
-        tell(live, message)
-    before = redis.xlen(keys.LEDGER)
-    # Another has taken over.
-    with pytest.raises(Fenced):
-        drain(redis, sessions, EPOCH)
-    assert redis.xlen(keys.LEDGER) == before
-    drain(redis, sessions, EPOCH + 1)
-    assert told(sessions) == ["first", "second", "third"]

@@ -191,6 +191,8 @@ def test_a_deadline_that_passed_before_the_write_sends_nothing(world: World, mon
     assert world.serve(E.BUY) == "submitted: server_down"
     monkeypatch.undo()
     assert world.sides() == []
+    # That we were late says nothing of the broker.
+    assert not world.live.redis.exists(keys.health(1))
     world.clock.advance(1)
     world.deliver()
     assert world.sides() == [BUY]

@@ -56,6 +56,8 @@ def test_a_cancel_that_is_not_answered_lets_go_of_the_run(world: World) -> None:
     world.buy()
     world.clock.market = world.run().sell_at
     world.serve(E.SELL)
+    # It is known to rest, so that its book need not be asked before it is canceled.
+    world.push(world.broker.book["B2"])
     world.clock.advance(33)
     world.broker.cancel_answers.append(Answer(DOUBT, reaches_book=False))
     world.serve(E.ORDER_UPDATE, "u")

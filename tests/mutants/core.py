@@ -88,7 +88,7 @@ GUARDS = [
            "if order.limit_price is not None and order.limit_price <= lowest:", "if broker is None:",
            "integration/test_pipeline_unproven.py::test_an_exit_that_rests_is_lowered_once_and_keeps_its_place"),
     _guard("a late answer of ours says nothing of the broker", "actions", "if was_late or (heard_of", "if (heard_of",
-           "integration/test_pipeline_crashes.py", "integration/test_pipeline_answers.py"),
+           "integration/test_pipeline_crashes.py::test_a_deadline_that_passed_before_the_write_sends_nothing"),
     _guard("a cancel that is not answered does not keep the run", "actions", ", lets_go=unanswered)", ")",
            "integration/test_pipeline_sick_broker.py::test_a_cancel_that_is_not_answered_lets_go_of_the_run"),
     _guard("a thread goes on with one run for a bounded time", "pipeline", " or now.real - began > HOLDS_FOR", "",

@@ -123,7 +123,7 @@ GUARDS = [
     _guard("records are forgotten only once they are stored", "engine/ledger.py",
            "        stored = self._carrier.apply(parsed, behind)\n",
            "        self._carrier.trim(behind)\n        stored = self._carrier.apply(parsed, behind)\n",
-           "integration/test_ledger_epochs.py::test_what_could_not_be_stored_stays_in_the_stream"),
+           "unit/test_ledger.py::test_what_could_not_be_stored_is_neither_forgotten_nor_passed_by"),
     _guard("a drainer of an older epoch stores nothing", "models/drain.py", "    if newest > epoch:\n",
            "    if newest > epoch + 10**6:\n",
            "integration/test_models_drain.py::test_a_drainer_of_an_older_epoch_is_fenced_out"),
