@@ -17,6 +17,8 @@ PASSED, FAILED = 0, 1
 #: Of the plug-ins only the one whose settings are ours: loading all of them takes longer than most of these tests.
 _PYTEST = ["-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
 _SIMULATE = ["-c", "from engine.cli import main; main()", "simulate"]
+#: The worlds the simulation plays, each with so many seeds: as it is, and with every hardship that all its seeds stand.
+WORLDS: tuple[tuple[str, ...], ...] = ((), ("--with", "stood"))
 _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 #: Lines told of a run that cannot be judged.
 _TOLD = 15
@@ -47,34 +49,41 @@ class Outcome:
 
 def by_tests(copy: Copy, guard: Guard) -> Outcome:
     """Whether the guard's own tests notice that it is gone."""
-    return _tried(copy, guard, [*_PYTEST, *_paths(guard.tests)], LIMIT, _of_pytest)
+    return _tried(copy, guard, [[*_PYTEST, *_paths(guard.tests)]], LIMIT, _of_pytest)
 
 
 def by_simulation(copy: Copy, guard: Guard, seeds: int) -> Outcome:
     """Whether the simulation alone notices, within so many seeds."""
-    arguments = [*_SIMULATE, "--seeds", str(seeds)]
-    return _tried(copy, guard, arguments, max(LIMIT, float(seeds)), _of_simulation)
+    return _tried(copy, guard, _played(seeds), max(LIMIT, float(seeds)), _of_simulation)
 
 
 def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
     """Raise Broken unless everything passes while no guard is taken away: else nothing it says means anything."""
     tests = dict.fromkeys(test for guard in guards for test in guard.tests)
-    arguments = [*_PYTEST, *_paths(tests)] if seeds is None else [*_SIMULATE, "--seeds", str(seeds)]
-    ran = copy.run(arguments, LIMIT_OF_ALL)
-    if ran.code != PASSED:
-        raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
+    for arguments in [[*_PYTEST, *_paths(tests)]] if seeds is None else _played(seeds):
+        ran = copy.run(arguments, LIMIT_OF_ALL)
+        if ran.code != PASSED:
+            raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
 
 
-def _tried(copy: Copy, guard: Guard, arguments: list[str], limit: float, judged: Judge) -> Outcome:
-    began = time.monotonic()
+def _played(seeds: int) -> list[list[str]]:
+    return [[*_SIMULATE, "--seeds", str(seeds), *world] for world in WORLDS]
+
+
+def _tried(copy: Copy, guard: Guard, commands: list[list[str]], limit: float, judged: Judge) -> Outcome:
+    """The first command's verdict that is not that the guard survived."""
+    began, verdict, by = time.monotonic(), Verdict.SURVIVED, ""
     try:
         copy.change(guard.file, guard.text, guard.without)
-        ran = copy.run(arguments, limit)
+        for arguments in commands:
+            ran = copy.run(arguments, limit)
+            verdict, by = (Verdict.KILLED, "a hang") if ran.code is None else judged(ran)
+            if verdict is not Verdict.SURVIVED:
+                break
     except Broken as error:
-        return Outcome(guard, Verdict.BROKEN, str(error), 0.0)
+        verdict, by = Verdict.BROKEN, str(error)
     finally:
         copy.restore(guard.file)
-    verdict, by = (Verdict.KILLED, "a hang") if ran.code is None else judged(ran)
     return Outcome(guard, verdict, by, round(time.monotonic() - began, 1))
 
 
