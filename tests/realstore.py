@@ -1,157 +1,100 @@
-"""The real scripts on a real server behind the simulated world: its time is the world's, its leases end by it."""
+"""The simulated world's live state on a real server: its time is the world's, and leases end by it.
 
-import json
+The world's own client, its lines and the real epoch guard stay as they are; only what a command does is the server's.
+"""
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from hashlib import sha1
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from engine.domain.ticks import Tick
-from engine.ports import Breach, StoreClosed, WakeUp
 from engine.runtime import codec, keys
-from engine.runtime.scripts import Scripts
-from engine.runtime.store import RedisStore, load_scripts
+from engine.simulation.keyspace import CommandError, Reply
+from engine.simulation.livestate import LiveState
+from engine.simulation.server import Server
 
 #: Where the scripts read the time instead of the server's own.
 NOW = "test:now"
 _SERVER_TIME = "local t = redis.call('TIME')"
 _WORLDS_TIME = f"local t = redis.call('HMGET', '{NOW}', 'seconds', 'micros')"
-#: What a breach sends: only what it tells of its run.
-_WOKEN = WakeUp("test:woken", "{reading}")
+
+Snapshot = tuple[dict[str, bytes], dict[str, datetime]]
 
 
-class _Epoch:
-    """What `EpochGuard` is to the store, over a server that can be lost, or go back, whenever the world says so."""
+class RealKeys:
+    """A real server in the place of the keys in memory."""
 
-    def __init__(self, redis: "Redis", now: Callable[[], datetime]) -> None:
-        self._redis = redis
+    def __init__(self, url: str, now: Callable[[], datetime]) -> None:
+        # RESP2: hashes and scores come flat, as the world's client reads them.
+        self._redis: Any = Redis.from_url(url, decode_responses=True, protocol=2)
+        self._bytes: Any = Redis.from_url(url, protocol=2)
+        self._line: Any = self._redis.connection_pool.make_connection()
         self._now = now
-        self.generation = 1
-
-    def run_id(self) -> str:
-        return f"server-{self.generation}"
-
-    def stored(self) -> tuple[int, str] | None:
-        text: Any = self._redis.get(keys.EPOCH)
-        n, _, run_id = (text or "").partition(":")
-        return (int(n), run_id) if n else None
-
-    def current(self) -> str:
-        stored = self.stored()
-        if stored is None or stored[1] != self.run_id():
-            raise StoreClosed("the server holds no epoch of its own")
-        return f"{stored[0]}:{stored[1]}"
-
-    def forget(self) -> None:
-        """It is asked at every call."""
-
-
-class _Ledger:
-    """The stream as the list the simulated drainer takes from."""
-
-    def __init__(self, redis: "Redis") -> None:
-        self._redis: Any = redis
-
-    def __len__(self) -> int:
-        return int(self._redis.xlen(keys.LEDGER))
-
-    def __getitem__(self, place: slice) -> list[dict[str, Any]]:
-        rows = self._redis.xrange(keys.LEDGER, count=place.stop) if place.stop else []
-        return [
-            {
-                "run": fields["run"],
-                "tenant": fields["tenant"],
-                "epoch": int(fields["epoch"]),
-                "seq": int(fields["seq"]),
-                "body": fields["body"],
-                "repeated": bool(fields["repeated"]),
-            }
-            for _, fields in rows
-        ]
-
-    def __delitem__(self, place: slice) -> None:
-        names = [name for name, _ in self._redis.xrange(keys.LEDGER, count=place.stop)] if place.stop else []
-        if names:
-            self._redis.xdel(keys.LEDGER, *names)
-
-
-@dataclass
-class _Sound:
-    """What a world may do to the server in memory and never does to a real one."""
-
-    refuses: str = ""
-
-
-class RealStore:
-    """The live state of a world on a server of its own: every call is a script's."""
-
-    def __init__(self, redis: "Redis", now: Callable[[], datetime]) -> None:
-        self._redis: Any = redis
-        self._now = now
-        self._epoch = _Epoch(redis, now)
-        guard: Any = self._epoch
-        self._store = RedisStore(redis, guard, now, _WOKEN)
-        sources = {name: source.replace(_SERVER_TIME, _WORLDS_TIME) for name, source in load_scripts().items()}
-        self._store._scripts = Scripts(redis, sources)
+        #: When each lock ends, by the world's clock.
         self._leases: dict[str, datetime] = {}
-        self.ledger = _Ledger(redis)
-        self.server = _Sound()
-        self.stored, self.run_id = self._epoch.stored, self._epoch.run_id
 
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self._store, name)
+    def call(self, name: str, arguments: Sequence[str]) -> Reply:
+        """One command's reply; CommandError where it is an error."""
+        self._tell_time()
+        try:
+            self._line.send_command(*name.split(), *arguments)
+            reply: Reply = self._line.read_response()
+        except ResponseError as refused:
+            raise CommandError(str(refused)) from refused
+        self._keep_leases()
+        return reply
 
-        def timed(*args: Any, **named: Any) -> Any:
-            self._tell_time()
-            try:
-                return call(*args, **named)
-            finally:
-                self._keep_leases()
+    def run(self, source: str, arguments: Sequence[str]) -> Reply:
+        """What a script replies: its number of keys, its keys and its arguments are `arguments`."""
+        timed = source.replace(_SERVER_TIME, _WORLDS_TIME)
+        self._redis.script_load(timed)
+        return self.call("EVALSHA", [sha1(timed.encode(), usedforsecurity=False).hexdigest(), *arguments])
 
-        return timed
+    def of(self, key: str, _kind: type[Any]) -> list[str]:
+        """A list."""
+        found: list[str] = self._redis.lrange(key, 0, -1)
+        return found
 
-    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> list[Breach]:
-        """The breaches with what their messages tell, for the world publishes those itself."""
-        breaches = self.__getattr__("on_tick")(market, ticks, seen_at, prefix)
-        told = self._redis.lpop(_WOKEN.queue, len(breaches)) if breaches else []
-        return [
-            replace(breach, reading=json.loads(text)) for breach, text in zip(breaches, reversed(told), strict=True)
-        ]
+    def do_get(self, key: str) -> str | None:
+        found: str | None = self._redis.get(key)
+        return found
 
-    def open(self, n: int) -> str:
-        epoch = f"{n}:{self.run_id()}"
-        self._redis.set(keys.EPOCH, epoch)
-        return epoch
+    def do_keys(self, pattern: str) -> list[str]:
+        found: list[str] = self._redis.keys(pattern)
+        return found
 
-    @property
-    def is_open(self) -> bool:
-        stored = self.stored()
-        return stored is not None and stored[1] == self.run_id()
+    def do_del(self, key: str) -> None:
+        self._redis.delete(key)
 
-    @property
-    def runtimes(self) -> set[str]:
-        return {name.removeprefix("runtime:") for name in self._redis.keys("runtime:*")}
+    def copy(self) -> Snapshot:
+        """All that it holds."""
+        return {name: self._bytes.dump(name) for name in self._redis.keys("*")}, dict(self._leases)
 
-    def flush(self) -> None:
+    def restore(self, kept: Snapshot) -> None:
+        """Hold that and nothing else."""
+        stored, leases = kept
         self._redis.flushall()
-        self._leases.clear()
-        self._epoch.generation += 1
-
-    def snapshot(self) -> tuple[dict[str, bytes], dict[str, datetime]]:
-        return {name: self._redis.dump(name) for name in self._redis.keys("*")}, dict(self._leases)
-
-    def roll_back(self, snapshot: tuple[dict[str, bytes], dict[str, datetime]]) -> None:
-        # Accounts and rates are not part of what the world lets go back.
-        for name in self._redis.keys("*"):
-            if not name.startswith("account:") or name.endswith(":runs"):
-                self._redis.delete(name)
-        stored, leases = snapshot
         for name, value in stored.items():
-            self._redis.restore(name, 0, value, replace=True)
+            self._bytes.restore(name, 0, value)
         self._leases = dict(leases)
-        self._epoch.generation += 1
+
+    def records(self, count: int | None) -> list[tuple[str, dict[str, str]]]:
+        """The first `count` of the ledger's records, or all of them."""
+        found: list[tuple[str, dict[str, str]]] = self._redis.xrange(keys.LEDGER, count=count)
+        return found
+
+    def trim(self, names: Sequence[str]) -> None:
+        """Remove records of the ledger."""
+        self._redis.xdel(keys.LEDGER, *names)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._line.disconnect()
+        self._redis.close()
+        self._bytes.close()
 
     def _tell_time(self) -> None:
         seconds, micros = divmod(codec.to_us(self._now()), 1_000_000)
@@ -169,3 +112,56 @@ class RealStore:
                 self._leases[name] = self._now() + timedelta(milliseconds=left + 1)
                 self._redis.persist(name)
         self._leases = {name: until for name, until in self._leases.items() if self._redis.exists(name)}
+
+
+class RealServer(Server):
+    """What the world does to a server in memory, done to a real one."""
+
+    def __init__(self, url: str, now: Callable[[], datetime]) -> None:
+        super().__init__(now)
+        self.real = RealKeys(url, lambda: now() + self.skew)
+        anything: Any = self.real
+        self.keys = anything
+
+    def _run(self, arguments: Sequence[str]) -> Reply:
+        source = self._scripts.get(arguments[0])
+        if source is None:
+            raise CommandError("NOSCRIPT No matching script.")
+        return self.real.run(source, arguments[1:])
+
+
+class _Ledger:
+    """The stream as the list the simulated drainer takes from."""
+
+    def __init__(self, real: RealKeys) -> None:
+        self._real = real
+
+    def __len__(self) -> int:
+        return len(self._real.records(None))
+
+    def __getitem__(self, place: slice) -> list[dict[str, Any]]:
+        rows = self._real.records(place.stop) if place.stop else []
+        return [
+            {
+                **fields,
+                "epoch": int(fields["epoch"]),
+                "seq": int(fields["seq"]),
+                "repeated": bool(fields["repeated"]),
+            }
+            for _, fields in rows
+        ]
+
+    def __delitem__(self, place: slice) -> None:
+        names = [name for name, _ in self._real.records(place.stop)] if place.stop else []
+        if names:
+            self._real.trim(names)
+
+
+class RealState(LiveState):
+    """The live state of a world on a server of its own."""
+
+    def __init__(self, url: str, now: Callable[[], datetime]) -> None:
+        server = RealServer(url, now)
+        super().__init__(now, server)
+        self.ledger: Any = _Ledger(server.real)
+        self.real = server.real

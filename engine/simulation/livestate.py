@@ -48,8 +48,9 @@ class Ledger:
 class LiveState:
     """The `Store` port and what a world does to the server behind it."""
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self.server = Server(now)
+    def __init__(self, now: Callable[[], datetime], server: Server | None = None) -> None:
+        """`server`: another one than a new one in memory."""
+        self.server = server or Server(now)
         self.client = Client(self.server)
         self._epoch = EpochGuard(self.client)
         self._store = RedisStore(self.client, self._epoch, now, _WOKEN)

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from engine.runtime.connect import connect
 from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import seed_of
 from engine.simulation.world import World
-from tests.realstore import RealStore
+from tests.realstore import RealState
 
 Order = tuple[str, str, int]
 
@@ -29,11 +27,17 @@ def ledger(number: int, store: Callable[[Callable[[], datetime]], Any]) -> list[
 
 def assert_same(redis: Redis, url: str, number: int) -> None:
     redis.flushall()
-    client = connect(url)
+    opened: list[RealState] = []
+
+    def on_a_server(now: Callable[[], datetime]) -> RealState:
+        opened.append(RealState(url, now))
+        return opened[-1]
+
     try:
-        assert ledger(number, partial(RealStore, client)) == ledger(number, LiveState)
+        assert ledger(number, on_a_server) == ledger(number, LiveState)
     finally:
-        client.close()
+        for each in opened:
+            each.real.close()
 
 
 @pytest.mark.parametrize("number", range(3))
