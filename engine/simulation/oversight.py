@@ -55,6 +55,11 @@ class Oversight:
         """Somebody else sold; for a while nobody can blame us for not knowing."""
         self._sold[account].append((now, quantity))
 
+    def night_passed(self) -> None:
+        """Nothing could be sold meanwhile: what is held below its stop is watched anew."""
+        self._naked.clear()
+        self._low_since = None
+
     def placing(self, account: int, now: Callable[[], datetime]) -> Callable[[OrderRequest], None]:
         """What judges each order of ours the moment it reaches the broker of `account`."""
 
