@@ -190,6 +190,16 @@ def test_a_fill_counts_once_however_late_the_run_learns_of_it(
     assert (net.quantity + still_out, net.missing) == (has, 0)
 
 
+def test_a_reading_of_before_a_run_was_armed_does_not_count_what_it_brings_as_bought_since(live: LiveState) -> None:
+    """After a rebuild a position may be gone that the history still holds: positions that lack it say so."""
+    live.store.cover(1, AccountReading(BUY_AT, []))
+    live.arm(run(BOUGHT))
+    assert live.claim().run.net is None
+    live.lease_runs_out()
+    live.store.cover(1, AccountReading(BUY_AT + S, []))
+    assert live.claim().run.net == NetSeen(0, BUY_AT + S, missing=QUANTITY)
+
+
 @pytest.mark.parametrize("orders", [(entry(OrderStatus.ACCEPTED),), (BOUGHT, exit_(OrderStatus.ACCEPTED))])
 def test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill(
     live: LiveState, orders: tuple[Order, ...]

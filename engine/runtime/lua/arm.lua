@@ -26,7 +26,12 @@ if ARGV[8] == '1' then
     redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end
-change_pool('account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9]))
+local account, change = 'account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9])
+change_pool(account, change)
+if (change.net ~= 0 or change.out ~= 0) and redis.call('EXISTS', account .. ':held') == 1 then
+  -- A reading of before cannot say whether it contains what this run brings: the next one does.
+  redis.call('HSET', account .. ':held', change.key, '?')
+end
 record(ARGV[2], ARGV[7])
 if ARGV[10] ~= '' then
   if ARGV[11] == '1' then redis.call('HSET', KEYS[2], 'first_fill_at', ARGV[10]) end
