@@ -154,11 +154,14 @@ def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
 def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after its broker's book could not be read, and the alert where that has lasted too long; once."""
     asked = replace(run, book_asked_at=now.real, unread_since=run.unread_since or now.real)
-    exit_waits = run.held > 0 and run.live(Leg.EXIT) is None and is_exit_due(run, now)
+    may_hold = run.held > 0 or run.live(Leg.ENTRY) is not None
+    exit_waits = may_hold and run.live(Leg.EXIT) is None and is_exit_due(run, now)
     limit = EXIT_WAITS_FOR if exit_waits else UNREAD_FOR
     if run.unread_alerted or asked.unread_since is None or now.real < asked.unread_since + limit:
         return asked, ()
-    what = f"an exit of {run.held} waits" if exit_waits else "this run's orders stay in doubt"
+    what = "this run's orders stay in doubt"
+    if exit_waits:
+        what = f"an exit of {run.held} waits" if run.held > 0 else "what its entry bought cannot be sold"
     since = f"{asked.unread_since:%H:%M:%S} UTC"
     message = f"the broker's book or positions cannot be read since {since} ({reason}): {what} until they can"
     return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)

@@ -308,3 +308,12 @@ def test_yesterdays_price_denies_only_a_stop_no_price_of_today_can_reach(world: 
     world.live.arm(run(spec=strategy(id=8), stop_units=2 * STOP), buying=False)
     assert world.serve(E.BUY).startswith("submitted")
     assert world.serve(E.BUY, "e8", run_id(8)).startswith("denied: stop_above_price")
+
+
+def test_an_entry_whose_fate_cannot_be_read_is_alerted_at_once_where_its_stop_is_reached(world: World) -> None:
+    world.live.arm(buying=False)
+    world.serve(E.BUY)
+    world.breach(STOP)
+    world.broker.unreachable = True
+    world.pass_time(9)
+    assert world.alerts() == ["book_unreadable"]
