@@ -76,6 +76,8 @@ BUYS = {E.BUY: Submit(Leg.ENTRY, 10), E.RETRY: Submit(Leg.ENTRY, 10)}
 SELLS_LATER: dict[EventType, Decision] = {E.SELL: Wait(SELL_AT), E.RETRY: Wait(SELL_AT)}
 MISSED: dict[EventType, Decision] = {kind: Finish(RunStatus.MISSED, "buy_time_missed") for kind in (E.BUY, E.RETRY)}
 WATCHED: dict[EventType, Decision] = {E.ORDER_UPDATE: Wait(NOON.real + 5 * S)}
+#: What an open entry bought may be untold: where an exit is due its silence is short.
+WATCHED_CLOSELY: dict[EventType, Decision] = {E.ORDER_UPDATE: Wait(NOON.real + S)}
 ENTRY_OPEN = ignored(BUY="entry_in_flight", SELL="not_bought", RETRY="nothing_to_retry") | WATCHED
 EXIT_OPEN = ignored(BUY="position_not_none", STOPLOSS="exit_in_flight", SELL="exit_in_flight") | WATCHED
 STOPPING = ignored(BUY="run_not_active", SAFETY_ABORT="no_abort_requested", STOPLOSS="not_latched")
@@ -110,7 +112,7 @@ CASES = [
         "latched but not bought",
         seen(RESTING, latch=latch()),
         NOON,
-        NOT_BOUGHT | ENTRY_OPEN | ignored(STOPLOSS="not_bought"),
+        NOT_BOUGHT | ENTRY_OPEN | ignored(STOPLOSS="not_bought") | WATCHED_CLOSELY,
     ),
     Case("entry in flight", seen(RESTING), NOON, NOTHING_ASKED | ENTRY_OPEN),
     Case(
@@ -197,13 +199,17 @@ CASES = [
         "latched with the entry still open",
         seen(PART, latch=latch()),
         NOON,
-        HELD | SELLS_LATER | WATCHED | exits(4, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 4, ExitReason.STOP_LOSS)},
+        HELD
+        | SELLS_LATER
+        | WATCHED_CLOSELY
+        | exits(4, "STOPLOSS")
+        | {E.RETRY: Submit(Leg.EXIT, 4, ExitReason.STOP_LOSS)},
     ),
     Case(
         "latched, what was held sold, the entry still open",
         seen(PART, exit_(ST.FILLED, 4, quantity=4), latch=latch()),
         NOON,
-        HELD | WATCHED | ignored(STOPLOSS="not_bought", SELL="not_bought") | {E.RETRY: Cancel(PART, UNWANTED)},
+        HELD | WATCHED_CLOSELY | ignored(STOPLOSS="not_bought", SELL="not_bought") | {E.RETRY: Cancel(PART, UNWANTED)},
     ),
     Case(
         "latched, exit retry pending",
@@ -296,7 +302,7 @@ CASES = [
         ),
         NOON,
         STOPPING
-        | WATCHED
+        | WATCHED_CLOSELY
         | {E.SELL: Wait(SELL_AT)}
         | {kind: Cancel(PART, UNWANTED) for kind in (E.FORCE_STOP, E.RETRY)},
     ),

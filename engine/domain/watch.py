@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from engine.domain.action import Abort, Cancel, Decision, GiveUp, Ignore, Policy, Reprice, Wait
-from engine.domain.exits import ask
+from engine.domain.exits import ask, is_exit_due
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import Run, RunStatus
@@ -38,9 +38,12 @@ def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
         # An exit keeps its place in the queue: without it a falling market would never reach it.
         is_exit = order.leg is Leg.EXIT and not is_canceling
         return Reprice(order, "resting_too_long") if is_exit else Cancel(order, "resting_too_long")
-    if now.real >= known_at + policy.silence_limit:
-        return ask(run, "silent", now, policy.silence_limit)
-    return Wait(known_at + policy.silence_limit)
+    # What a silent entry bought is to be sold at once where its stop is reached already.
+    is_urgent = order.leg is Leg.ENTRY and is_exit_due(run, now)
+    limit = policy.ask_interval if is_urgent else policy.silence_limit
+    if now.real >= known_at + limit:
+        return ask(run, "silent", now, limit)
+    return Wait(known_at + limit)
 
 
 def _doubtful(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:

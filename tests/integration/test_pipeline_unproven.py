@@ -315,5 +315,14 @@ def test_an_entry_whose_fate_cannot_be_read_is_alerted_at_once_where_its_stop_is
     world.serve(E.BUY)
     world.breach(STOP)
     world.broker.unreachable = True
-    world.pass_time(9)
+    world.pass_time(3)
     assert world.alerts() == ["book_unreadable"]
+
+
+def test_a_fill_nobody_told_of_is_found_and_sold_in_a_second_where_its_stop_is_reached(world: World) -> None:
+    world.live.arm(buying=False)
+    world.serve(E.BUY)
+    world.broker.fill("B1")
+    world.breach(STOP)
+    world.pass_time(2)
+    assert world.sides() == [BUY, SELL]
