@@ -34,8 +34,9 @@ $(PEERS): requirements-bench.lock $(INSTALLER)
 demo: $(RUNTIME) ## run a whole trading day on the paper broker
 	@$(BIN)/engine demo
 
+# Two workers a core: half of a test's time is a wait for a process of its own.
 test: $(DEV) ## run the tests except the slow ones
-	@$(BIN)/python -m pytest -n auto -m "not slow"
+	@$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal -m "not slow"
 
 test-slow: $(DEV) ## run the slow tests
 	@$(BIN)/python -m pytest -m slow
