@@ -28,7 +28,20 @@ from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
-from engine.ports import BookWaits, Broker, Brokers, Clock, Denied, Holding, Log, NoSlot, Note, Store, Timers
+from engine.ports import (
+    BookWaits,
+    Broker,
+    Brokers,
+    Clock,
+    Denied,
+    Holding,
+    Log,
+    NoSlot,
+    Note,
+    Store,
+    StoreClosed,
+    Timers,
+)
 from engine.shared_book import LOOKS_AGAIN, SharedBooks
 
 #: Real time from `intend` within which the order's bytes must be written.
@@ -201,7 +214,8 @@ class Actions:
             return reply
         try:
             is_dead = self._refuses_token(turn, broker)
-        except NoSlot:
+        except (NoSlot, StoreClosed):
+            # The answer itself is what must be kept.
             is_dead = False
         return reply if is_dead else replace(reply, outcome=Outcome.REJECTED, cause=RejectCause.OTHER)
 

@@ -4,7 +4,7 @@ What to do is `engine.domain.decision`; steps 5 to 7 are `engine.actions`; stora
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +17,21 @@ from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import Event, EventType, MalformedEvent, parse_event
 from engine.domain.moment import Moment
 from engine.domain.run import Run
-from engine.ports import Clock, Glanced, Holding, LockLost, Log, NoSlot, Note, Publisher, Refused, Slot, Store
+from engine.ports import (
+    Clock,
+    Glanced,
+    Holding,
+    LockLost,
+    Log,
+    NoSlot,
+    Note,
+    Publisher,
+    Refused,
+    Slot,
+    Store,
+    StoreClosed,
+    StoreFault,
+)
 
 #: A wake-up this much too early waits for its time under the lock; an earlier one comes back by `due`.
 EARLY_BY = timedelta(milliseconds=200)
@@ -29,6 +43,9 @@ PARKED = timedelta(milliseconds=200)
 MOST_STEPS = 50
 #: Longest a thread goes on with one run, real time; the step under way is finished, and the sweeper goes on.
 HOLDS_FOR = timedelta(seconds=10)
+
+#: How long a commit is repeated while the live state is away, which is longer than a lease lasts, and how often.
+INSISTS_FOR, INSISTS_EVERY = timedelta(seconds=15), timedelta(milliseconds=200)
 
 #: Which of the account's in-flight slots an event takes.
 SLOT_OF: dict[EventType, Slot] = {
@@ -99,8 +116,16 @@ class Pipeline:
                 stepped = self._step(holding, event if number == 0 else None, number, began)
             except NoSlot:
                 outcome = outcome or "parked"
-                holding = self._park(holding, event if number == 0 else None, number)
+                note = Note("event", event.id, event.type, "parked") if number == 0 else None
+                holding = self._let_go(holding, number, note, after=PARKED)
                 continue
+            except StoreFault:
+                raise
+            except StoreClosed:
+                # Whoever asks next must not wait until a lease ends that nobody uses.
+                with suppress(LockLost):
+                    self._let_go(holding, number)
+                raise
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number, began)
             self._tell(stepped)
@@ -111,11 +136,27 @@ class Pipeline:
         self._log("event_served", outcome=outcome, ms=took, **event.as_wire())
         return outcome
 
-    def _park(self, holding: Holding, event: Event | None, number: int) -> Holding | None:
-        """Let go of a run whose account's calls are all taken; `due` brings it back."""
-        note = Note("event", event.id, event.type, "parked") if event else None
-        due = self._clock.now().real + PARKED
-        return self._store.commit(holding, f"c{number}", holding.run, due, note, release=True)
+    def _let_go(
+        self, holding: Holding, number: int, note: Note | None = None, *, after: timedelta = timedelta(0)
+    ) -> Holding | None:
+        """Let go of a run and change nothing: what was signaled stays in it, and `due` brings it back `after` now."""
+        untouched, due = replace(holding, evidence=(), consumed=()), self._clock.now().real + after
+        return self._insist(lambda: self._store.commit(untouched, f"c{number}", holding.run, due, note, release=True))
+
+    def _insist(self, commit: Callable[[], Holding | None]) -> Holding | None:
+        """Commit, again and again while the live state is away: what a broker answered is lost otherwise, and the run
+        is locked until its lease ends. Raises StoreClosed, LockLost."""
+        until = self._clock.now().real + INSISTS_FOR
+        while True:
+            try:
+                return commit()
+            except StoreFault:
+                raise
+            except StoreClosed:
+                now = self._clock.now().real
+                if now >= until:
+                    raise
+                self._clock.sleep_until(now + INSISTS_EVERY)
 
     def _tell(self, stepped: Stepped) -> None:
         """Alerts are rows by way of the record, and log lines at once."""
@@ -183,16 +224,18 @@ class Pipeline:
             due = max(due, stepped.not_before)
         note = stepped.note
         says_nothing = not note.event_id and not note.alerts and stepped.run == stepped.holding.run
-        return self._store.commit(
-            stepped.holding,
-            f"c{number}",
-            stepped.run,
-            due,
-            None if says_nothing else note,
-            release=not more,
-            first_fill=stepped.first_fill,
-            finished=stepped.finished,
-            unsent=stepped.unsent,
+        return self._insist(
+            lambda: self._store.commit(
+                stepped.holding,
+                f"c{number}",
+                stepped.run,
+                due,
+                None if says_nothing else note,
+                release=not more,
+                first_fill=stepped.first_fill,
+                finished=stepped.finished,
+                unsent=stepped.unsent,
+            )
         )
 
 

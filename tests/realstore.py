@@ -62,6 +62,15 @@ class RealKeys:
         found: str | None = self._redis.get(key)
         return found
 
+    def do_pttl(self, key: str) -> int:
+        """Milliseconds a lock has left; its lease is kept here."""
+        until = self._leases.get(key)
+        return -2 if until is None else (until - self._now()) // timedelta(milliseconds=1)
+
+    def now_us(self) -> int:
+        """The server's time is the world's."""
+        return codec.to_us(self._now())
+
     def do_keys(self, pattern: str) -> list[str]:
         found: list[str] = self._redis.keys(pattern)
         return found

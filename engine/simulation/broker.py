@@ -109,8 +109,10 @@ class SimulatedBroker:
     chances: Chances = field(default_factory=Chances)
     book: list[Placed] = field(default_factory=list)
     hard: Hardships = field(default_factory=Hardships)
-    #: Called with each order of ours before it is placed.
+    #: Called with each order of ours that reaches it, before it is placed, and with what it was answered.
+    reached: Callable[[OrderRequest], None] = lambda _request: None
     placing: Callable[[OrderRequest], None] = lambda _request: None
+    answered: Callable[[OrderRequest, Reply], None] = lambda _request, _reply: None
     #: What the account holds since yesterday, by symbol.
     holdings: dict[str, int] = field(default_factory=dict)
     #: Until when book and positions cannot be read, and positions are those of a moment ago.
@@ -133,8 +135,14 @@ class SimulatedBroker:
 
     def place(self, request: OrderRequest, may_send: Callable[[], bool]) -> Reply:
         self.boundary("broker.place")
+        reply = self._asked(request, may_send)
+        self.answered(request, reply)
+        return reply
+
+    def _asked(self, request: OrderRequest, may_send: Callable[[], bool]) -> Reply:
         if self._happens(self.chances.refuse) or not may_send():
             return Reply(Outcome.SERVER_DOWN, message="refused")
+        self.reached(request)
         if request.side is Side.SELL:
             self.exit_asked_at = self.now()
         return self._never_placed() or self._placed(request)
@@ -290,6 +298,8 @@ class SimulatedBroker:
         return []
 
     def account_id(self) -> str:
+        self.boundary("broker.account_id")
+        self._read(None)
         return "simulated"
 
     def warm(self, _connections: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode, Strategy
 from engine.ports import AccountState
-from engine.runtime import codec
+from engine.runtime import codec, keys
 from engine.simulation.livestate import LiveState
 
 
@@ -82,6 +82,15 @@ class SimulatedDurable:
         name = str(run_id)
         if name in self._runs:
             self._runs[name] = replace(self._runs[name], stop_requested=mode)
+
+    def run(self, run_id: RunId) -> Run:
+        """A run, as far as it was drained."""
+        return self._runs[str(run_id)]
+
+    def is_failed(self, run_id: RunId) -> bool:
+        """Whether the live state says so of a run."""
+        status = self._live.server.keys.call("HGET", [keys.runtime(str(run_id)), "status"])
+        return bool(status == RunStatus.FAILED)
 
     def runs(self) -> Sequence[Run]:
         """Every run, as far as it was drained."""

@@ -48,6 +48,8 @@ class Kind(StrEnum):
     CREATED = "created"
     #: The feed sends nonsense between its ticks.
     BAD_TICKS = "bad_ticks"
+    #: The feed dies for seconds, or comes late.
+    FEED = "feed"
     #: The session ends with orders resting and positions held; the next day goes on.
     NIGHT = "night"
     #: The same, and the engine sleeps over it.
@@ -84,6 +86,7 @@ class Hardships:
     token: float = 0.0
     refuses: float = 0.0
     bad_ticks: float = 0.0
+    feed: float = 0.0
     unlisted: float = 0.0
     policies: float = 0.0
     #: Seconds the server's clock is ahead.
@@ -121,6 +124,7 @@ _BROUGHT_BY: dict[Kind, str] = {
     Kind.MANUAL: "manual", Kind.FOREIGN: "foreign", Kind.LYING_POSITIONS: "lies", Kind.VANISHED: "vanish",
     Kind.REFUSED_RESTS: "refused_rests", Kind.BEYOND_GRACE: "beyond_grace", Kind.BLIND: "blind", Kind.TOKEN: "token",
     Kind.REDIS_REFUSES: "refuses", Kind.BAD_TICKS: "bad_ticks", Kind.POLICIES: "policies", Kind.UNLISTED: "unlisted",
+    Kind.FEED: "feed",
     Kind.CLOCKS: "clock", Kind.WINDOWS: "limits", Kind.DELIVERY: "product",
 }  # fmt: skip
 
@@ -147,6 +151,7 @@ def hardships_of(number: int, kinds: Collection[Kind]) -> Hardships:
         bad_ticks=rate(Kind.BAD_TICKS, 0.5),
         policies=rate(Kind.POLICIES, 0.1),
         unlisted=rate(Kind.UNLISTED, 1.0),
+        feed=rate(Kind.FEED, 0.1),
     )
     if Kind.CLOCKS in chosen:
         made = replace(made, clock=rng.uniform(-5.0, 5.0))

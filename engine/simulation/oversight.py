@@ -29,7 +29,7 @@ SHORT_FOR = timedelta(seconds=40)
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
 AT_CIRCUIT, MOST_BARE = 20, 0.3
 #: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.
-_DOUBLES = frozenset({Kind.BEYOND_GRACE})
+DOUBLES = frozenset({Kind.BEYOND_GRACE})
 
 
 class Oversight:
@@ -64,7 +64,7 @@ class Oversight:
         """What judges each order of ours the moment it reaches the broker of `account`."""
 
         def judge(request: OrderRequest) -> None:
-            if request.side is not Side.SELL or _DOUBLES & self._seed.hard.kinds:
+            if request.side is not Side.SELL or DOUBLES & self._seed.hard.kinds:
                 return
             broker = self._brokers[account]
             covered = broker.net(request.symbol, request.product) - broker.promised(request.symbol, request.product)

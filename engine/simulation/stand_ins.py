@@ -28,8 +28,14 @@ class Around(Protocol):
     def skew(self) -> timedelta:
         """How far the clock of whoever runs is off."""
 
+    def sleep_until(self, at: datetime) -> None:
+        """Whoever runs sleeps until then."""
+
     def ended(self, run_id: RunId) -> None:
         """A run's STOP was committed."""
+
+    def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
+        """A call of the store has answered."""
 
 
 class Clock:
@@ -44,8 +50,8 @@ class Clock:
         return Moment(now, now)
 
     def sleep_until(self, real: datetime) -> None:
-        """The world's time moves on while somebody sleeps."""
-        self._world.now = max(self._world.now, real - self._world.skew())
+        """Whoever asks goes on then; where nobody else could act meanwhile, the world's time moves there."""
+        self._world.sleep_until(real - self._world.skew())
 
 
 class Timers:
@@ -94,6 +100,7 @@ class Bounded:
             reply = call(*args, **named)
             if is_repeated and self._world.rng.random() < self._world.seed.repeat_reply:
                 reply = call(*args, **named)
+            self._world.called(name, args, named, reply)
             if named.get("finished"):
                 self._world.ended(args[2].id)
             self._world.boundary(after)

@@ -9,13 +9,14 @@ from engine.domain.orders import Side
 from engine.domain.run import Run, RunStatus
 from engine.domain.strategy import StopMode
 from engine.simulation.broker import SimulatedBroker
+from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.livestate import LiveState
 from engine.simulation.oversight import Oversight
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 
-#: How long, seconds: a reading that lies, one that fails, a dead token, a server that refuses.
-LIES_FOR, BLIND_FOR, DEAD_FOR, REFUSES_FOR = (1, 8), (2, 20), (3, 25), (1, 6)
+#: How long, seconds: a reading that lies, one that fails, a dead token, a server that refuses, a feed that is down.
+LIES_FOR, BLIND_FOR, DEAD_FOR, REFUSES_FOR, SILENT_FOR = (1, 8), (2, 20), (3, 25), (1, 6), (2, 15)
 #: How often an owner who trades sells, and one who could says what is to become of a run; and a coin.
 SELLS, SPEAKS, HALF = 0.7, 0.3, 0.5
 #: Tags of others: none, another program's, one that looks like ours, another deployment's.
@@ -40,6 +41,8 @@ class Around(Protocol):
     store: LiveState
     durable: SimulatedDurable
     oversight: Oversight
+    conduct: Conduct
+    feed_silent_until: datetime
 
     def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
         """Wake a worker."""
@@ -76,13 +79,16 @@ class Troubles:
         if self._happens(hard.refuses) and not world.store.server.refuses:
             world.store.server.refuses, self._refuses_until = world.rng.choice(REFUSALS), self._until(REFUSES_FOR)
             self._tell(world.store.server.refuses)
+        if self._happens(hard.feed) and world.feed_silent_until <= world.now:
+            self._tell("the feed dies")
+            world.feed_silent_until = self._until(SILENT_FOR)
         if self._happens(hard.policies):
             self._resolve()
 
     def heal(self) -> None:
         """The last of them ends."""
         self._logins = dict.fromkeys(self._logins, self._world.now)
-        self._refuses_until = self._world.now
+        self._refuses_until = self._world.feed_silent_until = self._world.now
         self._end_what_ends()
 
     def _end_what_ends(self) -> None:
@@ -162,6 +168,8 @@ class Troubles:
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))
         if world.store.signal(run.id, fields, world.now) == "ok":
+            if way == "leave":
+                world.conduct.left(run.id)
             world.publish(Event(f"user:{world.now:%M%S%f}", EventType.FORCE_STOP, run.id))
 
     def _until(self, span: tuple[float, float]) -> datetime:

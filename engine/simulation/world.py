@@ -28,12 +28,14 @@ from engine.ports import AccountState, Breach, StoreClosed
 from engine.reconcile import Reconciler
 from engine.recovery import Recoverer
 from engine.simulation.actors import NO_SKEW, Actor
+from engine.simulation.audit import Audit
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
+from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
-from engine.simulation.invariants import Observer, Violation, check_always, check_end
+from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history
 from engine.simulation.livestate import LiveState
-from engine.simulation.oversight import Oversight
+from engine.simulation.oversight import DOUBLES, Oversight
 from engine.simulation.scenario import (
     CIRCUIT_AT,
     CLOSES_TONIGHT,
@@ -57,14 +59,16 @@ ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
 #: A rare thing: a process that stands still for seconds.
 RARE = 0.02
-#: How often a quote names the day's band.
-QUOTES_BAND = 0.5
+#: Yesterday's close, the day's band, and how often a quote names that.
+CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
 THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 #: How long every machine stands still at a jump, and how often accounts are reconciled.
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
+#: How long after the start a feed comes that comes late.
+FEED_BEGINS = timedelta(seconds=12)
 #: In a hard world positions are read as often as the order stream's process does, and the book at every fifth look.
 COVERED_EVERY, COVERS_A_BOOK = timedelta(seconds=2), 5
 
@@ -93,7 +97,7 @@ class World:
         self._healed = False
         #: Whether a book changed since the invariants were checked last.
         self._is_unchecked = False
-        self._price = 10_000
+        self._price = CLOSE
         self._looks = 0
         #: What the last tick said.
         self._told_price = self._price
@@ -128,8 +132,16 @@ class World:
         strategies = self._strategies if self.seed.hard.are_created else []
         self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies)
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
+        self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
+        self.audit = Audit(self.store, self.accounts[0].limits)
+        self.called = self.audit.called
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
+            broker.reached = self.conduct.sending(account)
+            broker.answered = partial(self.conduct.answered, account)
+        self.feed_silent_until = self.now
+        if Kind.FEED in self.seed.hard and self.seed.number % 2:
+            self.feed_silent_until += FEED_BEGINS
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
         self._bounded: Any = Bounded(self, self.store)
@@ -204,6 +216,14 @@ class World:
         """How far the clock of whoever runs is off."""
         return self._running.skew if self._running is not None else NO_SKEW
 
+    def sleep_until(self, at: datetime) -> None:
+        """Whoever runs sleeps; before the world begins its time just passes."""
+        if self._running is None:
+            self.now = max(self.now, at)
+        elif at > self.now:
+            self._running.asleep_until = at
+            self.boundary("sleeps")
+
     def ended(self, run_id: RunId) -> None:
         """A run's STOP was committed."""
         self._observer.ended(run_id, self.book)
@@ -267,6 +287,8 @@ class World:
         self.durable.take(len(self.store.ledger))
         if self.seed.hard.kinds:
             self.oversight.check_end()
+            if not self.seed.hard.has_night:
+                check_history(self.book, self.durable)
             return
         check_end(self.book, self.store, self.durable)
         self._observer.check_end(self.durable)
@@ -309,7 +331,7 @@ class World:
     def _check(self) -> None:
         if self._is_unchecked:
             self._is_unchecked = False
-            if not self.seed.hard.kinds:
+            if not DOUBLES & self.seed.hard.kinds:
                 check_always(self.book)
 
     def _book_changed(self) -> None:
@@ -354,9 +376,12 @@ class World:
         if self._healed or (Kind.CIRCUIT in self.seed.hard and self.now >= CIRCUIT_AT):
             self._price = STOP - 500
         else:
-            self._price = max(8_500, self._price + self.rng.randint(-400, 380))
+            self._price = min(11_900, max(8_500, self._price + self.rng.randint(-400, 380)))
+        if self.now < self.feed_silent_until:
+            return
         self._told_price = self._price
-        ticks = [Tick(SYMBOL, self._price, self.now)]
+        self.conduct.told(self._price)
+        ticks = [Tick(SYMBOL, self._price, self.now, close=CLOSE)]
         if self._happens(self.seed.hard.bad_ticks * 100):
             ticks.insert(self.rng.randint(0, 1), self._bad_tick())
         self.listener.on_frame(ticks, self.now)
@@ -375,7 +400,7 @@ class World:
         """A price that is doubted is asked of the broker, which tells the last trade."""
         self.listener.doubted.clear()
         at = self.now + self.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
-        band = (self._price // 2, self._price * 2) if self.rng.random() < QUOTES_BAND else (0, 0)
+        band = BAND if self.rng.random() < QUOTES_BAND else (0, 0)
         self.listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
 
     def _bad_tick(self) -> Tick:
@@ -435,14 +460,15 @@ class World:
 
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
-        is_fed = not self._healed or self._stays_low
+        is_fed = (not self._healed or self._stays_low) and self.now >= self.feed_silent_until
         self.oversight.check(self.now, self._told_price, is_well=is_well, is_fed=is_fed)
         if not self._healed:
             self._troubles.every_second()
 
     def _carry(self) -> None:
         """A listener proves that the line of the symbol lives."""
-        if self.store.is_open and not self.store.server.refuses:
+        if self.now >= self.feed_silent_until and self.store.is_open and not self.store.server.refuses:
+            self.conduct.fed()
             self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def _reconcile(self, account: AccountState, *, has_book: bool) -> None:
@@ -454,16 +480,23 @@ class World:
         if self._happens(self.seed.lose_store):
             self.tell("THE LIVE STATE IS LOST")
             self.store.flush()
+            self._forget()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.roll_back):
             self.tell("THE LIVE STATE GOES BACK")
             self.store.roll_back(self._on_disk)
+            self._forget()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.jump):
             self.tell("EVERY MACHINE STANDS STILL")
             self.now += JUMP
         if self.seed.roll_back:
             self._on_disk = self.store.snapshot()
+
+    def _forget(self) -> None:
+        """What the live state knew is gone, in whole or in part."""
+        self.audit.lost()
+        self.conduct.lost()
 
     def _happens(self, in_a_hundred: float) -> bool:
         return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100

@@ -9,8 +9,8 @@ import pytest
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import Position
-from engine.ports import Denied, Holding, LockLost, StoreClosed
-from engine.runtime import keys
+from engine.ports import Denied, Holding, LockLost, NoSlot, StoreClosed
+from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
 from tests.builders import QUANTITY, STOP, run
 from tests.fakes import OK, Answer, Crash
@@ -122,7 +122,6 @@ def test_a_granted_attempt_whose_answer_never_came_is_not_sent(world: World, mon
     with pytest.raises(StoreClosed):
         world.serve(E.BUY)
     monkeypatch.undo()
-    world.live.lease_runs_out()
     world.pass_time(GRACE - 1)
     assert world.sides() == []
     world.pass_time(4)
@@ -204,8 +203,67 @@ def test_an_account_the_live_state_does_not_know_costs_no_attempt(world: World) 
     with pytest.raises(StoreClosed):
         world.serve(E.BUY)
     assert world.run().orders == ()
-    world.live.lease_runs_out()
     world.brokers.by_account[1] = world.broker
     world.clock.advance(1)
     world.sweep()
     assert world.sides() == [BUY]
+
+
+def test_an_answer_is_stored_once_the_live_state_takes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def refuses(real: Callable[..., Any], *args: Any, **more: Any) -> Holding | None:
+        if len(refused) < 20:
+            refused.append("OOM")
+            raise StoreClosed("Redis refuses: OOM")
+        answer: Holding | None = real(*args, **more)
+        return answer
+
+    world.live.arm(buying=False)
+    _at_the_store(monkeypatch, "commit", refuses)
+    assert world.serve(E.BUY) == "submitted: accepted"
+    (order,) = world.run().orders
+    assert (order.status, order.broker_order_id, len(refused)) == (OrderStatus.ACCEPTED, "B1", 20)
+    assert world.live.redis.exists(keys.lock(RUN)) == 0
+
+
+def test_a_run_is_let_go_of_once_the_live_state_takes_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(_real: Callable[..., Any], *_args: Any, **_more: Any) -> None:
+        raise StoreClosed("Redis refuses: OOM")
+
+    world.buy()
+    world.live.store.signal(run().id, {"dirty": "1"}, world.clock.real)
+    _at_the_store(monkeypatch, "extend", refuses)
+    with pytest.raises(StoreClosed, match="OOM"):
+        world.serve(E.ORDER_UPDATE)
+    monkeypatch.undo()
+    assert world.live.redis.exists(keys.lock(RUN)) == 0
+    world.breach(STOP)
+    assert world.serve(E.STOPLOSS, "sl").startswith("submitted")
+
+
+def test_a_fill_that_meets_an_account_without_a_slot_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_real: Callable[..., Any], *_args: Any, **_more: Any) -> None:
+        raise NoSlot(RUN)
+
+    world.buy(quantity=4)
+    world.live.store.signal(run().id, {"dirty": "1"}, world.clock.real)
+    _at_the_store(monkeypatch, "extend", full)
+    assert world.push(world.broker.fill("B1")) == ["parked"]
+    monkeypatch.undo()
+    world.broker.unreachable = True
+    world.pass_time(1)
+    assert world.run().held == QUANTITY
+
+
+def test_a_run_whose_holder_died_is_looked_at_when_its_lease_ends(world: World) -> None:
+    world.buy()
+    held = world.live.claim()
+    world.live.store.extend(held, timedelta(seconds=15))
+    # Its nudges become rare meanwhile.
+    for _ in range(6):
+        world.live.redis.zadd(keys.DUE, {RUN: 1})
+        assert world.sweep() == ["busy"]
+    due = world.live.due()
+    assert due is not None
+    assert due - codec.to_us(world.clock.real) < 15_300_000

@@ -12,6 +12,9 @@ GUARDS = [
     # One holder, one grant.
     _guard("a run that is held is busy", "claim", "if holder then\n", "if holder == '' then\n",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),
+    _guard("a run whose holder died is looked at when its lease ends", "claim",
+           "  redis.call('ZADD', KEYS[5], 'LT', tonumber(ARGV[8]) + redis.call('PTTL', KEYS[2]) * 1000, run)\n", "",
+           "integration/test_pipeline_crashes.py::test_a_run_whose_holder_died_is_looked_at_when_its_lease_ends"),
     _guard("an event that finds a run held is left in it", "claim",
            "  redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)\n", "",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),

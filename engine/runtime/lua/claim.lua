@@ -25,6 +25,8 @@ local holder = redis.call('GET', KEYS[2])
 if holder == token then return held() end
 if holder then
   redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)
+  -- Whoever holds it looks again; where that one is dead, the end of its lease is the time to.
+  redis.call('ZADD', KEYS[5], 'LT', tonumber(ARGV[8]) + redis.call('PTTL', KEYS[2]) * 1000, run)
   note('coalesced')
   return { 'busy' }
 end

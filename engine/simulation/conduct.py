@@ -1,0 +1,177 @@
+"""What every order of ours must have kept to, judged by what the world knows the moment it reaches a broker.
+
+The engine's own state is not asked: an order is right by its prices, times, answers and the word of its owner.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from engine.domain.broker import OrderRequest, Outcome, Reply
+from engine.domain.orders import Leg, Side
+from engine.domain.routing import RETRIES, retry_delay
+from engine.domain.run import Run, RunId, parse_client_order_id
+from engine.domain.strategy import AbortPolicy
+from engine.simulation.broker import Placed, SimulatedBroker
+from engine.simulation.durable import SimulatedDurable
+from engine.simulation.hardships import Kind
+from engine.simulation.invariants import Violation, run_id_of
+from engine.simulation.scenario import DEPLOYMENT, QUANTITY, START, STOP, Seed
+
+#: How late an entry may be sent, and how long after its session an exit, with the time an order takes to be sent.
+ENTRY_LATEST, EXIT_LATEST = timedelta(seconds=32), timedelta(seconds=62)
+#: How long what the world tells, a price, a pause, a dead token, may take to reach whoever sends.
+ON_ITS_WAY = timedelta(seconds=3)
+#: How long a feed may be silent before nothing is bought.
+BLIND_AFTER = timedelta(seconds=5)
+#: Of a pause after a failure, what must have passed: the rest is clocks.
+MOST_OF = 0.9
+#: How many entries an account may send under a dead token: those that were under way.
+UNDER_WAY = 3
+
+
+@dataclass
+class _Attempts:
+    """What was sent of one leg of a run."""
+
+    ids: set[str] = field(default_factory=set)
+    #: When the last one failed by its answer, and its number.
+    failed_at: datetime | None = None
+    failed: int = 0
+
+
+class Conduct:
+    """Watches what is sent to every broker of a world."""
+
+    def __init__(
+        self, seed: Seed, now: Callable[[], datetime], brokers: dict[int, SimulatedBroker], durable: SimulatedDurable
+    ) -> None:
+        self._seed = seed
+        self._now = now
+        self._brokers = brokers
+        self._durable = durable
+        #: Every price told, and when.
+        self._prices: list[tuple[datetime, int]] = [(START - timedelta(hours=1), STOP + 1000)]
+        self._sent: defaultdict[tuple[RunId, Leg], _Attempts] = defaultdict(_Attempts)
+        #: By account: since when its token is known to be dead, and how many entries were sent since.
+        self._dead_since: dict[int, datetime] = {}
+        self._under_dead: Counter[int] = Counter()
+        #: When an owner said that a run's position is his.
+        self._left_at: dict[RunId, datetime] = {}
+        self._fed_at = START
+
+    def fed(self) -> None:
+        """The line of the feed was proven."""
+        self._fed_at = self._now()
+
+    def told(self, price: int) -> None:
+        """A true price reached the listener."""
+        self._prices.append((self._now(), price))
+
+    def lost(self) -> None:
+        """The live state went: attempts and pauses that were not drained are forgotten, and rightly."""
+        self._sent.clear()
+
+    def left(self, run_id: RunId) -> None:
+        """Its owner keeps what the run holds."""
+        self._left_at.setdefault(run_id, self._now())
+
+    def sending(self, account: int) -> Callable[[OrderRequest], None]:
+        """What judges each order of ours that reaches `account`."""
+        return lambda request: self._judge(account, request)
+
+    def answered(self, account: int, request: OrderRequest, reply: Reply) -> None:
+        """What came of it."""
+        run_id, leg, attempt = _parsed(request)
+        attempts = self._sent[run_id, leg]
+        if reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN):
+            attempts.failed_at, attempts.failed = self._now(), attempt
+        if reply.outcome is Outcome.TOKEN_INVALID:
+            self._dead_since.setdefault(account, self._now())
+        else:
+            self._dead_since.pop(account, None)
+            self._under_dead[account] = 0
+
+    def _judge(self, account: int, request: OrderRequest) -> None:
+        run_id, leg, _ = _parsed(request)
+        attempts, name = self._sent[run_id, leg], request.client_order_id
+        if name in attempts.ids:
+            raise Violation(f"{name} was sent twice")
+        attempts.ids.add(name)
+        run = self._durable.run(run_id)
+        if leg is Leg.ENTRY:
+            self._judge_entry(account, run, attempts)
+        else:
+            self._judge_exit(account, run)
+        if attempts.failed_at is not None and not self._seed.skew:
+            pause = MOST_OF * retry_delay(attempts.failed)
+            if self._now() < attempts.failed_at + pause:
+                raise Violation(f"{name} was sent {self._now() - attempts.failed_at} after one that failed")
+
+    def _judge_entry(self, account: int, run: Run, attempts: _Attempts) -> None:
+        now, skew = self._now(), timedelta(seconds=self._seed.skew)
+        if len(attempts.ids) > 1 + RETRIES:
+            raise Violation(f"{run.id} sent {len(attempts.ids)} entries")
+        if not run.buy_at - skew <= now <= run.buy_at + ENTRY_LATEST + skew:
+            raise Violation(f"{run.id} buys at {now:%M:%S}, its time is {run.buy_at:%M:%S}")
+        if now > self._fed_at + BLIND_AFTER + ON_ITS_WAY:
+            raise Violation(f"{run.id} buys though nobody watches its symbol since {self._fed_at:%M:%S}")
+        low = [at for at, price in self._prices if at > now - ON_ITS_WAY]
+        if self._highest_since(now - ON_ITS_WAY) <= STOP and low and self._seed.is_sound:
+            raise Violation(f"{run.id} buys though its stop is reached")
+        if account in self._dead_since and now > self._dead_since[account] + ON_ITS_WAY:
+            self._under_dead[account] += 1
+            if self._under_dead[account] > UNDER_WAY:
+                raise Violation(f"account {account} buys on under a dead token")
+
+    def _judge_exit(self, account: int, run: Run) -> None:
+        now, skew = self._now(), timedelta(seconds=self._seed.skew)
+        if now > run.closes_at + EXIT_LATEST + skew and not self._is_next_day(run):
+            raise Violation(f"{run.id} sells at {now:%H:%M:%S}, its session ended {run.closes_at:%H:%M:%S}")
+        if run.id in self._left_at and now > self._left_at[run.id] + ON_ITS_WAY:
+            raise Violation(f"{run.id} sells what its owner keeps")
+        if not self._has_cause(account, run, now + skew):
+            raise Violation(f"{run.id} sells at {now:%M:%S} without a cause")
+
+    def _is_next_day(self, run: Run) -> bool:
+        return self._seed.hard.has_night and self._now().date() > run.closes_at.date()
+
+    def _has_cause(self, account: int, run: Run, now: datetime) -> bool:
+        if now >= run.sell_at or run.stop_requested is not None:
+            return True
+        own = [each for each in self._brokers[account].book if not each.is_foreign and run_id_of(each) == run.id]
+        bought = [each for each in own if each.request.side is Side.BUY]
+        if sum(each.filled for each in bought) > QUANTITY:
+            return True
+        if run.strategy.on_abort is AbortPolicy.FLATTEN and self._durable.is_failed(run.id):
+            return True
+        return self._lowest_since(self._from(account, run, bought)) <= STOP
+
+    def _from(self, account: int, run: Run, bought: list[Placed]) -> datetime:
+        """From when on a breach counts: from the first fill, or, where that cannot be known, the time to buy."""
+        filled = [each.first_filled_at for each in bought if each.first_filled_at is not None]
+        is_known = self._brokers[account].is_honest() and self._seed.is_sound and not _UNREAD & self._seed.hard.kinds
+        first = min(filled, default=run.buy_at) if is_known else run.buy_at
+        return first - (CLOCKS_APART if Kind.CLOCKS in self._seed.hard else timedelta(seconds=1))
+
+    def _lowest_since(self, at: datetime) -> int:
+        before = [price for when, price in self._prices if when <= at]
+        return min([before[-1], *(price for when, price in self._prices if when > at)])
+
+    def _highest_since(self, at: datetime) -> int:
+        before = [price for when, price in self._prices if when <= at]
+        return max([before[-1], *(price for when, price in self._prices if when > at)])
+
+
+#: Kinds in which the trades of an order may not be read, so that nobody knows when it filled first.
+_UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
+#: How far the server's clock may be off.
+CLOCKS_APART = timedelta(seconds=5)
+
+
+def _parsed(request: OrderRequest) -> tuple[RunId, Leg, int]:
+    ours = parse_client_order_id(DEPLOYMENT, request.client_order_id)
+    if ours is None:
+        raise Violation(f"an order without an id of ours: {request.client_order_id}")
+    return ours
