@@ -4,11 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from broker_connector.ticker import Mode, Ohlc, TickPacket, encode_full, pack_frame
 
@@ -27,6 +30,12 @@ def frame_of(prices: Iterable[tuple[int, int]]) -> bytes:
 
 class Feed:
     """`with Feed() as feed:` a server in a thread of its own."""
+
+    def __init__(self, carrier: str = "") -> None:
+        """`carrier`: the API key that gets ticks; any other is sent on to `elsewhere`, for its orders. "" for any."""
+        self._carrier = carrier
+        #: Where a broker tells of orders.
+        self.elsewhere = ""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -60,7 +69,8 @@ class Feed:
 
     async def _main(self, ready: threading.Event) -> None:
         self._ended = asyncio.Event()
-        async with serve(self._welcome, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        options: dict[str, Any] = {"compression": None, "ping_interval": None, "process_request": self._send_on}
+        async with serve(self._welcome, "127.0.0.1", 0, **options) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             #: Where it is.
             self.url = f"ws://127.0.0.1:{port}/ws"
@@ -71,6 +81,14 @@ class Feed:
                     await asyncio.wait_for(self._ended.wait(), HEARTBEAT)
                 except TimeoutError:
                     continue
+
+    def _send_on(self, line: ServerConnection, request: Request) -> Response | None:
+        query = urlsplit(request.path).query
+        if self._carrier in ("", *parse_qs(query).get("api_key", [])):
+            return None
+        answer = line.respond(HTTPStatus.FOUND, "its orders are told elsewhere")
+        answer.headers["Location"] = f"{self.elsewhere}?{query}"
+        return answer
 
     async def _welcome(self, line: ServerConnection) -> None:
         self._lines.add(line)

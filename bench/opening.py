@@ -106,7 +106,7 @@ def _arm_others(engine: Trading, names: Sequence[str], size: Size, say: Say) -> 
     wait(lambda: redis.zcard(keys.DUE) >= others, 120, "not every strategy came to life", every=1)
     with redis.pipeline(transaction=False) as pipe:
         for (symbol, stop), run in zip(stops, runs, strict=True):
-            pipe.zadd(keys.armed(engine.stack.paper_market, symbol), {str(run): stop})
+            pipe.zadd(keys.armed(engine.market, symbol), {str(run): stop})
         pipe.execute()
 
 

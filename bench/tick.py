@@ -150,6 +150,7 @@ def _plan(at: Stand, feed: Feed, desk: Desk, model: Run, runs: Sequence[Run], he
         "broker": desk.paper.base_url,
         "headers": {"X-Kite-Version": "3", "Authorization": "token {api_key}:{access_token}".format(**CREDENTIALS)},
         "epoch": recorded.before[0][2][0],
+        "market": desk.market,
         "symbols": {token: SYMBOL},
         "held": str(held),
         "orders": {

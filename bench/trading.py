@@ -17,6 +17,7 @@ from bench.stand import SECRET_KEY, wait
 from broker_connector.kite_words import IST
 from broker_connector.paper.symbols import listings
 from engine.config import CalendarKind
+from engine.domain.market import market_of
 from engine.domain.run import Position, RunId, parse_client_order_id
 from engine.runtime import codec, keys
 from engine.strategies import Draft
@@ -59,6 +60,11 @@ class Trading:
         #: Symbol -> instrument token.
         self.tokens = {listing.key: listing.token for listing in listings(names)}
         self._added = 0
+
+    @property
+    def market(self) -> str:
+        """The market its accounts trade in."""
+        return market_of("paper", self.stack.paper.base_url, self.feed.url)
 
     def hold(self, stops: Sequence[tuple[str, int]], say: Callable[[str], None]) -> list[RunId]:
         """A bought position for each (symbol, stop in units), tenants taking turns; the runs, in order."""
@@ -165,16 +171,18 @@ def trading(
 ) -> Iterator[Trading]:
     """A started engine; everything ends with it."""
     options = f"--market manual --always-open --unlimited --symbols {','.join(names)}"
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Feed() as feed:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Feed(f"key-{FEED_TENANT}") as feed:
         market = Market(options, calendar=CalendarKind.ALWAYS_OPEN)
         with TradingStack(Path(directory), market, SECRET_KEY, without=without, say=say) as stack:
+            feed.elsewhere = stack.paper.ws_url
+            # The market is whose addresses are the same.
             first = replace(paper_account(FEED_TENANT, stack.paper.base_url), ws_url=feed.url)
             accounts = Accounts(stack.sessions)
             accounts.add(first)
             stack.paper.add_account(account_id=FEED_TENANT, limits={}, **first.credentials.values)
             traders = [f"tenant{number}" for number in range(tenants)]
             for trader in traders:
-                account = paper_account(trader, stack.paper.base_url, UNLIMITED)
+                account = replace(paper_account(trader, stack.paper.base_url, UNLIMITED), ws_url=feed.url)
                 accounts.add(account)
                 stack.paper.add_account(account_id=trader, limits={}, **account.credentials.values)
             stack.wait_ready()

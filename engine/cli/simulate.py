@@ -36,7 +36,7 @@ def _tell(failure: Failure) -> None:
         errors.print(line, markup=False)
     errors.print(f"seed {failure.seed.number}: {failure.message}", markup=False, style="red")
     errors.print(f"needs only: {failure.seed}", markup=False)
-    # The same choice of kinds, for what a seed does depends on what it may choose from.
+    # What a seed does depends on what it may choose from.
     errors.print(f"replay it: the same command with --first {failure.seed.number} --seeds 1", markup=False)
 
 

@@ -42,6 +42,7 @@ class Audit:
         #: The windows of the attempt that a run was granted last.
         self._last: dict[RunId, list[tuple[int, str, int]]] = {}
         self._was_lost = False
+        self._epoch: str | None = None
 
     def lost(self) -> None:
         """The live state is another now: what a window was charged before is what it says."""
@@ -52,6 +53,10 @@ class Audit:
 
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
         """A call of the store has answered `reply`."""
+        epoch = self._store.server.keys.do_get(keys.EPOCH)
+        if epoch != self._epoch:
+            self.lost()
+            self._epoch = epoch
         if name == "claim" and isinstance(reply, Holding):
             self._take(reply.run.id, reply.token, reply.run.strategy.account_id, arguments[2])
         elif name == "intend":

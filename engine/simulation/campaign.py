@@ -9,7 +9,7 @@ from functools import partial
 from engine.simulation.broker import Chances
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
-from engine.simulation.scenario import Seed, hard_seed, seed_of
+from engine.simulation.scenario import Seed, any_seed, hard_seed
 from engine.simulation.world import World
 
 #: Seeds one worker process takes at a time.
@@ -58,7 +58,7 @@ def campaign(
 ) -> Failure | None:
     """Play seeds `first` to `first + count - 1`; tells how many are done; the first failure found, shrunk.
 
-    `hardships`: what may be in them besides failures; nothing of the kind where it is empty.
+    `hardships`: what may be in each of them besides failures; worlds of every sort in turn where it is empty.
     """
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(cores or os.cpu_count()) as pool:
@@ -73,7 +73,7 @@ def campaign(
 
 
 def _play_all(numbers: Iterable[int], *, hardships: Collection[Kind]) -> Failure | None:
-    seeds = (hard_seed(number, hardships) if hardships else seed_of(number) for number in numbers)
+    seeds = (hard_seed(number, hardships) if hardships else any_seed(number) for number in numbers)
     return next((failure for seed in seeds if (failure := play(seed)) is not None), None)
 
 

@@ -69,6 +69,8 @@ NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UN
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2
+#: How often a feed that dies comes late, too.
+LATE_FEED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Hardships:
     refuses: float = 0.0
     bad_ticks: float = 0.0
     feed: float = 0.0
+    #: Whether the feed begins after the time to buy.
+    comes_late: bool = False
     unlisted: float = 0.0
     policies: float = 0.0
     #: Seconds the server's clock is ahead.
@@ -153,6 +157,8 @@ def hardships_of(number: int, kinds: Collection[Kind]) -> Hardships:
         unlisted=rate(Kind.UNLISTED, 1.0),
         feed=rate(Kind.FEED, 0.1),
     )
+    if Kind.FEED in chosen:
+        made = replace(made, comes_late=rng.random() < LATE_FEED)
     if Kind.CLOCKS in chosen:
         made = replace(made, clock=rng.uniform(-5.0, 5.0))
     if Kind.WINDOWS in chosen:

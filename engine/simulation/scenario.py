@@ -9,10 +9,12 @@ from decimal import Decimal
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
 from engine.simulation.broker import Chances
-from engine.simulation.hardships import Hardships, Kind, hardships_of
+from engine.simulation.hardships import STOOD, Hardships, Kind, hardships_of
 
-#: How often a fault a seed may have is in it.
-HAS_FAULT = 0.5
+#: How often a fault a seed may have is in it, and how often a hard world has none of them.
+HAS_FAULT, SOUND = 0.5, 0.67
+#: Which of four worlds has many hardships.
+MIXED = 3
 START = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 #: Market time from the start to each run's buy, sell, and to the end of the faults.
@@ -117,13 +119,22 @@ def seed_of(number: int) -> Seed:
 
 def hard_seed(number: int, kinds: Collection[Kind]) -> Seed:
     """A world of these hardships; of two in three the brokers and our own parts are sound otherwise."""
+    rng = random.Random(number ^ 0x50BE)  # noqa: S311 - a simulation's dice
     seed, hard = seed_of(number), hardships_of(number, kinds)
-    if number % 3:
+    if rng.random() < SOUND:
         cancels = CANCELS if {Kind.WINDOWS, Kind.PARTLY} & hard.kinds else 0.0
-        chances, stops = Chances(cancel_order=cancels), seed.user_stops if number % 2 else 0.0
+        chances, stops = Chances(cancel_order=cancels), rng.choice((0.0, seed.user_stops))
         seed = Seed(number, seed.runs, chances, ill_accounts=seed.runs if cancels else 0, user_stops=stops)
     shares = Kind.SHARED in hard
-    return replace(seed, hard=hard, runs=3 if shares else seed.runs, crowd=2 + number % 2 if shares else 1)
+    return replace(seed, hard=hard, runs=3 if shares else seed.runs, crowd=rng.choice((2, 3)) if shares else 1)
+
+
+def any_seed(number: int) -> Seed:
+    """One world of every sort in turn: without hardships, with one, with another one, and with many."""
+    which, kinds = number % 4, sorted(STOOD)
+    if which == 0:
+        return seed_of(number)
+    return hard_seed(number, kinds if which == MIXED else [kinds[number // 2 % len(kinds)]])
 
 
 def strategy_of(number: int, account: int, hard: Hardships) -> Strategy:

@@ -140,7 +140,7 @@ class World:
             broker.reached = self.conduct.sending(account)
             broker.answered = partial(self.conduct.answered, account)
         self.feed_silent_until = self.now
-        if Kind.FEED in self.seed.hard and self.seed.number % 2:
+        if self.seed.hard.comes_late:
             self.feed_silent_until += FEED_BEGINS
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
@@ -383,7 +383,8 @@ class World:
         self.conduct.told(self._price)
         ticks = [Tick(SYMBOL, self._price, self.now, close=CLOSE)]
         if self._happens(self.seed.hard.bad_ticks * 100):
-            ticks.insert(self.rng.randint(0, 1), self._bad_tick())
+            # Two of them in a row would confirm each other.
+            ticks.append(self._bad_tick())
         self.listener.on_frame(ticks, self.now)
         if self.listener.doubted:
             self._ask_price()
@@ -407,12 +408,12 @@ class World:
         """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
         price, at = self._price, self.now
         choices = (
-            Tick(SYMBOL, 0, at),
-            Tick(SYMBOL, price, None),
-            Tick(SYMBOL, price // 2, at),
-            Tick(SYMBOL, price, at - timedelta(minutes=1)),
-            Tick(SYMBOL, price // 3, at + timedelta(minutes=1)),
-            Tick(SYMBOL, price, at - timedelta(days=1)),
+            Tick(SYMBOL, 0, at, CLOSE),
+            Tick(SYMBOL, price, None, CLOSE),
+            Tick(SYMBOL, price // 2, at, CLOSE),
+            Tick(SYMBOL, price, at - timedelta(minutes=1), CLOSE),
+            Tick(SYMBOL, price // 3, at + timedelta(minutes=1), CLOSE),
+            Tick(SYMBOL, price, at - timedelta(days=1), CLOSE),
         )
         return self.rng.choice(choices)
 

@@ -17,8 +17,6 @@ PASSED, FAILED = 0, 1
 #: Of the plug-ins only the one whose settings are ours: loading all of them takes longer than most of these tests.
 _PYTEST = ["-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
 _SIMULATE = ["-c", "from engine.cli import main; main()", "simulate"]
-#: The worlds the simulation plays, each with so many seeds: as it is, and with every hardship that all its seeds stand.
-WORLDS: tuple[tuple[str, ...], ...] = ((), ("--with", "stood"))
 _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
 #: Lines told of a run that cannot be judged.
 _TOLD = 15
@@ -67,7 +65,7 @@ def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
 
 
 def _played(seeds: int) -> list[list[str]]:
-    return [[*_SIMULATE, "--seeds", str(seeds), *world] for world in WORLDS]
+    return [[*_SIMULATE, "--seeds", str(seeds)]]
 
 
 def _tried(copy: Copy, guard: Guard, commands: list[list[str]], limit: float, judged: Judge) -> Outcome:
