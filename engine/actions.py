@@ -301,7 +301,7 @@ class Actions:
             checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), found.reading)
         else:
             net = self._store.cover(turn.run.strategy.account_id, found.reading, learned.run)
-            seen = with_own_fills(turn.holding.run, replace(learned.run, net=net))
+            seen = with_own_fills(turn.holding.run, replace(learned.run, net=net), now.market)
             checked, uncovered = lifecycle.check_cover(seen)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)

@@ -179,7 +179,7 @@ class Pipeline:
         """One action: what arrived is absorbed, then the event, or else the run itself, says what to do."""
         now, kind = self._clock.now(), event.type if event else None
         absorbed = lifecycle.absorb(holding.run, holding.evidence, now.real)
-        absorbed = replace(absorbed, run=with_own_fills(holding.run, absorbed.run))
+        absorbed = replace(absorbed, run=with_own_fills(holding.run, absorbed.run, now.market))
         if absorbed.is_first_fill:
             # Whether an older breach still counts is the commit's to say, before anything else is decided.
             decision: Decision = Ignore("first_fill")

@@ -5,11 +5,14 @@ Pure. `lua/_prelude.lua` keeps the pool; this module says what a run adds to it 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from engine.domain.broker import BookEntry, NetPosition
 from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
 from engine.domain.run import Run
+
+#: How long after a session its broker may still tell that day's orders and positions.
+SETTLES_WITHIN = timedelta(hours=6)
 
 
 def pool_key(symbol: str, product: Product) -> str:
@@ -38,6 +41,8 @@ class PoolChange:
     held: int
     out: int
     fills: tuple[Order, ...] = ()
+    #: Of `net`, what filled in an earlier session and is learned of only now: any reading of today contains it.
+    past: int = 0
 
     @property
     def is_nothing(self) -> bool:
@@ -60,24 +65,34 @@ def share_of(run: Run, *, finished: bool = False) -> Share:
     return Share(run.proven, max(0, run.proven), sum(max(0, units) for units in open_exits))
 
 
-def pool_change(before: Run | None, after: Run, *, finished: bool = False) -> PoolChange:
-    """What changes in the pool as `before` becomes `after`; `before` is None for a run that is new to it."""
+def pool_change(
+    before: Run | None, after: Run, *, finished: bool = False, market_time: datetime | None = None
+) -> PoolChange:
+    """What changes in the pool as `before` becomes `after`; `before` is None for a run that is new to it.
+
+    `market_time`: when, where that is known.
+    """
     old = share_of(before) if before else Share()
     new = share_of(after, finished=finished)
     known = {order.client_order_id: (order.filled_quantity, order.status) for order in before.orders} if before else {}
     changed = tuple(
         order for order in after.orders if known.get(order.client_order_id) != (order.filled_quantity, order.status)
     )
+    past = sum(
+        (1 if order.leg is Leg.ENTRY else -1) * (order.filled_quantity - known.get(order.client_order_id, (0, ""))[0])
+        for order in changed
+        if order.session_ends and market_time and market_time > order.session_ends + SETTLES_WITHIN
+    )
     key = pool_key(after.strategy.symbol, after.strategy.product)
-    return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed)
+    return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed, past)
 
 
-def with_own_fills(before: Run, after: Run) -> Run:
+def with_own_fills(before: Run, after: Run, market_time: datetime) -> Run:
     """`after`, whose view of the pool is as `before` was read, with what it learned of its own orders since."""
     if after.net is None:
         return after
-    change = pool_change(before, after)
-    return replace(after, net=replace(after.net, quantity=after.net.quantity + change.net - change.out))
+    change = pool_change(before, after, market_time=market_time)
+    return replace(after, net=replace(after.net, quantity=after.net.quantity + change.net - change.past - change.out))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,16 @@ def _pool_json(change: PoolChange) -> str:
         [o.client_order_id, o.filled_quantity, 1 if o.leg is Leg.ENTRY else -1, "1" if o.status in TERMINAL else "0"]
         for o in change.fills
     ]
-    return as_json({"key": change.key, "net": change.net, "held": change.held, "out": change.out, "fills": fills})
+    return as_json(
+        {
+            "key": change.key,
+            "net": change.net,
+            "held": change.held,
+            "out": change.out,
+            "fills": fills,
+            "past": change.past,
+        }
+    )
 
 
 class RedisStore(Feeds):
@@ -157,7 +166,7 @@ class RedisStore(Feeds):
                 PAUSE_US,
                 holding.glanced_at,
                 order.quantity,
-                _pool_json(pool_change(before, after)),
+                _pool_json(pool_change(before, after, market_time=note.market_time)),
                 EXIT_PROBE_US,
             ],
         )
@@ -236,7 +245,9 @@ class RedisStore(Feeds):
                 TOMBSTONE_MS if finished else "",
                 note.event_id if note else "",
                 "1" if note and note.tells_only_of_its_event(holding.run, after) else "",
-                _pool_json(pool_change(holding.run, after, finished=finished)),
+                _pool_json(
+                    pool_change(holding.run, after, finished=finished, market_time=note.market_time if note else None)
+                ),
                 "1" if unsent else "",
             ],
         )

@@ -12,7 +12,7 @@ from engine.domain.broker import OrderRequest, Outcome, Reply
 from engine.domain.orders import Leg, Side
 from engine.domain.routing import RETRIES, retry_delay
 from engine.domain.run import Run, RunId, parse_client_order_id
-from engine.domain.strategy import AbortPolicy
+from engine.domain.strategy import AbortPolicy, StopMode
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
@@ -73,9 +73,12 @@ class Conduct:
         """The live state went: attempts and pauses that were not drained are forgotten, and rightly."""
         self._sent.clear()
 
-    def left(self, run_id: RunId) -> None:
-        """Its owner keeps what the run holds."""
-        self._left_at.setdefault(run_id, self._now())
+    def asked(self, run_id: RunId, mode: StopMode) -> None:
+        """Its owner keeps what the run holds, or has it sold all the same."""
+        if mode is StopMode.LEAVE:
+            self._left_at.setdefault(run_id, self._now())
+        else:
+            self._left_at.pop(run_id, None)
 
     def sending(self, account: int) -> Callable[[OrderRequest], None]:
         """What judges each order of ours that reaches `account`."""

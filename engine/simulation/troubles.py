@@ -168,8 +168,8 @@ class Troubles:
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))
         if world.store.signal(run.id, fields, world.now) == "ok":
-            if way == "leave":
-                world.conduct.left(run.id)
+            if "stop_requested" in fields:
+                world.conduct.asked(run.id, StopMode(fields["stop_requested"]))
             world.publish(Event(f"user:{world.now:%M%S%f}", EventType.FORCE_STOP, run.id))
 
     def _until(self, span: tuple[float, float]) -> datetime:

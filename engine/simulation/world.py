@@ -393,6 +393,7 @@ class World:
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)
+            self.conduct.asked(run_id, StopMode.CLOSE)
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
                 self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))

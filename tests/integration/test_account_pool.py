@@ -1,5 +1,6 @@
 """Runs of one account sell from one pool, whatever the account's owner does beside them and its broker tells late."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
-from tests.builders import BUY_AT, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
+from engine.ports import Note
+from tests.builders import BUY_AT, CLOSES, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
 from tests.fakes import REFUSED, Answer
 from tests.livestate import LiveState, run_id
 from tests.world import World
@@ -236,3 +238,18 @@ def test_a_reading_by_a_clock_that_was_ahead_is_replaced_by_the_next_one(live: L
     ahead = now + timedelta(hours=1)
     assert _told(live, ahead, 0) == NetSeen(0, ahead, missing=10)
     assert _told(live, now, 10) == NetSeen(10, now)
+
+
+@pytest.mark.parametrize(("hours", "free"), [(0, 10), (18, 9)])
+def test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides(
+    live: LiveState, hours: int, free: int
+) -> None:
+    live.arm(run(entry(OrderStatus.PARTIALLY_FILLED, 9, session_ends=CLOSES)), buying=False)
+    live.store.cover(1, AccountReading(datetime.now(UTC), [NetPosition(SYMBOL, Product.INTRADAY, 9)], []))
+    held = live.claim()
+    after = replace(held.run, orders=(entry(OrderStatus.FILLED, 10, session_ends=CLOSES),))
+    told = Note("event", "upd", E.ORDER_UPDATE, "filled", market_time=CLOSES + timedelta(hours=hours))
+    live.store.commit(held, "c0", after, None, told, release=True)
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == free

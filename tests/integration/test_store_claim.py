@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -165,3 +166,17 @@ def test_a_run_last_held_under_another_epoch_is_not_believed_until_its_book_was_
     assert held.run.dirty
     assert live.commit(held, replace(held.run, dirty=False)) is None
     assert not live.claim().run.dirty
+
+
+def test_a_run_keeps_the_slot_of_whoever_holds_it_not_of_one_who_lost_it(live: LiveState) -> None:
+    live.store.write_account(replace(ACCOUNT, limits={"entry_slots": 1, "exit_slots": 1}))
+    first, second = _arm_two(live)
+    held = live.store.claim(first, "t1", Slot.ENTRY)
+    assert isinstance(held, Holding)
+    live.store.extend(held, timedelta(seconds=15))
+    live.lease_runs_out(str(first.run_id))
+    held = live.store.claim(replace(first, type=EventType.STOPLOSS), "t2", Slot.EXIT)
+    assert isinstance(held, Holding)
+    live.store.extend(held, timedelta(seconds=15))
+    assert live.store.claim(replace(second, type=EventType.SELL), "t3", Slot.EXIT) is Refused.PARKED
+    assert isinstance(live.store.claim(second, "t4", Slot.ENTRY), Holding)

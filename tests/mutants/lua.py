@@ -12,6 +12,9 @@ GUARDS = [
     # One holder, one grant.
     _guard("a run that is held is busy", "claim", "if holder then\n", "if holder == '' then\n",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),
+    _guard("a fill of an earlier session is in every reading of today", "_prelude",
+           "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"
+           "test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides"),
     _guard("a run whose holder died is looked at when its lease ends", "claim",
            "  redis.call('ZADD', KEYS[5], 'LT', tonumber(ARGV[8]) + redis.call('PTTL', KEYS[2]) * 1000, run)\n", "",
            "integration/test_pipeline_crashes.py::test_a_run_whose_holder_died_is_looked_at_when_its_lease_ends"),

@@ -1,11 +1,14 @@
 """What a run adds to its account's pool, and what its own fills change of what it was told of that."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from engine.domain.account_positions import PoolChange, Share, pool_change, pool_key, share_of, with_own_fills
 from engine.domain.orders import Order, OrderStatus
 from engine.domain.run import NetSeen
-from tests.builders import BUY_AT, entry, exit_, run, strategy
+from tests.builders import BUY_AT, CLOSES, entry, exit_, run, strategy
 
 S = OrderStatus
 BOUGHT = entry(S.FILLED, 10)
@@ -52,9 +55,18 @@ def test_what_a_run_learned_of_its_own_orders_counts_before_the_store_has_it(
     before: tuple[Order, ...], after: tuple[Order, ...], free: int
 ) -> None:
     told = NetSeen(10, BUY_AT)
-    learned = with_own_fills(run(*before, net=told), run(*after, net=told))
+    learned = with_own_fills(run(*before, net=told), run(*after, net=told), BUY_AT)
     assert learned.net == NetSeen(free, BUY_AT)
-    assert with_own_fills(run(*before), run(*after)).net is None
+    assert with_own_fills(run(*before), run(*after), BUY_AT).net is None
+
+
+@pytest.mark.parametrize(("hours", "past"), [(0, 0), (5, 0), (7, 4), (24, 4)])
+def test_what_filled_in_an_earlier_session_is_in_every_reading_of_today(hours: int, past: int) -> None:
+    before = run(entry(S.ACCEPTED, session_ends=CLOSES), net=NetSeen(10, BUY_AT))
+    after = replace(before, orders=(entry(S.PARTIALLY_FILLED, 4, session_ends=CLOSES),))
+    later = CLOSES + timedelta(hours=hours)
+    assert pool_change(before, after, market_time=later).past == past
+    assert with_own_fills(before, after, later).net == NetSeen(14 - past, BUY_AT)
 
 
 def test_pools_are_told_apart_by_symbol_and_product() -> None:

@@ -130,13 +130,19 @@ local function account_has(account, key)
 end
 
 -- What an account's runs have learned of fills, and what they may still sell: `change` is
--- {key, net, held, out, fills}, the differences, and for each order {id, units filled, 1 or -1, '1' once it has ended}.
+-- {key, net, held, out, fills, past}, the differences, for each order {id, units filled, 1 or -1, '1' once it has
+-- ended}, and how much of `net` was filled in an earlier session: the reading contains it.
 local function change_pool(account, change)
   local key = change.key
   for _, name in ipairs({ 'net', 'held', 'out' }) do
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
     end
+  end
+  local seen = change.past ~= 0 and redis.call('HGET', account .. ':held', key)
+  if seen and seen ~= '?' then
+    local units, contained, at = string.match(seen, '^(%-?%d+) (%-?%d+) (%d*)$')
+    redis.call('HSET', account .. ':held', key, string.format('%s %d %s', units, contained + change.past, at))
   end
   for _, fill in ipairs(change.fills) do
     redis.call('HSET', account .. ':fills', fill[1],
@@ -184,6 +190,8 @@ local function take_slot(account, class, run, lease_ms)
   redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
   local limit = tonumber(redis.call('HGET', account, class .. '_slots') or slot_limits[class])
   if redis.call('ZCARD', slots) >= limit then return false end
+  -- A run has one slot: that of a holder who lost it is not the one to keep.
+  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end
   redis.call('ZADD', slots, now + tonumber(lease_ms) * 1000, run)
   return true
 end
