@@ -119,7 +119,9 @@ def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> 
             run = run.with_order(replace(order, settled=True))
         if order.client_order_id in shown or order.status in TERMINAL:
             continue
-        if order.session_ends is not None and now.market > order.session_ends:
+        # One that was sent as its session ended may yet appear.
+        is_over = order.session_ends is not None and now.market > order.session_ends
+        if is_over and now.real >= order.settles_at:
             expired = order.on(OrderTrigger.EXPIRE, now.real, "its session ended and the book lacks it")
             run = run.with_order(replace(expired, settled=True))
         elif order.seen:

@@ -253,3 +253,19 @@ def test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besid
     net = live.claim().run.net
     assert net is not None
     assert net.quantity == free
+
+
+def test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.buy()
+    world.buy(run(spec=strategy(id=8)), quantity=0)
+    world.clock.advance(1)
+    world.cover()
+    world.broker.trade_by_hand(SELL, 1)
+    world.clock.advance(1)
+    monkeypatch.setattr(World, "cover", lambda _self: None)
+    world.live.store.cover(1, AccountReading(world.clock.real, world.broker.held(), None))
+    world.price(STOP)
+    assert world.serve(E.STOPLOSS, "sl-7", run_id(7)).startswith("submitted")
+    assert world.sides()[-1] == (SELL, QUANTITY - 1)

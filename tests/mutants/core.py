@@ -41,7 +41,7 @@ GUARDS = [
     _guard("what is not covered is told once", "lifecycle", "if run.failure == NOT_COVERED or run.net.at",
            "if run.net.at", "integration/test_account_pool.py::test_what_is_covered_is_sold_and_the_rest_alerted"),
     _guard("an order of an ended session that the book lacks has expired", "lifecycle",
-           "if order.session_ends is not None and now.market > order.session_ends:", "if now is None:",
+           "if is_over and now.real >= order.settles_at:", "if now is None:",
            "integration/test_pipeline_unproven.py::"
            "test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired"),
     _guard("an order the book showed and lost is in doubt again", "lifecycle", "        elif order.seen:\n",

@@ -12,6 +12,13 @@ GUARDS = [
     # One holder, one grant.
     _guard("a run that is held is busy", "claim", "if holder then\n", "if holder == '' then\n",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),
+    _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
+           "integration/test_account_pool.py::"
+           "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
+    _guard("a run has one slot", "_prelude",
+           "  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end\n", "",
+           "integration/test_store_claim.py::"
+           "test_a_run_keeps_the_slot_of_whoever_holds_it_not_of_one_who_lost_it"),
     _guard("a fill of an earlier session is in every reading of today", "_prelude",
            "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"
            "test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides"),
@@ -134,10 +141,10 @@ GUARDS = [
            "local contained = (net[key] or 0) + (ahead[key] or 0)", "local contained = net[key] or 0",
            "integration/test_account_pool.py::test_a_fill_counts_once_however_late_the_run_learns_of_it"),
     _guard("positions alone say nothing of a symbol whose order may fill", "cover",
-           "if ended == '0' then unclear[key] = true end", "", "integration/test_account_pool.py::"
+           "if ended == '0' and not unclear[key] then", "if false then", "integration/test_account_pool.py::"
            "test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill"),
     _guard("a position that cannot be read is not empty", "cover",
-           "  for _, key in ipairs(told.keep) do unclear[key] = true end\n", "",
+           "    unclear[key] = true\n    caps", "    caps",
            "integration/test_account_pool.py::test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading"),
     _guard("runs whose account lacks what they hold are woken", "cover", "  wake_runs()\n", "",
            "integration/test_account_pool.py::test_a_manual_sale_is_alerted_though_no_exit_is_due"),

@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from engine import lifecycle
+from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import NetSeen, RunStatus, client_order_id
 from engine.domain.strategy import AbortPolicy
-from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, book_entry, entry, evidence, exit_, run, strategy
+from tests.builders import BUY_AT, CLOSES, DEPLOYMENT, PATIENCE, book_entry, entry, evidence, exit_, run, strategy
 
 S = OrderStatus
 REAL = BUY_AT + timedelta(seconds=3)
@@ -195,3 +196,12 @@ def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_wh
         told += [alert.code for alert in alerts]
     assert told == codes
     assert (checked.failure, checked.status) == (("not_covered", RunStatus.FAILED) if codes else ("", RunStatus.ACTIVE))
+
+
+@pytest.mark.parametrize(("later", "status"), [(4, S.UNKNOWN), (16, S.EXPIRED)])
+def test_an_exit_sent_as_its_session_ended_may_yet_appear(later: int, status: OrderStatus) -> None:
+    sent = exit_(S.UNKNOWN, session_ends=CLOSES, settles_at=REAL + timedelta(seconds=15))
+    known = run(BOUGHT, sent)
+    now = Moment(CLOSES + timedelta(seconds=30), REAL + timedelta(seconds=later))
+    after = lifecycle.after_book(known, [], now, timedelta(seconds=10)).run
+    assert after.orders[1].status is status

@@ -119,13 +119,17 @@ end
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
 -- A reading of `units` stands beside the net it already contains, so a fill counts once however late it is learned.
+-- Positions that were read without the book since ("cap") do not say what they contain; there is no more than they say.
 local function account_has(account, key)
   local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
   local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
-  local seen = redis.call('HMGET', account .. ':held', key, 'at')
-  if seen[1] == '?' or not (seen[1] or seen[2]) then return held - out, 0, nil end
+  local seen = redis.call('HMGET', account .. ':held', key, 'at', key .. ' cap')
+  local most, cap, cap_net = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+)$')
+  if cap then most = tonumber(cap) + net - tonumber(cap_net) end
+  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil end
   local units, contained, at = string.match(seen[1] or '0 0 ', '^(%-?%d+) (%-?%d+) (%d*)$')
   local has = tonumber(units) + net - tonumber(contained)
+  if cap then has = math.min(has, most) end
   return has - out, math.max(0, held - has), at ~= '' and at or seen[2]
 end
 
@@ -143,6 +147,7 @@ local function change_pool(account, change)
   if seen and seen ~= '?' then
     local units, contained, at = string.match(seen, '^(%-?%d+) (%-?%d+) (%d*)$')
     redis.call('HSET', account .. ':held', key, string.format('%s %d %s', units, contained + change.past, at))
+    redis.call('HDEL', account .. ':held', key .. ' cap')
   end
   for _, fill in ipairs(change.fills) do
     redis.call('HSET', account .. ':fills', fill[1],

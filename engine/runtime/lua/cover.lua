@@ -8,14 +8,18 @@
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
--- Without the book that is not known where an order may still fill, and the older reading of that symbol stays.
+-- Without the book that is not known where an order may still fill: the older reading of that symbol stays, and the
+-- position is the most there is.
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
 
 local function keep_reading()
-  local units, ahead, unclear = {}, {}, {}
+  local units, ahead, unclear, caps = {}, {}, {}, {}
   for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
-  for _, key in ipairs(told.keep) do unclear[key] = true end
+  for _, key in ipairs(told.keep) do
+    unclear[key] = true
+    caps[key] = redis.call('HGET', KEYS[3], key .. ' cap')
+  end
   if told.is_book_read then
     for _, order in ipairs(told.orders) do
       local known = redis.call('HGET', KEYS[5], order[1])
@@ -28,7 +32,10 @@ local function keep_reading()
   else
     for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
       local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
-      if ended == '0' then unclear[key] = true end
+      if ended == '0' and not unclear[key] then
+        unclear[key] = true
+        caps[key] = string.format('%d %s', units[key] or 0, redis.call('HGET', KEYS[4], key .. ' net') or '0')
+      end
     end
   end
   local pool = redis.call('HGETALL', KEYS[4])
@@ -48,6 +55,9 @@ local function keep_reading()
     end
   end
   for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
+  for key, cap in pairs(caps) do
+    if cap then redis.call('HSET', KEYS[3], key .. ' cap', cap) end
+  end
 end
 
 -- Runs whose account lacks what they hold, or has it or some of it again, are looked at without any event of their own.
