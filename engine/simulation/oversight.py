@@ -90,8 +90,10 @@ class Oversight:
         `is_well`: whether our own parts can work at all; `is_fed`: whether the price is told.
         """
         for account, broker in self._brokers.items():
-            if broker.told_at is not None:
+            if broker.told_at is not None and is_well:
                 self._read_at[account].add(broker.told_at)
+            # What was told while nothing could be kept is not known.
+            broker.told_at = None
         self._low_since = (self._low_since or now) if price <= STOP and is_fed else None
         is_low = self._low_since is not None and now - self._low_since >= timedelta(seconds=3)
         self._check_shorts(now)
@@ -100,7 +102,8 @@ class Oversight:
             own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
             can_sell = is_low and is_well and self._can_sell(run, own, broker, now)
             is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
-            if can_sell and broker.at_lower_circuit and not IN_DOUBT & self._seed.hard.kinds:
+            is_free = not (IN_DOUBT | {Kind.WINDOWS}) & self._seed.hard.kinds
+            if can_sell and broker.at_lower_circuit and is_free:
                 self._check_queue(run, is_selling=is_selling)
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from engine.domain.events import Event, EventType
 from engine.domain.orders import Side
-from engine.domain.run import Run, RunStatus
+from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
 from engine.simulation.broker import SimulatedBroker
 from engine.simulation.conduct import Conduct
@@ -43,6 +43,7 @@ class Around(Protocol):
     oversight: Oversight
     conduct: Conduct
     feed_silent_until: datetime
+    misled: set[RunId]
 
     def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
         """Wake a worker."""
@@ -157,6 +158,8 @@ class Troubles:
             "closed": {"closed_elsewhere": "1"},
             "absent": {"absent": doubtful},
         }[way]
+        if way == "absent":
+            world.misled.add(run.id)
         if way == "closed":
             broker = world.brokers[run.strategy.account_id]
             free = broker.net(SYMBOL, run.strategy.product) - broker.promised(SYMBOL, run.strategy.product)

@@ -33,7 +33,7 @@ from engine.simulation.broker import Chances, Placed, SimulatedBroker
 from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
-from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history
+from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history, run_id_of
 from engine.simulation.livestate import LiveState
 from engine.simulation.oversight import DOUBLES, Oversight
 from engine.simulation.scenario import (
@@ -97,6 +97,8 @@ class World:
         self._healed = False
         #: Whether a book changed since the invariants were checked last.
         self._is_unchecked = False
+        #: Runs whose owner said of an order of theirs that it was never placed.
+        self.misled: set[RunId] = set()
         self._price = CLOSE
         self._looks = 0
         #: What the last tick said.
@@ -288,7 +290,7 @@ class World:
         if self.seed.hard.kinds:
             self.oversight.check_end()
             if not self.seed.hard.has_night:
-                check_history(self.book, self.durable)
+                check_history([each for each in self.book if each.visible_at <= self.now], self.durable)
             return
         check_end(self.book, self.store, self.durable)
         self._observer.check_end(self.durable)
@@ -332,7 +334,8 @@ class World:
         if self._is_unchecked:
             self._is_unchecked = False
             if not DOUBLES & self.seed.hard.kinds:
-                check_always(self.book)
+                # Whoever says of an order that is there that it is not is believed where nobody can look.
+                check_always(each for each in self.book if run_id_of(each) not in self.misled)
 
     def _book_changed(self) -> None:
         self._is_unchecked = True

@@ -269,3 +269,25 @@ def test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is(
     world.price(STOP)
     assert world.serve(E.STOPLOSS, "sl-7", run_id(7)).startswith("submitted")
     assert world.sides()[-1] == (SELL, QUANTITY - 1)
+
+
+@pytest.mark.parametrize(("units", "seconds", "free"), [(5, 2, 0), (0, 2, 0), (5, 20, 5), (8, 2, 8)])
+def test_positions_that_did_not_move_do_not_contain_what_was_sold_since(
+    live: LiveState, units: int, seconds: int, free: int
+) -> None:
+    now = datetime.now(UTC)
+
+    def cover(after: float, quantity: int) -> None:
+        orders = [SeenOrder(each.client_order_id, each.filled_quantity, True) for each in live.run().orders]
+        position = NetPosition(SYMBOL, Product.INTRADAY, quantity)
+        live.store.cover(1, AccountReading(now - timedelta(minutes=1 - after / 60), [position], orders))
+
+    live.arm(run(BOUGHT), buying=False)
+    cover(0, 5)
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
+    cover(1, 5)
+    cover(1 + seconds, units)
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == free

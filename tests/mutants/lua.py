@@ -15,6 +15,9 @@ GUARDS = [
     _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
            "integration/test_account_pool.py::"
            "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
+    _guard("positions may lag behind what was sold", "cover", "by_book >= tonumber(contained) then", "true then",
+           "integration/test_account_pool.py::"
+           "test_positions_that_did_not_move_do_not_contain_what_was_sold_since"),
     _guard("a run has one slot", "_prelude",
            "  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end\n", "",
            "integration/test_store_claim.py::"
@@ -138,7 +141,7 @@ GUARDS = [
            "if key then net[key] = tonumber(pool[i + 1]) end",
            "integration/test_account_pool.py::test_one_reading_flags_nothing_and_what_comes_back_is_sold"),
     _guard("fills the book knows before their run count once", "cover",
-           "local contained = (net[key] or 0) + (ahead[key] or 0)", "local contained = net[key] or 0",
+           "contains(key, count, (net[key] or 0) + (ahead[key] or 0))", "contains(key, count, net[key] or 0)",
            "integration/test_account_pool.py::test_a_fill_counts_once_however_late_the_run_learns_of_it"),
     _guard("positions alone say nothing of a symbol whose order may fill", "cover",
            "if ended == '0' and not unclear[key] then", "if false then", "integration/test_account_pool.py::"

@@ -13,6 +13,19 @@
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
 
+-- How long positions may lag behind what the account's own exits sold, us.
+local lags_at_most = 15000000
+
+-- What `count` units contain: what the book says, but for a sale since the last reading that changed nothing in them.
+local function contains(key, count, by_book)
+  local before, lags = unpack(redis.call('HMGET', KEYS[3], key, key .. ' lags'))
+  local units, contained = string.match(before or '', '^(%-?%d+) (%-?%d+) ')
+  if not units or tonumber(units) ~= count or by_book >= tonumber(contained) then return by_book, nil end
+  lags = lags or asked_at
+  if tonumber(asked_at) - tonumber(lags) > lags_at_most then return by_book, nil end
+  return tonumber(contained), lags
+end
+
 local function keep_reading()
   local units, ahead, unclear, caps = {}, {}, {}, {}
   for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
@@ -44,15 +57,19 @@ local function keep_reading()
     local key = string.match(pool[i], '^(.+) net$')
     if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
   end
-  local kept = {}
+  local kept, read = {}, {}
   for key, _ in pairs(unclear) do kept[key] = redis.call('HGET', KEYS[3], key) end
+  for key, count in pairs(units) do
+    if not unclear[key] then
+      local contained, lags = contains(key, count, (net[key] or 0) + (ahead[key] or 0))
+      read[key] = { string.format('%d %d %s', count, contained, asked_at), lags }
+    end
+  end
   redis.call('DEL', KEYS[3])
   redis.call('HSET', KEYS[3], 'at', asked_at)
-  for key, count in pairs(units) do
-    local contained = (net[key] or 0) + (ahead[key] or 0)
-    if not unclear[key] then
-      redis.call('HSET', KEYS[3], key, string.format('%d %d %s', count, contained, asked_at))
-    end
+  for key, told in pairs(read) do
+    redis.call('HSET', KEYS[3], key, told[1])
+    if told[2] then redis.call('HSET', KEYS[3], key .. ' lags', told[2]) end
   end
   for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
   for key, cap in pairs(caps) do
