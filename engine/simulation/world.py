@@ -290,10 +290,15 @@ class World:
         if self.seed.hard.kinds:
             self.oversight.check_end()
             if not self.seed.hard.has_night:
-                check_history([each for each in self.book if each.visible_at <= self.now], self.durable)
+                check_history([each for each in self.book if self._can_be_known(each)], self.durable)
             return
         check_end(self.book, self.store, self.durable)
         self._observer.check_end(self.durable)
+
+    def _can_be_known(self, placed: Placed) -> bool:
+        """Whether an order showed itself before its run ended; what fills after that is told to a human."""
+        run = self.durable.run(run_id_of(placed))
+        return placed.visible_at <= self.now and "fill_after_end" not in self.durable.alerts_of(run)
 
     def _night(self) -> None:
         """The session ends; the next day begins, with the engine awake all the while or not."""
