@@ -70,7 +70,7 @@ class Copy:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,
+            process_group=0,
         ) as process:
             try:
                 output, _ = process.communicate(timeout=limit)
