@@ -46,6 +46,7 @@ class Oversight:
         #: Since when a run is held below its stop, sellable, and neither being sold nor told of.
         self._naked: dict[RunId, datetime] = {}
         self._low_since: datetime | None = None
+        self._morning: datetime | None = None
         self._short: dict[int, datetime] = {}
         #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
         self._at_circuit: Counter[RunId] = Counter()
@@ -55,8 +56,9 @@ class Oversight:
         """Somebody else sold; for a while nobody can blame us for not knowing."""
         self._sold[account].append((now, quantity))
 
-    def night_passed(self) -> None:
+    def night_passed(self, now: datetime) -> None:
         """Nothing could be sold meanwhile: what is held below its stop is watched anew."""
+        self._morning = now
         self._naked.clear()
         self._low_since = None
 
@@ -108,7 +110,9 @@ class Oversight:
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)
                 continue
-            asked = [(each.changed_at or each.visible_at) + PAUSES for each in own if each.request.side is Side.SELL]
+            # That an exit was canceled late yesterday may be learned of only this morning.
+            ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
+            asked = [max(at, self._morning or at) + PAUSES for at in ended]
             if IN_DOUBT & self._seed.hard.kinds and broker.exit_asked_at is not None:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)

@@ -309,8 +309,8 @@ class World:
             broker.night()
             broker.at_lower_circuit = False
         self.tell("THE NIGHT PASSES")
-        self.oversight.night_passed()
         self.now = max(self.now, MORNING)
+        self.oversight.night_passed(self.now)
         self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
