@@ -36,6 +36,8 @@ class _Attempts:
     """What was sent of one leg of a run."""
 
     ids: set[str] = field(default_factory=set)
+    #: When the last one reached the broker.
+    reached_at: datetime = START - timedelta(hours=1)
     #: When the last one failed by its answer, and its number.
     failed_at: datetime | None = None
     failed: int = 0
@@ -88,7 +90,9 @@ class Conduct:
         """What came of it."""
         run_id, leg, attempt = _parsed(request)
         attempts = self._sent[run_id, leg]
-        if reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN):
+        # An answer that came late finds its worker without the run, which another has settled.
+        is_in_time = self._now() - attempts.reached_at <= ON_ITS_WAY
+        if reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
             attempts.failed_at, attempts.failed = self._now(), attempt
         if reply.outcome is Outcome.TOKEN_INVALID:
             self._dead_since.setdefault(account, self._now())
@@ -103,6 +107,7 @@ class Conduct:
         if name in attempts.ids and not (self._seed.lose_store or self._seed.roll_back):
             raise Violation(f"{name} was sent twice")
         attempts.ids.add(name)
+        attempts.reached_at = self._now()
         run = self._durable.run(run_id)
         if leg is Leg.ENTRY:
             self._judge_entry(account, run, attempts)
