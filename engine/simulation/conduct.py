@@ -27,6 +27,10 @@ ON_ITS_WAY = timedelta(seconds=3)
 BLIND_AFTER = timedelta(seconds=5)
 #: Of a pause after a failure, what must have passed: the rest is clocks.
 MOST_OF = 0.9
+#: How far the server's clock may be off.
+CLOCKS_APART = timedelta(seconds=5)
+#: Kinds in which the trades of an order may not be read, so that nobody knows when it filled first.
+UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
 
@@ -126,8 +130,7 @@ class Conduct:
             raise Violation(f"{run.id} buys at {now:%M:%S}, its time is {run.buy_at:%M:%S}")
         if now > self._fed_at + BLIND_AFTER + ON_ITS_WAY:
             raise Violation(f"{run.id} buys though nobody watches its symbol since {self._fed_at:%M:%S}")
-        low = [at for at, price in self._prices if at > now - ON_ITS_WAY]
-        if self._highest_since(now - ON_ITS_WAY) <= STOP and low and self._seed.is_sound:
+        if max(self._prices_since(now - ON_ITS_WAY)) <= STOP and self._seed.is_sound:
             raise Violation(f"{run.id} buys though its stop is reached")
         if account in self._dead_since and now > self._dead_since[account] + ON_ITS_WAY:
             self._under_dead[account] += 1
@@ -155,28 +158,19 @@ class Conduct:
             return True
         if run.strategy.on_abort is AbortPolicy.FLATTEN and self._durable.is_failed(run.id):
             return True
-        return self._lowest_since(self._from(account, run, bought)) <= STOP
+        return min(self._prices_since(self._from(account, run, bought))) <= STOP
 
     def _from(self, account: int, run: Run, bought: list[Placed]) -> datetime:
         """From when on a breach counts: from the first fill, or, where that cannot be known, the time to buy."""
         filled = [each.first_filled_at for each in bought if each.first_filled_at is not None]
-        is_known = self._brokers[account].is_honest() and self._seed.is_sound and not _UNREAD & self._seed.hard.kinds
+        is_known = self._brokers[account].is_honest() and self._seed.is_sound and not UNREAD & self._seed.hard.kinds
         first = min(filled, default=run.buy_at) if is_known else run.buy_at
         return first - (CLOCKS_APART if Kind.CLOCKS in self._seed.hard else timedelta(seconds=1))
 
-    def _lowest_since(self, at: datetime) -> int:
+    def _prices_since(self, at: datetime) -> list[int]:
+        """The price that stood at that time, and every later one."""
         before = [price for when, price in self._prices if when <= at]
-        return min([before[-1], *(price for when, price in self._prices if when > at)])
-
-    def _highest_since(self, at: datetime) -> int:
-        before = [price for when, price in self._prices if when <= at]
-        return max([before[-1], *(price for when, price in self._prices if when > at)])
-
-
-#: Kinds in which the trades of an order may not be read, so that nobody knows when it filled first.
-_UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
-#: How far the server's clock may be off.
-CLOCKS_APART = timedelta(seconds=5)
+        return [before[-1], *(price for when, price in self._prices if when > at)]
 
 
 def _parsed(request: OrderRequest) -> tuple[RunId, Leg, int]:
