@@ -19,6 +19,10 @@ from engine.simulation.server import Server
 #: Where the scripts read the time instead of the server's own.
 NOW = "test:now"
 _SERVER_TIME = "local t = redis.call('TIME')"
+#: Where they read how long a lock has left, in place of its own expiry, which is of the server's time.
+LEFT = "test:left"
+_SERVER_LEFT = "redis.call('PTTL', KEYS[2])"
+_WORLDS_LEFT = f"tonumber(redis.call('HGET', '{LEFT}', KEYS[2]) or '-2')"
 _WORLDS_TIME = f"local t = redis.call('HMGET', '{NOW}', 'seconds', 'micros')"
 
 Snapshot = tuple[dict[str, bytes], dict[str, datetime]]
@@ -49,7 +53,7 @@ class RealKeys:
 
     def run(self, source: str, arguments: Sequence[str]) -> Reply:
         """What a script replies: its number of keys, its keys and its arguments are `arguments`."""
-        timed = source.replace(_SERVER_TIME, _WORLDS_TIME)
+        timed = source.replace(_SERVER_TIME, _WORLDS_TIME).replace(_SERVER_LEFT, _WORLDS_LEFT)
         self._redis.script_load(timed)
         return self.call("EVALSHA", [sha1(timed.encode(), usedforsecurity=False).hexdigest(), *arguments])
 
@@ -111,7 +115,10 @@ class RealKeys:
         for name, until in [*self._leases.items()]:
             if until <= self._now():
                 self._redis.delete(name)
+                self._redis.hdel(LEFT, name)
                 del self._leases[name]
+        if self._leases:
+            self._redis.hset(LEFT, mapping={name: self.do_pttl(name) for name in self._leases})
 
     def _keep_leases(self) -> None:
         """A lease given by the last call ends by the world's clock, not by the server's."""

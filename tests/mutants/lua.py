@@ -26,7 +26,7 @@ GUARDS = [
            "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"
            "test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides"),
     _guard("a run whose holder died is looked at when its lease ends", "claim",
-           "  redis.call('ZADD', KEYS[5], 'LT', tonumber(ARGV[8]) + redis.call('PTTL', KEYS[2]) * 1000, run)\n", "",
+           "  redis.call('ZADD', KEYS[5], 'LT', string.format('%d', tonumber(ARGV[8]) + left), run)\n", "",
            "integration/test_pipeline_crashes.py::test_a_run_whose_holder_died_is_looked_at_when_its_lease_ends"),
     _guard("an event that finds a run held is left in it", "claim",
            "  redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)\n", "",

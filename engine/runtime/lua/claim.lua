@@ -25,8 +25,9 @@ local holder = redis.call('GET', KEYS[2])
 if holder == token then return held() end
 if holder then
   redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)
-  -- Whoever holds it looks again; where that one is dead, the end of its lease is the time to.
-  redis.call('ZADD', KEYS[5], 'LT', tonumber(ARGV[8]) + redis.call('PTTL', KEYS[2]) * 1000, run)
+  -- Whoever holds it looks again; where that one is dead, the end of its lease is the time to, to a tenth of a second.
+  local left = math.floor(redis.call('PTTL', KEYS[2]) / 100 + 0.5) * 100000
+  redis.call('ZADD', KEYS[5], 'LT', string.format('%d', tonumber(ARGV[8]) + left), run)
   note('coalesced')
   return { 'busy' }
 end
