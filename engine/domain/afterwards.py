@@ -9,10 +9,11 @@ from engine.domain.run import RunId
 def is_beyond(known: Order | None, told: Evidence) -> bool:
     """Whether `told` says more than its run knew of the order, None: nothing, when it ended.
 
-    A fill more is a position nobody watches, or a short; so may one become that stands at the broker all the same.
+    A fill more is a position nobody watches, or a short; so may one become that stands at the broker all the same, and
+    so is what fills of another order under the same id.
     """
     may_fill = told.status not in TERMINAL
-    if known is None:
+    if known is None or (known.broker_order_id and known.broker_order_id != told.broker_order_id):
         return told.filled_quantity > 0 or may_fill
     return told.filled_quantity > known.filled_quantity or (may_fill and known.given_up)
 

@@ -26,6 +26,8 @@ IN_DOUBT = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind
 PAUSES = timedelta(seconds=35)
 #: How long an account may be short by attempts that stand for each other before somebody is told.
 SHORT_FOR = timedelta(seconds=40)
+#: Alerts whose owner looks at what the account has.
+TELLS_OF_A_SHORT = frozenset({"oversold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
 AT_CIRCUIT, MOST_BARE = 20, 0.3
 #: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.
@@ -139,7 +141,7 @@ class Oversight:
 
     def _knows(self, account: int) -> bool:
         runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
-        return any({"oversold", "given_up_appeared", "double_order"} & {*self._durable.alerts_of(run)} for run in runs)
+        return any(TELLS_OF_A_SHORT & {*self._durable.alerts_of(run)} for run in runs)
 
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""
