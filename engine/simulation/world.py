@@ -338,7 +338,9 @@ class World:
     def _check(self) -> None:
         if self._is_unchecked:
             self._is_unchecked = False
-            if not DOUBLES & self.seed.hard.kinds:
+            # What filled yesterday and was lost since is in no book of today, nor told apart from another's shares.
+            is_forgotten = self.seed.hard.has_night and not self.seed.is_sound
+            if not (is_forgotten or DOUBLES & self.seed.hard.kinds):
                 # Whoever says of an order that is there that it is not is believed where nobody can look.
                 check_always(each for each in self.book if run_id_of(each) not in self.misled)
 
