@@ -12,7 +12,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.scenario import MORNING, STOP, SYMBOL, Seed
+from engine.simulation.scenario import MORNING, START, STOP, SYMBOL, Seed
 
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
@@ -49,6 +49,8 @@ class Oversight:
         self._naked: dict[RunId, datetime] = {}
         self._low_since: datetime | None = None
         self._morning: datetime | None = None
+        #: By account: since when it can be read.
+        self._readable_since = dict.fromkeys(brokers, START)
         self._short: dict[int, datetime] = {}
         #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
         self._at_circuit: Counter[RunId] = Counter()
@@ -94,6 +96,8 @@ class Oversight:
         `is_well`: whether our own parts can work at all; `is_fed`: whether the price is told.
         """
         for account, broker in self._brokers.items():
+            if not broker.can_be_read():
+                self._readable_since[account] = now
             if broker.told_at is not None and is_well:
                 self._read_at[account].add(broker.told_at)
             # What was told while nothing could be kept is not known.
@@ -118,6 +122,8 @@ class Oversight:
             if IN_DOUBT & self._seed.hard.kinds and broker.exit_asked_at is not None:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)
+                # Doubt is settled by readings, which begin when the account can be read.
+                asked.append(self._readable_since[run.strategy.account_id] + EXIT_WITHIN)
             since = max([self._naked.setdefault(run.id, now), *asked])
             if now - since > EXIT_WITHIN and not self._is_told(run, covered=True):
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")

@@ -47,7 +47,9 @@ local function keep_reading()
       local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
       if ended == '0' and not unclear[key] then
         unclear[key] = true
-        caps[key] = string.format('%d %s', units[key] or 0, redis.call('HGET', KEYS[4], key .. ' net') or '0')
+        -- What our exits may have sold of it already counts as sold: it must not count twice.
+        local known = redis.call('HMGET', KEYS[4], key .. ' net', key .. ' out')
+        caps[key] = string.format('%d %s', (units[key] or 0) + tonumber(known[2] or '0'), known[1] or '0')
       end
     end
   end
