@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from hypothesis import HealthCheck, settings
 from redis import Redis
 from sqlalchemy.engine import make_url
 
@@ -16,6 +17,10 @@ from engine.stack import wheels
 from engine.stack.postgres import EmbeddedPostgres
 from engine.stack.valkey import EmbeddedValkey
 from tests.livestate import LiveState, open_live_state
+
+# How long an example takes to make or to try tells of the machine's load.
+settings.register_profile("engine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("engine")
 
 
 @pytest.fixture(scope="session")
