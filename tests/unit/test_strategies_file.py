@@ -238,7 +238,7 @@ def test_a_field_given_twice_is_refused_rather_than_the_last_one_taken() -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[\n {"name": "a",}\n]', "line 2, column 15: "),
+        ('[\n {"name" "a"}\n]', "line 2, column 10: "),
         ("", "line 1, column 1: "),
         ("[" * 200_000, "nested too deeply"),
         ("{}", "must be a list of strategies"),
