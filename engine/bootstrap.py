@@ -404,4 +404,5 @@ def close_worker() -> None:
     with _lock:
         if _worker is not None:
             _worker.parts.brokers.close()
+            _worker.parts.store.close()
             _worker = None

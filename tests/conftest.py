@@ -71,6 +71,7 @@ def live(redis: Redis, redis_url: str) -> Iterator[LiveState]:
     state = open_live_state(redis, redis_url)
     yield state
     state.check_ledger()
+    state.store.close()
     state.client.close()
 
 

@@ -117,6 +117,8 @@ class RedisStore(Feeds):
         self._now = now
         self._wake_up = wake_up
         self._scripts = Scripts(redis, load_scripts())
+        #: Closes the connections of the scripts; one that is in use is not among them.
+        self.close = self._scripts.close
 
     def claim(self, event: Event, token: str, slot: Slot) -> Holding | Refused:
         run = str(event.run_id)
