@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
@@ -69,8 +69,9 @@ class Feed:
 
     async def _main(self, ready: threading.Event) -> None:
         self._ended = asyncio.Event()
-        options: dict[str, Any] = {"compression": None, "ping_interval": None, "process_request": self._send_on}
-        async with serve(self._welcome, "127.0.0.1", 0, **options) as server:
+        async with serve(
+            self._welcome, "127.0.0.1", 0, compression=None, ping_interval=None, process_request=self._send_on
+        ) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             #: Where it is.
             self.url = f"ws://127.0.0.1:{port}/ws"
@@ -83,6 +84,7 @@ class Feed:
                     continue
 
     def _send_on(self, line: ServerConnection, request: Request) -> Response | None:
+        """Where `request` is not the carrier's, the answer that sends it to its orders."""
         query = urlsplit(request.path).query
         if self._carrier in ("", *parse_qs(query).get("api_key", [])):
             return None

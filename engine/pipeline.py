@@ -119,12 +119,11 @@ class Pipeline:
                 note = Note("event", event.id, event.type, "parked") if number == 0 else None
                 holding = self._let_go(holding, number, note, after=PARKED)
                 continue
-            except StoreFault:
-                raise
-            except StoreClosed:
-                # Whoever asks next must not wait until a lease ends that nobody uses.
-                with suppress(LockLost):
-                    self._let_go(holding, number)
+            except StoreClosed as error:
+                # Whoever asks next must not wait for the end of a lease nobody uses. A fault would only come again.
+                if not isinstance(error, StoreFault):
+                    with suppress(LockLost):
+                        self._let_go(holding, number)
                 raise
             outcome = outcome or stepped.note.outcome
             holding = self._commit(stepped, number, began)
@@ -150,11 +149,9 @@ class Pipeline:
         while True:
             try:
                 return commit()
-            except StoreFault:
-                raise
-            except StoreClosed:
+            except StoreClosed as error:
                 now = self._clock.now().real
-                if now >= until:
+                if isinstance(error, StoreFault) or now >= until:
                     raise
                 self._clock.sleep_until(now + INSISTS_EVERY)
 

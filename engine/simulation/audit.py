@@ -44,7 +44,7 @@ class Audit:
         self._was_lost = False
         self._epoch: str | None = None
 
-    def lost(self) -> None:
+    def _begin_anew(self) -> None:
         """The live state is another now: what a window was charged before is what it says."""
         self._was_lost = True
         self._held.clear()
@@ -55,7 +55,7 @@ class Audit:
         """A call of the store has answered `reply`."""
         epoch = self._store.server.keys.do_get(keys.EPOCH)
         if epoch != self._epoch:
-            self.lost()
+            self._begin_anew()
             self._epoch = epoch
         if name == "claim" and isinstance(reply, Holding):
             self._take(reply.run.id, reply.token, reply.run.strategy.account_id, arguments[2])
@@ -78,7 +78,7 @@ class Audit:
         if before is not None and before.token != token and now + _MS < before.until:
             raise Violation(f"{run_id} was given to a second worker while another held it")
         self._held[run_id] = _Held(token, self._until(run_id), account, slot)
-        limit = self._limits.get(_SLOTS.get(slot, ""), None)
+        limit = self._limits.get(_SLOTS.get(slot, ""))
         taken = sum(each.account == account and each.slot is slot and now < each.until for each in self._held.values())
         if limit is not None and taken > limit:
             raise Violation(f"account {account} has {taken} {slot} slots of {limit}")

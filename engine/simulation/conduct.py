@@ -1,6 +1,7 @@
 """What every order of ours must have kept to, judged by what the world knows the moment it reaches a broker.
 
-The engine's own state is not asked: an order is right by its prices, times, answers and the word of its owner.
+The engine's own state is not asked, but whether a run that is to be flattened has failed: an order is right by prices,
+times, answers and the word of its owner.
 """
 
 from collections import Counter, defaultdict

@@ -135,8 +135,7 @@ class World:
         self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies)
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
-        self.audit = Audit(self.store, self.accounts[0].limits)
-        self.called = self.audit.called
+        self.called = Audit(self.store, self.accounts[0].limits).called
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
@@ -492,23 +491,18 @@ class World:
         if self._happens(self.seed.lose_store):
             self.tell("THE LIVE STATE IS LOST")
             self.store.flush()
-            self._forget()
+            self.conduct.lost()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.roll_back):
             self.tell("THE LIVE STATE GOES BACK")
             self.store.roll_back(self._on_disk)
-            self._forget()
+            self.conduct.lost()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.jump):
             self.tell("EVERY MACHINE STANDS STILL")
             self.now += JUMP
         if self.seed.roll_back:
             self._on_disk = self.store.snapshot()
-
-    def _forget(self) -> None:
-        """What the live state knew is gone, in whole or in part."""
-        self.audit.lost()
-        self.conduct.lost()
 
     def _happens(self, in_a_hundred: float) -> bool:
         return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100

@@ -168,7 +168,8 @@ def test_a_peer_that_is_gone_without_a_word_is_not_waited_for() -> None:
             port = server.sockets[0].getsockname()[1]
             feed = KiteFeed(f"ws://127.0.0.1:{port}/", "key", "token", silence_limit=0.3)
             async with aclosing(feed.events()) as events, asyncio.timeout(5):
-                await until(events, Connected, Disconnected)
+                told = await until(events, Connected, Disconnected)
+        assert [type(each) for each in told] == [Connected, Disconnected]
 
     asyncio.run(scenario())
 

@@ -12,25 +12,16 @@ GUARDS = [
     # One holder, one grant.
     _guard("a run that is held is busy", "claim", "if holder then\n", "if holder == '' then\n",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),
-    _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
-           "integration/test_account_pool.py::"
-           "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
-    _guard("positions may lag behind what was sold", "cover", "by_book >= tonumber(contained) then", "true then",
-           "integration/test_account_pool.py::"
-           "test_positions_that_did_not_move_do_not_contain_what_was_sold_since"),
-    _guard("a run has one slot", "_prelude",
-           "  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end\n", "",
-           "integration/test_store_claim.py::"
-           "test_a_run_keeps_the_slot_of_whoever_holds_it_not_of_one_who_lost_it"),
-    _guard("a fill of an earlier session is in every reading of today", "_prelude",
-           "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"
-           "test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides"),
     _guard("a run whose holder died is looked at when its lease ends", "claim",
            "  redis.call('ZADD', KEYS[5], 'LT', string.format('%d', tonumber(ARGV[8]) + left), run)\n", "",
            "integration/test_pipeline_crashes.py::test_a_run_whose_holder_died_is_looked_at_when_its_lease_ends"),
     _guard("an event that finds a run held is left in it", "claim",
            "  redis.call('HINCRBY', KEYS[3], 'signal_seq', 1)\n", "",
            "integration/test_store_claim.py::test_a_held_run_is_busy_and_the_event_stays_in_it"),
+    _guard("a run has one slot", "_prelude",
+           "  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end\n", "",
+           "integration/test_store_claim.py::"
+           "test_a_run_keeps_the_slot_of_whoever_holds_it_not_of_one_who_lost_it"),
     _guard("an account without a free slot parks its run", "claim", "if class ~= '' then\n", "if class == '-' then\n",
            "integration/test_store_claim.py::test_a_repeat_with_the_same_token_answers_the_same"),
     _guard("whoever lost the lock is granted nothing", "intend",
@@ -149,6 +140,15 @@ GUARDS = [
     _guard("a position that cannot be read is not empty", "cover",
            "    unclear[key] = true\n    caps", "    caps",
            "integration/test_account_pool.py::test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading"),
+    _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
+           "integration/test_account_pool.py::"
+           "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
+    _guard("positions may lag behind what was sold", "cover", "by_book >= tonumber(contained) then", "true then",
+           "integration/test_account_pool.py::"
+           "test_positions_that_did_not_move_do_not_contain_what_was_sold_since"),
+    _guard("a fill of an earlier session is in every reading of today", "_prelude",
+           "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"
+           "test_a_fill_of_yesterday_that_is_told_today_is_nothing_the_account_has_besides"),
     _guard("runs whose account lacks what they hold are woken", "cover", "  wake_runs()\n", "",
            "integration/test_account_pool.py::test_a_manual_sale_is_alerted_though_no_exit_is_due"),
     _guard("what exits may still fill is not missing", "_prelude", "math.max(0, held - has), at ~=",

@@ -119,7 +119,8 @@ end
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
 -- A reading of `units` stands beside the net it already contains, so a fill counts once however late it is learned.
--- Positions that were read without the book since ("cap") do not say what they contain; there is no more than they say.
+-- Positions that were read without the book since (`key cap`: the most there is, and the net at that time) do not say
+-- what they contain; there is no more than they say.
 local function account_has(account, key)
   local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
   local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')

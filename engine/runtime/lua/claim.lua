@@ -1,7 +1,7 @@
 -- claim: lock a run and load it, in one round trip.
 -- KEYS  1 engine:epoch  2 lock_state:{run}  3 runtime:{run}  4 tombstone:{run}  5 due
 -- ARGV  1 epoch  2 token  3 lease, ms  4 run  5 event id  6 event type  7 slot class: entry, exit or ''
---       8 when a parked run is looked at again, us
+--       8 when a parked run is looked at again, us: a moment from now
 -- Reply {'held', runtime fields, strategy fields, account version, how many facts its health holds}
 --       {'busy'}: the event is left as a flag in the run; {'gone'}: the run ended; {'unknown'}: no such run
 --       {'parked'}: the account has no free slot; `due` brings the run back

@@ -17,6 +17,7 @@ local told = cjson.decode(ARGV[3])
 local lags_at_most = 15000000
 
 -- What `count` units contain: what the book says, but for a sale since the last reading that changed nothing in them.
+-- Returns that, and since when they lag, us, or nil.
 local function contains(key, count, by_book)
   local before, lags = unpack(redis.call('HMGET', KEYS[3], key, key .. ' lags'))
   local units, contained = string.match(before or '', '^(%-?%d+) (%-?%d+) ')
@@ -48,8 +49,8 @@ local function keep_reading()
       if ended == '0' and not unclear[key] then
         unclear[key] = true
         -- What our exits may have sold of it already counts as sold: it must not count twice.
-        local known = redis.call('HMGET', KEYS[4], key .. ' net', key .. ' out')
-        caps[key] = string.format('%d %s', (units[key] or 0) + tonumber(known[2] or '0'), known[1] or '0')
+        local pool = redis.call('HMGET', KEYS[4], key .. ' net', key .. ' out')
+        caps[key] = string.format('%d %s', (units[key] or 0) + tonumber(pool[2] or '0'), pool[1] or '0')
       end
     end
   end
@@ -59,19 +60,19 @@ local function keep_reading()
     local key = string.match(pool[i], '^(.+) net$')
     if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
   end
-  local kept, read = {}, {}
+  local kept, fresh = {}, {}
   for key, _ in pairs(unclear) do kept[key] = redis.call('HGET', KEYS[3], key) end
   for key, count in pairs(units) do
     if not unclear[key] then
       local contained, lags = contains(key, count, (net[key] or 0) + (ahead[key] or 0))
-      read[key] = { string.format('%d %d %s', count, contained, asked_at), lags }
+      fresh[key] = { string.format('%d %d %s', count, contained, asked_at), lags }
     end
   end
   redis.call('DEL', KEYS[3])
   redis.call('HSET', KEYS[3], 'at', asked_at)
-  for key, told in pairs(read) do
-    redis.call('HSET', KEYS[3], key, told[1])
-    if told[2] then redis.call('HSET', KEYS[3], key .. ' lags', told[2]) end
+  for key, reading in pairs(fresh) do
+    redis.call('HSET', KEYS[3], key, reading[1])
+    if reading[2] then redis.call('HSET', KEYS[3], key .. ' lags', reading[2]) end
   end
   for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
   for key, cap in pairs(caps) do
