@@ -22,7 +22,7 @@ def main() -> None:
         "buy_time": f"{now + BUY_IN:%H:%M:%S}",
         "sell_time": f"{now + SELL_IN:%H:%M:%S}",
         # Far below any price of the synthetic market: this one is sold by its time.
-        "stop_loss": "100.00",
+        "stop_loss": "1000.00",
     }
     print(json.dumps([strategy], indent=2))
 
