@@ -12,6 +12,7 @@ from engine.simulation.broker import SimulatedBroker
 from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.livestate import LiveState
+from engine.simulation.market import Market
 from engine.simulation.oversight import Oversight
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 
@@ -42,7 +43,7 @@ class Around(Protocol):
     durable: SimulatedDurable
     oversight: Oversight
     conduct: Conduct
-    feed_silent_until: datetime
+    market: Market
     misled: set[RunId]
 
     def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
@@ -80,16 +81,16 @@ class Troubles:
         if self._happens(hard.refuses) and not world.store.server.refuses:
             world.store.server.refuses, self._refuses_until = world.rng.choice(REFUSALS), self._until(REFUSES_FOR)
             self._tell(world.store.server.refuses)
-        if self._happens(hard.feed) and world.feed_silent_until <= world.now:
+        if self._happens(hard.feed) and world.market.is_fed:
             self._tell("the feed dies")
-            world.feed_silent_until = self._until(SILENT_FOR)
+            world.market.silent_until = self._until(SILENT_FOR)
         if self._happens(hard.policies):
             self._resolve()
 
     def heal(self) -> None:
         """The last of them ends."""
         self._logins = dict.fromkeys(self._logins, self._world.now)
-        self._refuses_until = self._world.feed_silent_until = self._world.now
+        self._refuses_until = self._world.market.silent_until = self._world.now
         self._end_what_ends()
 
     def _end_what_ends(self) -> None:

@@ -17,11 +17,8 @@ from engine.calendar import Calendar
 from engine.domain.action import Policy
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
-from engine.domain.feed import Asked, FeedPolicy, SymbolGuard
 from engine.domain.run import Run, RunId
-from engine.domain.strategy import Session, StopMode
-from engine.domain.ticks import Tick
-from engine.listener import Listener
+from engine.domain.strategy import StopMode
 from engine.orderstream import OrderStream
 from engine.pipeline import Pipeline
 from engine.ports import AccountState, Breach, StoreClosed
@@ -35,6 +32,7 @@ from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history, run_id_of
 from engine.simulation.livestate import LiveState
+from engine.simulation.market import Market
 from engine.simulation.oversight import DOUBLES, Oversight
 from engine.simulation.scenario import (
     CIRCUIT_AT,
@@ -44,8 +42,6 @@ from engine.simulation.scenario import (
     MORNING,
     SETTLED_AFTER,
     START,
-    STOP,
-    SYMBOL,
     Seed,
     run_of,
     strategy_of,
@@ -59,16 +55,12 @@ ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
 #: A rare thing: a process that stands still for seconds.
 RARE = 0.02
-#: Yesterday's close, the day's band, and how often a quote names that.
-CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
 THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 #: How long every machine stands still at a jump, and how often accounts are reconciled.
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
-#: How long after the start a feed comes that comes late.
-FEED_BEGINS = timedelta(seconds=12)
 #: In a hard world positions are read as often as the order stream's process does, and the book at every fifth look.
 COVERED_EVERY, COVERS_A_BOOK = timedelta(seconds=2), 5
 
@@ -99,11 +91,7 @@ class World:
         self._is_unchecked = False
         #: Runs whose owner said of an order of theirs that it was never placed.
         self.misled: set[RunId] = set()
-        self._price = CLOSE
         self._looks = 0
-        #: What the last tick said.
-        self._told_price = self._price
-        self._stays_low = Kind.STAYS_LOW in seed.hard or Kind.CIRCUIT in seed.hard
         self._sweep_at = self._reconcile_at = self.now
         self._observer = Observer(seed)
         accounts = {number: seed.account_of(number) for number in range(1, seed.runs + 1)}
@@ -140,9 +128,7 @@ class World:
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
             broker.answered = partial(self.conduct.answered, account)
-        self.feed_silent_until = self.now
-        if self.seed.hard.comes_late:
-            self.feed_silent_until += FEED_BEGINS
+        self.market = Market(self, Clock(self), self._log)
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
         self._bounded: Any = Bounded(self, self.store)
@@ -154,25 +140,15 @@ class World:
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self._recover()
-        self._carry()
+        self.market.carry()
         self._on_disk = self.store.snapshot()
         # From here on, so that the first opening needs no luck.
         self._set_clock()
-        wakes: Any = _Wakes(self)
-        self.listener = Listener(wakes, self.accounts[0].market, clock, self._guard, self._log)
 
     def _set_clock(self) -> None:
         """The server's clock, where this seed sets it apart."""
         if self.seed.hard.clock:
             self.store.server.skew = timedelta(seconds=self.seed.hard.clock)
-
-    def _guard(self, symbol: str) -> SymbolGuard:
-        """What judges the ticks of a symbol."""
-        day = self.now.date()
-        session = Session(day, START - timedelta(minutes=15), MORNING + timedelta(hours=6))
-        guard = SymbolGuard(FeedPolicy(), session)
-        del symbol
-        return guard
 
     def _trigger(self, run: Run) -> None:
         """What its timers publish."""
@@ -260,7 +236,7 @@ class World:
                 self._begin(message[2], message[1], works=True)
             case "trade":
                 any(broker.trade() for broker in self.rng.sample([*self.brokers.values()], len(self.brokers)))
-            case "tick" if not self._healed or self._stays_low:
+            case "tick" if not self._healed or self.market.stays_low:
                 self._tick()
             case _:
                 self._pass_time()
@@ -282,7 +258,7 @@ class World:
             broker.heal()
             broker.at_lower_circuit = False
         self._troubles.heal()
-        self._price = STOP - 500 if self._stays_low else STOP + 500
+        self.market.heal()
         while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
@@ -382,22 +358,8 @@ class World:
         raise actor.error
 
     def _tick(self) -> None:
-        if self._healed or (Kind.CIRCUIT in self.seed.hard and self.now >= CIRCUIT_AT):
-            self._price = STOP - 500
-        else:
-            self._price = min(11_900, max(8_500, self._price + self.rng.randint(-400, 380)))
-        if self.now < self.feed_silent_until:
-            return
-        self._told_price = self._price
-        self.conduct.told(self._price)
-        ticks = [Tick(SYMBOL, self._price, self.now, close=CLOSE)]
-        if self._happens(self.seed.hard.bad_ticks * 100):
-            # Two of them in a row would confirm each other.
-            ticks.append(self._bad_tick())
-        self.listener.on_frame(ticks, self.now)
-        if self.listener.doubted:
-            self._ask_price()
-        if not self.store.is_open or self.store.server.refuses:
+        """The price moves, and now and then a user stops a run."""
+        if not self.market.tick():
             return
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
@@ -406,26 +368,6 @@ class World:
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
                 self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
-
-    def _ask_price(self) -> None:
-        """A price that is doubted is asked of the broker, which tells the last trade."""
-        self.listener.doubted.clear()
-        at = self.now + self.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
-        band = BAND if self.rng.random() < QUOTES_BAND else (0, 0)
-        self.listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
-
-    def _bad_tick(self) -> Tick:
-        """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
-        price, at = self._price, self.now
-        choices = (
-            Tick(SYMBOL, 0, at, CLOSE),
-            Tick(SYMBOL, price, None, CLOSE),
-            Tick(SYMBOL, price // 2, at, CLOSE),
-            Tick(SYMBOL, price, at - timedelta(minutes=1), CLOSE),
-            Tick(SYMBOL, price // 3, at + timedelta(minutes=1), CLOSE),
-            Tick(SYMBOL, price, at - timedelta(days=1), CLOSE),
-        )
-        return self.rng.choice(choices)
 
     def latched(self, breaches: Sequence[Breach]) -> None:
         """The listener's store latched runs: their workers are woken."""
@@ -447,12 +389,12 @@ class World:
 
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
-        self._carry()
+        self.market.carry()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:
             self._observer.check(self.now, self.book, is_busy=self._is_busy())
-        self.listener.on_pause()
+        self.market.pause()
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
@@ -471,16 +413,10 @@ class World:
 
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
-        is_fed = (not self._healed or self._stays_low) and self.now >= self.feed_silent_until
-        self.oversight.check(self.now, self._told_price, is_well=is_well, is_fed=is_fed)
+        is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
+        self.oversight.check(self.now, self.market.told, is_well=is_well, is_fed=is_fed)
         if not self._healed:
             self._troubles.every_second()
-
-    def _carry(self) -> None:
-        """A listener proves that the line of the symbol lives."""
-        if self.now >= self.feed_silent_until and self.store.is_open and not self.store.server.refuses:
-            self.conduct.fed()
-            self.store.carry(self.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def _reconcile(self, account: AccountState, *, has_book: bool) -> None:
         self.reconciler.cover(account, self.brokers[account.id])
@@ -520,22 +456,6 @@ class World:
 
     def _log(self, action: str, /, **facts: object) -> None:
         self.tell(f"  {action} ", facts)
-
-
-class _Wakes:
-    """The listener's store: what it latches, the world wakes workers for, at once."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
-        """As the store's."""
-        try:
-            breaches: Sequence[Breach] = self._world.store.on_tick(market, ticks, seen_at, prefix)
-        except RedisError as error:
-            raise Violation(f"the listener ended of {error}") from error
-        self._world.latched(breaches)
-        return breaches
 
 
 def _shown(facts: Mapping[str, object]) -> str:

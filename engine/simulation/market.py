@@ -1,0 +1,144 @@
+"""The simulated market: one symbol's price, the feed that tells it, and the real listener behind that."""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from redis.exceptions import RedisError
+
+from engine.domain.feed import Asked, FeedPolicy, SymbolGuard
+from engine.domain.strategy import Session
+from engine.domain.ticks import Tick
+from engine.listener import Listener
+from engine.ports import AccountState, Breach, Clock, Log
+from engine.simulation.conduct import Conduct
+from engine.simulation.hardships import Kind
+from engine.simulation.invariants import Violation
+from engine.simulation.livestate import LiveState
+from engine.simulation.scenario import CIRCUIT_AT, MORNING, START, STOP, SYMBOL, Seed
+
+#: Yesterday's close, the day's band, and how often a quote names that.
+CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
+#: Between which prices it moves, and how far down and up at a tick.
+LOWEST, HIGHEST, DOWN, UP = 8_500, 11_900, -400, 380
+#: How far beyond a stop the price stays at the end.
+FAR = 500
+#: How long after the start a feed comes that comes late.
+FEED_BEGINS = timedelta(seconds=12)
+
+
+class Around(Protocol):
+    """What a market needs of its world."""
+
+    now: datetime
+    rng: random.Random
+    seed: Seed
+    store: LiveState
+    accounts: list[AccountState]
+    conduct: Conduct
+
+    def latched(self, breaches: Sequence[Breach]) -> None:
+        """The listener's store latched runs."""
+
+
+class Market:
+    """Its price moves at each tick, told or not."""
+
+    def __init__(self, world: "Around", clock: Clock, log: Log) -> None:
+        self._world = world
+        hard = world.seed.hard
+        #: Whether the price is below every stop once the faults are over.
+        self.stays_low = Kind.STAYS_LOW in hard or Kind.CIRCUIT in hard
+        #: What the last true tick said, and until when none is told.
+        self.told = CLOSE
+        self.silent_until = world.now + (FEED_BEGINS if hard.comes_late else timedelta(0))
+        self._price = CLOSE
+        self._is_over = False
+        wakes: Any = _Wakes(world)
+        self._listener = Listener(wakes, world.accounts[0].market, clock, _guard, log)
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether the price reaches the listener."""
+        return self._world.now >= self.silent_until
+
+    def heal(self) -> None:
+        """No fault from here on, and a price that stays where it is."""
+        self._is_over = True
+        self._price = STOP - FAR if self.stays_low else STOP + FAR
+
+    def carry(self) -> None:
+        """A listener proves that the line of the symbol lives."""
+        if self.is_fed and self._can_store():
+            self._world.conduct.fed()
+            self._world.store.carry(self._world.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
+
+    def tick(self) -> bool:
+        """One move of the price; whether it was told, and the live state takes more."""
+        world = self._world
+        if self._is_over or (Kind.CIRCUIT in world.seed.hard and world.now >= CIRCUIT_AT):
+            self._price = STOP - FAR
+        else:
+            self._price = min(HIGHEST, max(LOWEST, self._price + world.rng.randint(DOWN, UP)))
+        if not self.is_fed:
+            return False
+        self.told = self._price
+        world.conduct.told(self._price)
+        ticks = [Tick(SYMBOL, self._price, world.now, close=CLOSE)]
+        if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
+            # Two of them in a row would confirm each other.
+            ticks.append(self._bad_tick())
+        self._listener.on_frame(ticks, world.now)
+        if self._listener.doubted:
+            self._ask()
+        return self._can_store()
+
+    def pause(self) -> None:
+        """No frame came for a while."""
+        self._listener.on_pause()
+
+    def _can_store(self) -> bool:
+        return self._world.store.is_open and not self._world.store.server.refuses
+
+    def _ask(self) -> None:
+        """A price that is doubted is asked of the broker, which tells the last trade."""
+        self._listener.doubted.clear()
+        at = self._world.now + self._world.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
+        band = BAND if self._world.rng.random() < QUOTES_BAND else (0, 0)
+        self._listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
+
+    def _bad_tick(self) -> Tick:
+        """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
+        price, at = self._price, self._world.now
+        choices = (
+            Tick(SYMBOL, 0, at, CLOSE),
+            Tick(SYMBOL, price, None, CLOSE),
+            Tick(SYMBOL, price // 2, at, CLOSE),
+            Tick(SYMBOL, price, at - timedelta(minutes=1), CLOSE),
+            Tick(SYMBOL, price // 3, at + timedelta(minutes=1), CLOSE),
+            Tick(SYMBOL, price, at - timedelta(days=1), CLOSE),
+        )
+        return self._world.rng.choice(choices)
+
+
+def _guard(_symbol: str) -> SymbolGuard:
+    """What judges the ticks of a symbol."""
+    session = Session(START.date(), START - timedelta(minutes=15), MORNING + timedelta(hours=6))
+    return SymbolGuard(FeedPolicy(), session)
+
+
+class _Wakes:
+    """The listener's store: what it latches, the world wakes workers for, at once."""
+
+    def __init__(self, world: "Around") -> None:
+        self._world = world
+
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """As the store's."""
+        try:
+            breaches = self._world.store.on_tick(market, ticks, seen_at, prefix)
+        except RedisError as error:
+            raise Violation(f"the listener ended of {error}") from error
+        self._world.latched(breaches)
+        return breaches
