@@ -113,13 +113,16 @@ class Line:
         connection.disconnect()
 
     def _serve(self, work: Work) -> None:
-        """Do `work`, and whatever of its owner was put aside meanwhile; or put it aside itself."""
+        """Do `work`, and whatever of its owner was put aside meanwhile; or put it aside itself.
+
+        What was taken off the queue is in no other place: it is done, also while the worker ends.
+        """
         if work.does in self._aside:
             return
         if work.does is not None:
             self._aside.add(work.does)
         job: Job | None = Job(0, next(self._numbers), work.run, work.does)
-        while job is not None and not self._end.is_set() and self._shares.take(work.owner, job):
+        while job is not None and self._shares.take(work.owner, job):
             # From here on another is news again.
             self._aside.discard(job.does)
             try:

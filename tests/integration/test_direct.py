@@ -84,6 +84,27 @@ def test_what_is_being_served_comes_to_its_end_and_the_rest_stays_in_the_queue(
         assert (len(counter.served), redis.llen(QUEUE)) == (4, 2)
 
 
+def test_what_was_taken_as_the_worker_ends_is_served(server: EmbeddedValkey, counter: Counter) -> None:
+    taken, ending = threading.Event(), threading.Event()
+
+    def read(raw: bytes) -> Work:
+        taken.set()
+        assert ending.wait(10)
+        return counter.read(raw)
+
+    line = Line(connect(server.url, text=False), QUEUE, 1, read)
+    push(server, "last")
+    assert taken.wait(10)
+    closing = threading.Thread(target=line.close)
+    closing.start()
+    # A worker that ends waits for its threads: it is at that when it is still there after a while.
+    closing.join(0.2)
+    assert closing.is_alive()
+    ending.set()
+    closing.join(10)
+    assert counter.served == [b"last"]
+
+
 def test_it_goes_on_after_its_redis_was_away(server: EmbeddedValkey, counter: Counter, line: Line) -> None:
     server.kill()
     server.start()
