@@ -160,11 +160,12 @@ class _Ledger:
         return [
             {
                 **fields,
+                "id": name,
                 "epoch": int(fields["epoch"]),
                 "seq": int(fields["seq"]),
                 "repeated": bool(fields["repeated"]),
             }
-            for _, fields in rows
+            for name, fields in rows
         ]
 
     def __delitem__(self, place: slice) -> None:

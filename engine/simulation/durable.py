@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
@@ -36,13 +36,16 @@ class SimulatedDurable:
         store: LiveState,
         accounts: Sequence[AccountState],
         runs: Sequence[Run],
-        strategies: Sequence[Strategy] = (),
+        strategies: Sequence[Strategy],
+        now: Callable[[], datetime],
     ) -> None:
         self._live = store
         self._accounts = [*accounts]
         self._strategies = strategies
-        #: Codes of the alerts of each run, and of each tenant that are of no run.
-        self._alerts: defaultdict[str, list[str]] = defaultdict(list)
+        self._now = now
+        #: Of each run, and of each tenant for what is of no run: the codes of its alerts, and when it was last told.
+        self._alerts: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+        self._heard: set[tuple[int, str]] = set()
         self._runs = {str(run.id): run for run in runs}
         self._epoch: tuple[int, str] | None = None
         self._stored: set[tuple[str, int, int]] = set()
@@ -110,19 +113,21 @@ class SimulatedDurable:
     def _hear(self, records: Iterable[dict[str, Any]]) -> None:
         """Keep the codes of the alerts that `records` tell."""
         for record in records:
-            if '"alerts":[{' in record["body"]:
-                alerts = json.loads(record["body"])["alerts"]
-                self._alerts[record["run"] or record["tenant"]] += [alert["code"] for alert in alerts]
+            if '"alerts":[{' in record["body"] and (name := (record["epoch"], record["id"])) not in self._heard:
+                self._heard.add(name)
+                told = dict.fromkeys((alert["code"] for alert in json.loads(record["body"])["alerts"]), self._now())
+                self._alerts[record["run"] or record["tenant"]] |= told
 
-    def alerts_of(self, run: Run) -> list[str]:
-        """Codes of what its owner was told of a run, or of its account."""
+    def alerts_of(self, run: Run, since: datetime | None = None) -> set[str]:
+        """Codes of what its owner was told of a run, or of its account, `since` then."""
         self._hear(self._live.ledger[:])
-        return self._alerts[str(run.id)] + self._alerts[run.strategy.tenant]
+        told = [*self._alerts[str(run.id)].items(), *self._alerts[run.strategy.tenant].items()]
+        return {code for code, at in told if since is None or at >= since}
 
-    def alerts_to(self, tenant: str) -> list[str]:
+    def alerts_to(self, tenant: str) -> set[str]:
         """Codes of what a tenant was told that is of no run, and what an operator was told."""
         self._hear(self._live.ledger[:])
-        return self._alerts[tenant] + self._alerts[""]
+        return {*self._alerts[tenant], *self._alerts[""]}
 
     def untraded(self) -> list[Strategy]:
         """Strategies that got no run."""

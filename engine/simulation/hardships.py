@@ -133,10 +133,10 @@ _BROUGHT_BY: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def hardships_of(number: int, kinds: Collection[Kind]) -> Hardships:
-    """What seed `number` chooses of `kinds`: each of them by half, but a single one for certain."""
+def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = False) -> Hardships:
+    """What seed `number` chooses of `kinds`: all of them, or each by half, but a single one for certain."""
     rng = random.Random(number ^ 0xBAD)  # noqa: S311 - a simulation's dice
-    chosen = frozenset(kind for kind in sorted(kinds) if len(kinds) == 1 or rng.random() < HAS_KIND)
+    chosen = frozenset(kind for kind in sorted(kinds) if all_of_them or len(kinds) == 1 or rng.random() < HAS_KIND)
 
     def rate(kind: Kind, most: float) -> float:
         return most * rng.uniform(LEAST, 1.0) if kind in chosen else 0.0

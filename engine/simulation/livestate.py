@@ -34,11 +34,12 @@ class Ledger:
         return [
             {
                 **fields,
+                "id": name,
                 "epoch": int(fields["epoch"]),
                 "seq": int(fields["seq"]),
                 "repeated": bool(fields["repeated"]),
             }
-            for _, fields in self._stream()[place]
+            for name, fields in self._stream()[place]
         ]
 
     def __delitem__(self, place: slice) -> None:

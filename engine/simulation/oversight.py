@@ -26,6 +26,12 @@ IN_DOUBT = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind
 PAUSES = timedelta(seconds=35)
 #: How long an account may be short by attempts that stand for each other before somebody is told.
 SHORT_FOR = timedelta(seconds=40)
+#: Alerts that tell why a position is not being sold, and how long before it could be they may have told it.
+TELLS_OF_A_POSITION = frozenset({
+    "exit_keeps_failing", "token_invalid", "authorisation_needed", "book_unreadable", "account_unreadable",
+    "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "exit_denied",
+})  # fmt: skip
+TOLD_BEFORE = timedelta(seconds=30)
 #: Alerts whose owner looks at what the account has.
 TELLS_OF_A_SHORT = frozenset({"oversold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
@@ -125,7 +131,8 @@ class Oversight:
                 # Doubt is settled by readings, which begin when the account can be read.
                 asked.append(self._readable_since[run.strategy.account_id] + EXIT_WITHIN)
             since = max([self._naked.setdefault(run.id, now), *asked])
-            if now - since > EXIT_WITHIN and not self._is_told(run, covered=True):
+            told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
+            if now - since > EXIT_WITHIN and not told:
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
 
     def _check_queue(self, run: Run, *, is_selling: bool) -> None:
@@ -147,11 +154,12 @@ class Oversight:
 
     def _knows(self, account: int) -> bool:
         runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
-        return any(TELLS_OF_A_SHORT & {*self._durable.alerts_of(run)} for run in runs)
+        return any(TELLS_OF_A_SHORT & self._durable.alerts_of(run) for run in runs)
 
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""
-        if _held(own) <= 0 or run.closed_elsewhere or run.stop_requested is StopMode.LEAVE or _is_new(own, now):
+        is_his = run.closed_elsewhere or run.stop_requested is StopMode.LEAVE
+        if is_his or "position_left" in self._durable.alerts_of(run) or _held(own) <= 0 or _is_new(own, now):
             return False
         product = run.strategy.product
         resting = [each for each in own if each.request.side is Side.SELL and each.status not in TERMINAL]
@@ -160,15 +168,10 @@ class Oversight:
             return False
         return broker.can_be_read() and broker.is_honest() and (now < run.closes_at or now > MORNING)
 
-    def _is_told(self, run: Run, *, covered: bool = False) -> bool:
-        """Whether an alert names the run; that it is not covered is none where some of it is."""
-        told = {*self._durable.alerts_of(run)}
-        return bool(told - {"not_covered"} if covered else told)
-
     def check_end(self) -> None:
         """Every run that did not do what was asked of it has an alert of its own, or of its account's."""
         for run in self._durable.runs():
-            if not self._did_as_asked(run) and not self._is_told(run):
+            if not self._did_as_asked(run) and not self._durable.alerts_of(run):
                 held = f"holds {run.held}" if run.held else "holds nothing"
                 raise Violation(f"nobody was told of {run.id}: {run.status} {run.failure}, {held}")
         # A day that is over is told of by the durable state itself, of which this world has a stand-in.

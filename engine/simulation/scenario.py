@@ -13,8 +13,8 @@ from engine.simulation.hardships import STOOD, Hardships, Kind, hardships_of
 
 #: How often a fault a seed may have is in it, and how often a hard world has none of them.
 HAS_FAULT, SOUND = 0.5, 0.67
-#: Which of four worlds has many hardships.
-MIXED = 3
+#: How many kinds of hardship the worlds that are played in turn have, at most; the last may have any of them.
+TURNS = (0, 1, 2, 2, 3, len(Kind))
 START = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 #: Market time from the start to each run's buy, sell, and to the end of the faults.
@@ -117,10 +117,13 @@ def seed_of(number: int) -> Seed:
     )
 
 
-def hard_seed(number: int, kinds: Collection[Kind]) -> Seed:
-    """A world of these hardships; of two in three the brokers and our own parts are sound otherwise."""
+def hard_seed(number: int, kinds: Collection[Kind], *, all_of_them: bool = False) -> Seed:
+    """A world of these hardships; of two in three the brokers and our own parts are sound otherwise.
+
+    `all_of_them`: each is in it; else each by half, but a single one for certain.
+    """
     rng = random.Random(number ^ 0x50BE)  # noqa: S311 - a simulation's dice
-    seed, hard = seed_of(number), hardships_of(number, kinds)
+    seed, hard = seed_of(number), hardships_of(number, kinds, all_of_them=all_of_them)
     if rng.random() < SOUND:
         cancels = CANCELS if {Kind.WINDOWS, Kind.PARTLY} & hard.kinds else 0.0
         chances, stops = Chances(cancel_order=cancels), rng.choice((0.0, seed.user_stops))
@@ -130,11 +133,14 @@ def hard_seed(number: int, kinds: Collection[Kind]) -> Seed:
 
 
 def any_seed(number: int) -> Seed:
-    """One world of every sort in turn: without hardships, with one, with another one, and with many."""
-    which, kinds = number % 4, sorted(STOOD)
-    if which == 0:
+    """One world of every sort in turn: without hardships, with one, two or three of them, and with many."""
+    count, kinds = TURNS[number % len(TURNS)], sorted(STOOD)
+    if count == 0:
         return seed_of(number)
-    return hard_seed(number, kinds if which == MIXED else [kinds[number // 2 % len(kinds)]])
+    if count > len(kinds):
+        return hard_seed(number, kinds)
+    chosen = random.Random(number ^ 0x7012).sample(kinds, count)  # noqa: S311 - a simulation's dice
+    return hard_seed(number, chosen, all_of_them=True)
 
 
 def strategy_of(number: int, account: int, hard: Hardships) -> Strategy:

@@ -48,6 +48,7 @@ from engine.simulation.scenario import (
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
 from engine.simulation.troubles import Troubles
+from engine.simulation.upkeep import Upkeep
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
@@ -120,9 +121,10 @@ class World:
             for n in self.brokers
         ]
         strategies = self._strategies if self.seed.hard.are_created else []
-        self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies)
+        self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies, lambda: self.now)
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
+        self._upkeep = Upkeep(self.store)
         self.called = Audit(self.store, self.accounts[0].limits).called
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
@@ -390,6 +392,8 @@ class World:
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
         self.market.carry()
+        if self.store.is_open and not self.store.server.refuses:
+            self._upkeep.check()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:

@@ -1,0 +1,103 @@
+"""Whether the live state says the same of its runs in all its places: their orders, the account's pool, every index."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from engine.domain.orders import TERMINAL
+from engine.runtime import keys
+from engine.simulation.invariants import Violation
+from engine.simulation.livestate import LiveState
+
+_ENTRY, _EXIT = "entry", "exit"
+_SLOT_CLASSES = ("entry", "exit", "update")
+#: Fields of a latch.
+_LATCHED = "latch_time"
+
+
+class _Told:
+    """One run as its hash tells it."""
+
+    def __init__(self, name: str, fields: Mapping[str, str]) -> None:
+        self.name = name
+        self.fields = fields
+        orders = [orjson.loads(text) for field, text in fields.items() if field.startswith("order:")]
+        self.entries = [each for each in orders if each["leg"] == _ENTRY]
+        self.exits = [each for each in orders if each["leg"] == _EXIT]
+        self.held = _filled(self.entries) - _filled(self.exits)
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether it holds something, or an entry of it may fill."""
+        return self.held > 0 or any(each["status"] not in TERMINAL for each in self.entries)
+
+
+def _filled(orders: Iterable[Mapping[str, Any]]) -> int:
+    return sum(int(each["filled_quantity"]) for each in orders)
+
+
+def _unfilled(orders: Iterable[Mapping[str, Any]]) -> int:
+    return sum(max(0, int(each["quantity"]) - int(each["filled_quantity"])) for each in orders)
+
+
+class Upkeep:
+    """Looks at the whole of it between two steps."""
+
+    def __init__(self, store: LiveState) -> None:
+        self._store = store
+        self._call: Callable[[str, list[str]], Any] = store.server.keys.call
+
+    def check(self) -> None:
+        """Raises Violation; only while the store is open."""
+        runs = [_Told(name, _pairs(self._call("HGETALL", [keys.runtime(name)]))) for name in self._store.runtimes]
+        for run in runs:
+            self._check_indexes(run)
+        for account in {run.fields["account_id"] for run in runs}:
+            self._check_account(int(account), [run for run in runs if run.fields["account_id"] == account])
+
+    def _check_indexes(self, run: _Told) -> None:
+        fields, name = run.fields, run.name
+        # One that has failed may wait for a human alone.
+        if fields["status"] == "active" and self._call("ZSCORE", [keys.DUE, name]) is None:
+            raise Violation(f"{name} lives, and is never looked at again")
+        market, symbol = fields["market"], fields["symbol"]
+        stop = self._call("ZSCORE", [keys.armed(market, symbol), name])
+        is_latched = _LATCHED in fields
+        if is_latched and not self._call("SISMEMBER", [keys.latched(market, symbol), name]):
+            raise Violation(f"{name} is latched, and not among those that are")
+        if not is_latched and run.may_hold and (stop is None or int(float(stop)) != int(fields["stop_units"])):
+            raise Violation(f"{name} may hold {symbol}, and its stop is armed at {stop}")
+        is_indexed = bool(self._call("SISMEMBER", [keys.holding(market), name]))
+        if is_indexed is not (fields.get("position") == "bought"):
+            raise Violation(f"{name} is {fields.get('position')}, and its market's index says {is_indexed}")
+
+    def _check_account(self, account: int, runs: list[_Told]) -> None:
+        if missing := {run.name for run in runs} - {*self._call("SMEMBERS", [keys.account_runs(account)])}:
+            raise Violation(f"account {account} does not know of {', '.join(sorted(missing))}")
+        slots = Counter(
+            name
+            for each in _SLOT_CLASSES
+            for name in self._call("ZRANGE", [f"account:{account}:slots:{each}", "0", "-1"])
+        )
+        if twice := [name for name, count in slots.items() if count > 1]:
+            raise Violation(f"{twice[0]} has slots of several classes")
+        pool = Counter[str]()
+        for field, units in _pairs(self._call("HGETALL", [keys.pool(account)])).items():
+            what = field.rsplit(" ", 1)[1]
+            pool[what] += int(units) if what in ("held", "out") else 0
+        held = sum(max(0, run.held) for run in runs)
+        if pool["held"] != held:
+            raise Violation(f"account {account} has runs that hold {held}, and its pool says {pool['held']}")
+        open_exits = [
+            each for run in runs for each in run.exits if not (each["status"] in TERMINAL or each["given_up"])
+        ]
+        least = _unfilled(open_exits)
+        most = sum(_unfilled(run.exits) for run in runs)
+        if not least <= pool["out"] <= most:
+            raise Violation(f"exits of account {account} may fill {least} to {most}, and its pool says {pool['out']}")
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
