@@ -17,6 +17,7 @@ from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import CIRCUIT_AT, MORNING, START, STOP, SYMBOL, Seed
+from engine.simulation.stops import Stops
 
 #: Yesterday's close, the day's band, and how often a quote names that.
 CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
@@ -37,6 +38,7 @@ class Around(Protocol):
     store: LiveState
     accounts: list[AccountState]
     conduct: Conduct
+    stops: Stops
 
     def latched(self, breaches: Sequence[Breach]) -> None:
         """The listener's store latched runs."""
@@ -85,6 +87,7 @@ class Market:
             return False
         self.told = self._price
         world.conduct.told(self._price)
+        world.stops.told(self._price)
         ticks = [Tick(SYMBOL, self._price, world.now, close=CLOSE)]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
             # Two of them in a row would confirm each other.

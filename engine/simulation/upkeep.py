@@ -17,7 +17,7 @@ _SLOT_CLASSES = ("entry", "exit", "update")
 _LATCHED = "latch_time"
 
 
-class _Told:
+class Told:
     """One run as its hash tells it."""
 
     def __init__(self, name: str, fields: Mapping[str, str]) -> None:
@@ -27,6 +27,11 @@ class _Told:
         self.entries = [each for each in orders if each["leg"] == _ENTRY]
         self.exits = [each for each in orders if each["leg"] == _EXIT]
         self.held = _filled(self.entries) - _filled(self.exits)
+
+    @property
+    def is_latched(self) -> bool:
+        """Whether a breach of its stop is kept."""
+        return _LATCHED in self.fields
 
     @property
     def may_hold(self) -> bool:
@@ -49,31 +54,33 @@ class Upkeep:
         self._store = store
         self._call: Callable[[str, list[str]], Any] = store.server.keys.call
 
-    def check(self) -> None:
-        """Raises Violation; only while the store is open."""
-        runs = [_Told(name, _pairs(self._call("HGETALL", [keys.runtime(name)]))) for name in self._store.runtimes]
+    def check(self) -> list[Told]:
+        """Every live run as its hash tells it; raises Violation. Only while the store is open."""
+        runs = [Told(name, _pairs(self._call("HGETALL", [keys.runtime(name)]))) for name in self._store.runtimes]
         for run in runs:
             self._check_indexes(run)
         for account in {run.fields["account_id"] for run in runs}:
             self._check_account(int(account), [run for run in runs if run.fields["account_id"] == account])
+        return runs
 
-    def _check_indexes(self, run: _Told) -> None:
+    def _check_indexes(self, run: Told) -> None:
         fields, name = run.fields, run.name
         # One that has failed may wait for a human alone.
         if fields["status"] == "active" and self._call("ZSCORE", [keys.DUE, name]) is None:
             raise Violation(f"{name} lives, and is never looked at again")
         market, symbol = fields["market"], fields["symbol"]
         stop = self._call("ZSCORE", [keys.armed(market, symbol), name])
-        is_latched = _LATCHED in fields
-        if is_latched and not self._call("SISMEMBER", [keys.latched(market, symbol), name]):
+        if run.is_latched and not self._call("SISMEMBER", [keys.latched(market, symbol), name]):
             raise Violation(f"{name} is latched, and not among those that are")
-        if not is_latched and run.may_hold and (stop is None or int(float(stop)) != int(fields["stop_units"])):
+        # What is not known to hold anything hears of every breach, for its first fill decides which of them counts.
+        is_watched = run.may_hold and not (run.is_latched and "first_fill_at" in fields)
+        if is_watched and (stop is None or int(float(stop)) != int(fields["stop_units"])):
             raise Violation(f"{name} may hold {symbol}, and its stop is armed at {stop}")
         is_indexed = bool(self._call("SISMEMBER", [keys.holding(market), name]))
         if is_indexed is not (fields.get("position") == "bought"):
             raise Violation(f"{name} is {fields.get('position')}, and its market's index says {is_indexed}")
 
-    def _check_account(self, account: int, runs: list[_Told]) -> None:
+    def _check_account(self, account: int, runs: list[Told]) -> None:
         if missing := {run.name for run in runs} - {*self._call("SMEMBERS", [keys.account_runs(account)])}:
             raise Violation(f"account {account} does not know of {', '.join(sorted(missing))}")
         slots = Counter(

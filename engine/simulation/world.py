@@ -47,6 +47,7 @@ from engine.simulation.scenario import (
     strategy_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
+from engine.simulation.stops import Stops
 from engine.simulation.troubles import Troubles
 from engine.simulation.upkeep import Upkeep
 from engine.sweeper import Sweeper
@@ -125,6 +126,7 @@ class World:
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
         self._upkeep = Upkeep(self.store)
+        self.stops = Stops(self.seed, lambda: self.now, self.brokers)
         self.called = Audit(self.store, self.accounts[0].limits).called
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
@@ -288,6 +290,7 @@ class World:
         self.tell("THE NIGHT PASSES")
         self.now = max(self.now, MORNING)
         self.oversight.night_passed(self.now)
+        self.stops.night_passed()
         self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
@@ -393,7 +396,7 @@ class World:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
         self.market.carry()
         if self.store.is_open and not self.store.server.refuses:
-            self._upkeep.check()
+            self.stops.check(self._upkeep.check())
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:
@@ -432,11 +435,13 @@ class World:
             self.tell("THE LIVE STATE IS LOST")
             self.store.flush()
             self.conduct.lost()
+            self.stops.lost()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.roll_back):
             self.tell("THE LIVE STATE GOES BACK")
             self.store.roll_back(self._on_disk)
             self.conduct.lost()
+            self.stops.lost()
             self._observer.lost(self.durable.open_runs())
         if self._happens(self.seed.jump):
             self.tell("EVERY MACHINE STANDS STILL")

@@ -19,8 +19,8 @@ BOUGHT = entry(OrderStatus.FILLED, 10)
 FILL_TIME = BUY_AT + 2 * S
 
 
-def _tick(price: int) -> Tick:
-    return Tick(SYMBOL, price, BUY_AT + S)
+def _tick(price: int, at: datetime = BUY_AT + S) -> Tick:
+    return Tick(SYMBOL, price, at)
 
 
 def test_a_commit_applies_records_and_lets_go(live: LiveState) -> None:
@@ -238,6 +238,21 @@ def test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_trade
     live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
     assert (live.run().latch is not None) is left
     assert live.armed(SYMBOL) == (set() if left else {RUN})
+
+
+@pytest.mark.parametrize(("breaches", "left"), [([-1], False), ([-2, -1], False), ([-1, 1], True), ([-1, 2, 1], True)])
+def test_of_the_breaches_while_the_run_was_buying_the_last_counts(
+    live: LiveState, breaches: list[int], left: bool
+) -> None:
+    live.arm(run(ACCEPTED))
+    for place, after in enumerate(breaches):
+        found = live.store.on_tick(ACCOUNT.market, [_tick(STOP - 10, FILL_TIME + after * S)], BUY_AT, f"sl:{place}")
+        assert len(found) == (1 if place == 0 else 0)
+    live.store.on_tick(ACCOUNT.market, [_tick(STOP + 100, FILL_TIME + 5 * S)], BUY_AT, "sl:back")
+    held = live.claim()
+    live.commit(held, held.run.with_order(BOUGHT), first_fill=FILL_TIME)
+    assert (live.run().latch is not None) is left
+    assert (live.armed(SYMBOL), live.latched(SYMBOL)) == ((set(), {RUN}) if left else ({RUN}, set()))
 
 
 @pytest.mark.parametrize(("traded", "left"), [(-60, False), (-1, False), (0, True), (1, True)])

@@ -109,9 +109,11 @@ def test_evidence_the_holder_has_absorbed_is_dropped_and_newer_evidence_stays(li
 
 
 @pytest.mark.parametrize(
-    ("leg", "latched", "armed"), [("entry", False, {RUN}), ("entry", True, set()), ("exit", False, set())]
+    ("leg", "latched", "armed"), [("entry", False, {RUN}), ("entry", True, {RUN}), ("exit", False, set())]
 )
-def test_an_entry_arms_the_stop_unless_it_is_latched(live: LiveState, leg: str, latched: bool, armed: set[str]) -> None:
+def test_an_entry_arms_the_stop_also_where_it_is_latched(
+    live: LiveState, leg: str, latched: bool, armed: set[str]
+) -> None:
     live.arm(run(*([BOUGHT] if leg == "exit" else []), latch=latch() if latched else None), buying=False)
     assert _intend(live, live.claim(), Leg(leg)) is None
     assert live.armed(SYMBOL) == armed

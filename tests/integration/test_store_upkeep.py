@@ -44,18 +44,22 @@ def test_arming_a_run_that_exists_changes_nothing(live: LiveState) -> None:
 
 
 @pytest.mark.parametrize(
-    ("buying", "breached", "armed", "latched"),
+    ("buying", "breached", "holds", "armed", "latched"),
     [
-        (True, False, {RUN}, set()),
-        (False, False, set(), set()),
-        (True, True, set(), {RUN}),
-        (False, True, set(), set()),
+        (True, False, False, {RUN}, set()),
+        (False, False, False, set(), set()),
+        # Its first fill decides what counts: until then it hears of every breach.
+        (True, True, False, {RUN}, {RUN}),
+        (True, True, True, set(), {RUN}),
+        (False, True, False, set(), set()),
     ],
 )
 def test_only_a_run_that_may_hold_or_buy_is_armed_at_its_stop(
-    live: LiveState, buying: bool, breached: bool, armed: set[str], latched: set[str]
+    live: LiveState, buying: bool, breached: bool, holds: bool, armed: set[str], latched: set[str]
 ) -> None:
-    live.arm(run(latch=latch() if breached else None), buying=buying)
+    live.arm(
+        run(*([entry(OrderStatus.FILLED, 10)] if holds else []), latch=latch() if breached else None), buying=buying
+    )
     assert (live.armed(SYMBOL), live.latched(SYMBOL)) == (armed, latched)
 
 

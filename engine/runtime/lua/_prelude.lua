@@ -102,9 +102,12 @@ local function note_holding(run, market)
   redis.call(position == 'bought' and 'SADD' or 'SREM', 'holding:' .. market, run)
 end
 
--- A breach seen: kept in the run, and recorded, so that no loss takes it away.
+-- A breach seen: kept in the run, and recorded, so that no loss takes it away. A run that is not known to hold
+-- something stays armed: its first fill decides what counts, and must know of the last breach, not of the first alone.
 local function latch(run, market, symbol, price, time, event_id, seen_at, latched_at)
-  redis.call('ZREM', armed_of(market, symbol), run)
+  if redis.call('HEXISTS', 'runtime:' .. run, 'first_fill_at') == 1 then
+    redis.call('ZREM', armed_of(market, symbol), run)
+  end
   redis.call('SADD', latched_of(market, symbol), run)
   redis.call('HSET', 'runtime:' .. run, 'latch_price', price, 'latch_time', time, 'latch_event', event_id,
     'latch_seen_at', seen_at, 'latch_at', latched_at)

@@ -20,9 +20,9 @@ redis.call('SADD', 'symbols:' .. market, ARGV[6])
 redis.call('SADD', account .. ':runs', ARGV[2])
 note_holding(ARGV[2], market)
 if ARGV[8] == '1' then
-  if redis.call('HEXISTS', KEYS[2], 'latch_time') == 1 then
-    redis.call('SADD', latched_of(market, ARGV[6]), ARGV[2])
-  else
+  local has_latch = redis.call('HEXISTS', KEYS[2], 'latch_time') == 1
+  if has_latch then redis.call('SADD', latched_of(market, ARGV[6]), ARGV[2]) end
+  if not has_latch or ARGV[11] ~= '1' then
     redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end

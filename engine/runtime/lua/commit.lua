@@ -81,14 +81,18 @@ if ARGV[11] ~= '' then
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
   local breached = fresh and is_later and tonumber(price[1]) <= stop_units
-  local latch_time = redis.call('HGET', KEYS[3], 'latch_time')
-  if latch_time and tonumber(latch_time) < tonumber(ARGV[11]) and not breached then
+  local known = redis.call('HMGET', KEYS[3], 'latch_time', 'breached_at')
+  local latch_time, last = known[1], math.max(tonumber(known[1] or '0'), tonumber(known[2] or '0'))
+  redis.call('HDEL', KEYS[3], 'breached_at')
+  if latch_time and last < tonumber(ARGV[11]) and not breached then
     redis.call('HDEL', KEYS[3], 'latch_price', 'latch_time', 'latch_event', 'latch_seen_at', 'latch_at')
     redis.call('SREM', latched, run)
     redis.call('ZADD', armed, stop_units, run)
     record(run, cjson.encode({ kind = 'latch_dropped', latch_dropped = true }))
     changed = true
-  elseif breached and not latch_time then
+  elseif latch_time then
+    redis.call('ZREM', armed, run)
+  elseif breached then
     local now = string.format('%d', now_us())
     latch(run, market, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
     changed = true

@@ -114,7 +114,7 @@ change_pool(account, change)
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]',
   'charged', table.concat(charged, ' '))
 redis.call('ZADD', KEYS[4], ARGV[9], run)
-if ARGV[12] ~= '' and redis.call('HEXISTS', KEYS[3], 'latch_time') == 0 then
+if ARGV[12] ~= '' then
   redis.call('ZADD', armed_of(market_of(run), ARGV[12]), redis.call('HGET', KEYS[3], 'stop_units'), run)
 end
 record(run, ARGV[11])

@@ -47,6 +47,9 @@ for i = 7, #ARGV, 4 do
     local runtime, event_id = 'runtime:' .. run, prefix .. ':' .. run
     if redis.call('EXISTS', runtime) == 0 then
       redis.call('ZREM', armed, run)
+    elseif redis.call('HEXISTS', runtime, 'latch_time') == 1 then
+      local last = tonumber(redis.call('HGET', runtime, 'breached_at') or '0')
+      if tonumber(at) > last then redis.call('HSET', runtime, 'breached_at', at) end
     elseif concerns(runtime, time, traded_at, moved_at, is_newest) then
       -- By the trade's own time: a run that is still buying is measured by it at its first fill.
       latch(run, market, symbol, price, at, event_id, seen_at, ARGV[5])
