@@ -31,7 +31,7 @@ TELLS_OF_A_POSITION = frozenset({
     "exit_keeps_failing", "token_invalid", "authorisation_needed", "book_unreadable", "account_unreadable",
     "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "exit_denied",
 })  # fmt: skip
-TOLD_BEFORE = timedelta(seconds=30)
+TOLD_BEFORE = timedelta(seconds=60)
 #: Alerts whose owner looks at what the account has.
 TELLS_OF_A_SHORT = frozenset({"oversold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.

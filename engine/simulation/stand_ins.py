@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from engine.domain.moment import Moment
 from engine.domain.run import Run, RunId
 from engine.ports import Broker
+from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import Seed
 
@@ -99,7 +100,9 @@ class Bounded:
             self._world.boundary(before)
             reply = call(*args, **named)
             if is_repeated and self._world.rng.random() < self._world.seed.repeat_reply:
-                reply = call(*args, **named)
+                again = call(*args, **named)
+                if again != reply:
+                    raise Violation(f"{name} was answered {reply}, and its repeat {again}")
             self._world.called(name, args, named, reply)
             if named.get("finished"):
                 self._world.ended(args[2].id)

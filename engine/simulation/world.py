@@ -33,6 +33,7 @@ from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history, run_id_of
 from engine.simulation.livestate import LiveState
 from engine.simulation.market import Market
+from engine.simulation.news import News
 from engine.simulation.oversight import DOUBLES, Oversight
 from engine.simulation.scenario import (
     CIRCUIT_AT,
@@ -63,6 +64,8 @@ BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
 #: How long every machine stands still at a jump, and how often accounts are reconciled.
 JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
+#: How soon a breach is served whose message is lost.
+SERVED_WITHIN = timedelta(seconds=1)
 #: In a hard world positions are read as often as the order stream's process does, and the book at every fifth look.
 COVERED_EVERY, COVERS_A_BOOK = timedelta(seconds=2), 5
 
@@ -127,7 +130,8 @@ class World:
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
         self._upkeep = Upkeep(self.store)
         self.stops = Stops(self.seed, lambda: self.now, self.brokers)
-        self.called = Audit(self.store, self.accounts[0].limits).called
+        self._audit = Audit(self.store, self.accounts[0].limits)
+        self._news = News(self.store, lambda: self.now)
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
@@ -220,6 +224,11 @@ class World:
     def ahead_of(self, kind: EventType) -> int:
         """The `Backlog` port: what waits for a thread; a worker that takes it up does so by chance."""
         return sum(name == kind for at, _, name in self.messages if at <= self.now)
+
+    def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
+        """A call of the store has answered."""
+        self._audit.called(name, arguments, named, reply)
+        self._news.called(name, arguments, named, reply)
 
     def _serve(self, event: Event, reading: object) -> None:
         self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
@@ -378,6 +387,7 @@ class World:
         """The listener's store latched runs: their workers are woken."""
         for breach in breaches:
             self._observer.wants_exit(breach.run_id, self.now, self.book)
+            self._news.told(str(breach.run_id), self.now + SERVED_WITHIN)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
 
     def _pass_time(self) -> None:
