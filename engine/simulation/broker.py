@@ -124,8 +124,13 @@ class SimulatedBroker:
     at_lower_circuit: bool = False
     #: When an exit of ours was last asked for, whatever became of it.
     exit_asked_at: datetime | None = None
-    #: When positions were last told as they are.
+    #: When positions were last told as they are, and not asked for since.
     told_at: datetime | None = None
+    #: When the book and the positions were last told as they are.
+    book_told_at: datetime | None = None
+    positions_told_at: datetime | None = None
+    #: When positions were last told as they are not.
+    lied_at: datetime | None = None
     _told: list[NetPosition] = field(default_factory=list)
     _ids: int = 0
 
@@ -197,6 +202,7 @@ class SimulatedBroker:
     def orders(self) -> Sequence[BookEntry]:
         self.boundary("broker.orders")
         self._read(self.blind_book)
+        self.book_told_at = self.now()
         return [placed.entry() for placed in self.book if placed.visible_at <= self.now() and not placed.is_past]
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
@@ -216,8 +222,9 @@ class SimulatedBroker:
         self.boundary("broker.positions")
         self._read(self.blind_positions)
         if self.lies_until is not None and self.now() < self.lies_until:
+            self.lied_at = self.now()
             return self._told
-        self.told_at = self.now()
+        self.told_at = self.positions_told_at = self.now()
         return self._positions()
 
     def _positions(self) -> list[NetPosition]:

@@ -2,15 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from engine.domain.orders import TERMINAL
+from engine.domain.run import Run
 from engine.runtime import keys
+from engine.simulation.broker import SimulatedBroker
+from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
+from engine.simulation.scenario import Seed
 
+#: How long after the last change readings may lag behind it.
+SETTLES = timedelta(seconds=20)
+#: Kinds in which an order of ours may be at the broker that no run knows, or a run is told what is not so.
+UNSURE = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.POLICIES})
 _ENTRY, _EXIT = "entry", "exit"
 _SLOT_CLASSES = ("entry", "exit", "update")
 #: Fields of a latch.
@@ -50,9 +59,20 @@ def _unfilled(orders: Iterable[Mapping[str, Any]]) -> int:
 class Upkeep:
     """Looks at the whole of it between two steps."""
 
-    def __init__(self, store: LiveState) -> None:
+    def __init__(
+        self, seed: Seed, store: LiveState, now: Callable[[], datetime], brokers: Mapping[int, SimulatedBroker]
+    ) -> None:
+        self._seed = seed
         self._store = store
+        self._now = now
+        self._brokers = brokers
+        #: Since when nothing has changed at any broker, nor kept the live state from hearing of it.
+        self._calm_since = now()
         self._call: Callable[[str, list[str]], Any] = store.server.keys.call
+
+    def stirred(self) -> None:
+        """Something changed, or could not be kept."""
+        self._calm_since = self._now()
 
     def check(self) -> list[Told]:
         """Every live run as its hash tells it; raises Violation. Only while the store is open."""
@@ -104,6 +124,25 @@ class Upkeep:
         most = sum(_unfilled(run.exits) for run in runs)
         if not least <= pool["out"] <= most:
             raise Violation(f"exits of account {account} may fill {least} to {most}, and its pool says {pool['out']}")
+        if runs and self._is_calm(account) and (run := self._store.run(runs[0].name)) is not None:
+            self._check_cover(account, run)
+
+    def _is_calm(self, account: int) -> bool:
+        """Whether the account was told as it is for long enough that nobody need be wrong about it."""
+        broker = self._brokers[account]
+        read_at = (broker.book_told_at, broker.positions_told_at)
+        since = max(self._calm_since, broker.lied_at or self._calm_since) + SETTLES
+        is_read = all(at is not None and at > since for at in read_at)
+        return is_read and self._seed.is_sound and broker.is_honest() and not UNSURE & self._seed.hard.kinds
+
+    def _check_cover(self, account: int, run: Run) -> None:
+        """What may be sold is what the account has, less what is being sold."""
+        broker, product = self._brokers[account], run.strategy.product
+        has = broker.net(run.strategy.symbol, product) - broker.promised(run.strategy.symbol, product)
+        known = self._store.covered(run).net
+        # Once its session is over an exit is settled by the next one.
+        if self._now() < run.closes_at and (known is None or known.quantity != has):
+            raise Violation(f"account {account} has {has} left to sell, and its runs are told {known}")
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

@@ -128,7 +128,7 @@ class World:
         self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies, lambda: self.now)
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
-        self._upkeep = Upkeep(self.store)
+        self._upkeep = Upkeep(self.seed, self.store, lambda: self.now, self.brokers)
         self.stops = Stops(self.seed, lambda: self.now, self.brokers)
         self._audit = Audit(self.store, self.accounts[0].limits)
         self._news = News(self.store, lambda: self.now)
@@ -229,6 +229,9 @@ class World:
         """A call of the store has answered."""
         self._audit.called(name, arguments, named, reply)
         self._news.called(name, arguments, named, reply)
+        if name == "intend":
+            # An order that was granted is on its way.
+            self._upkeep.stirred()
 
     def _serve(self, event: Event, reading: object) -> None:
         self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
@@ -300,6 +303,7 @@ class World:
         self.now = max(self.now, MORNING)
         self.oversight.night_passed(self.now)
         self.stops.night_passed()
+        self._upkeep.stirred()
         self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
@@ -335,6 +339,7 @@ class World:
 
     def _book_changed(self) -> None:
         self._is_unchecked = True
+        self._upkeep.stirred()
 
     def _is_settled(self) -> bool:
         waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
@@ -407,6 +412,8 @@ class World:
         self.market.carry()
         if self.store.is_open and not self.store.server.refuses:
             self.stops.check(self._upkeep.check())
+        else:
+            self._upkeep.stirred()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:

@@ -8,7 +8,9 @@ from redis import Redis
 
 from engine.domain.routing import Alert
 from engine.ledger import Drainer, LedgerCarrier, stored_up_to
+from engine.processes.drainer import Draining
 from engine.runtime import keys
+from engine.runtime.epoch import EpochGuard
 from models import schema
 from models.database import Sessions, open_database, sessions_of
 from models.repositories.history import Alerts
@@ -53,6 +55,28 @@ def test_records_of_a_server_whose_clock_is_behind_are_stored(
     tell(live, "by the server that is behind")
     drain(redis, sessions, EPOCH + 1)
     assert sorted(told(sessions)) == ["by the server that is behind", "by the server that was ahead"]
+    redis.delete(keys.LEDGER)
+    live.epoch.open(EPOCH)
+
+
+def test_a_drainer_that_finds_nothing_hears_of_another_epoch(redis: Redis, live: LiveState, sessions: Sessions) -> None:
+    def drainer_of(epoch: int) -> Drainer:
+        return Drainer(LedgerCarrier(redis, sessions, epoch), stored_up_to(sessions, epoch))
+
+    draining = Draining(EpochGuard(redis), drainer_of, lambda action, /, **facts: None)
+    tell(live, "by the server that was ahead")
+    stream: Any = redis
+    ((_, entry),) = stream.xrange(keys.LEDGER)
+    redis.delete(keys.LEDGER)
+    stream.xadd(keys.LEDGER, entry, id=AHEAD)
+    draining.step()
+    # The same server, by the same connection: it has lost everything, and its clock was set back.
+    redis.flushall()
+    live.epoch.open(EPOCH + 1)
+    tell(live, "after it was set back")
+    draining.step()
+    draining.step()
+    assert "after it was set back" in told(sessions)
     redis.delete(keys.LEDGER)
     live.epoch.open(EPOCH)
 

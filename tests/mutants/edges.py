@@ -115,6 +115,9 @@ GUARDS = [
            "isinstance(task, str),",
            "unit/test_tasks_intake.py::test_what_is_no_message_of_this_engine_is_refused_with_a_short_reason"),
     # Epochs and records.
+    _guard("a drainer that finds nothing asks which epoch it is", "engine/processes/drainer.py",
+           "            if not self._drainer.drain():\n", "            if self._drainer.drain() < 0:\n",
+           "integration/test_ledger_epochs.py::test_a_drainer_that_finds_nothing_hears_of_another_epoch"),
     _guard("an epoch of another start is closed", "engine/runtime/epoch.py", "        if stored[1] != run_id:\n",
            "        if stored is None:\n",
            "integration/test_epoch_guard.py::test_an_epoch_of_another_servers_start_is_closed"),
