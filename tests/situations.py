@@ -26,6 +26,7 @@ SENT_NOW = exit_(ST.ACCEPTED, send_by=NOON.real + 2 * S, updated_at=NOON.real)
 FILLED_NOW = entry(ST.FILLED, 10, updated_at=NOON.real - S)
 LOST = entry(ST.UNKNOWN, given_up=True)
 APPEARED = entry(ST.ACCEPTED, given_up=True, **FRESH)
+EXIT_APPEARED = exit_(ST.ACCEPTED, given_up=True, **FRESH)
 BOUGHT_AGAIN = entry(ST.FILLED, 10, attempt=2)
 OVERDUE = exit_(ST.ACCEPTED, send_by=NOON.real - 30 * S, updated_at=NOON.real)
 
@@ -482,6 +483,23 @@ CASES = [
         seen(APPEARED, BOUGHT_AGAIN),
         NOON,
         HELD | SELLS_LATER | {E.ORDER_UPDATE: Cancel(APPEARED, "given_up_before_it_appeared")},
+    ),
+    Case(
+        "an entry that was given up appeared before another was sent",
+        seen(APPEARED),
+        TIME,
+        NOTHING_ASKED
+        | ignored(BUY="entry_in_flight", SELL="not_bought", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: Cancel(APPEARED, "given_up_before_it_appeared")},
+    ),
+    Case(
+        "an exit that was given up appeared before another was sent",
+        seen(BOUGHT, EXIT_APPEARED, latch=latch()),
+        NOON,
+        HELD
+        | SELLS_LATER
+        | ignored(STOPLOSS="exit_in_flight")
+        | {E.ORDER_UPDATE: Cancel(EXIT_APPEARED, "given_up_before_it_appeared")},
     ),
     Case(
         "an attempt that was given up filled beside its successor",

@@ -146,10 +146,13 @@ def sold_by_hand(quantity: int, of: int = 1) -> Put:
 
 def paused_entry(field: Field) -> Course:
     """The broker asks the account's entries for a pause while another run of it holds: its stop does not wait."""
-    tenant, lasts = field.trials[0].tenant, 18.0
-    field.paper.fault("rate_limit", account=tenant, side="BUY", seconds=lasts, lasts=lasts)
+    holder, lasts = field.trials[0], 18.0
+    field.paper.fault("rate_limit", account=holder.tenant, side="BUY", seconds=lasts, lasts=lasts)
     field.strike()
-    yield from over_meanwhile(field.trials[:1], lasts)
+    # The other's entry is refused by then; its own time to sell lies behind the pause.
+    yield from pause(lasts / 2)
+    breach(field, holder)
+    yield from over_meanwhile([holder], lasts / 2)
     yield from pause(lasts)
 
 

@@ -58,7 +58,7 @@ def share_of(run: Run, *, finished: bool = False) -> Share:
     open_exits = [
         order.quantity - order.filled_quantity
         for order in run.orders
-        if order.leg is Leg.EXIT and (order.is_live or order.is_unsettled)
+        if order.leg is Leg.EXIT and (order.is_live or order.is_unsettled or order.has_appeared)
     ]
     # What a human stated to be closed still counts: its sale is in the positions, not in our orders. What one run sold
     # too much hides nothing of what the others hold.

@@ -89,7 +89,7 @@ def _buy_blocked(run: Run) -> str:
         return "run_not_active"
     if run.position is not Position.NONE:
         return "position_not_none"
-    if run.live(Leg.ENTRY):
+    if run.live(Leg.ENTRY) or run.appeared(Leg.ENTRY):
         return "entry_in_flight"
     # The book may hold an entry we do not know of: after a loss of state it is asked before anything is bought.
     return "book_unread" if run.unread else ""

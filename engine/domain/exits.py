@@ -56,6 +56,8 @@ def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, polic
         return Ignore("left")
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
+    if run.appeared(Leg.EXIT):
+        return Ignore("exit_in_flight")
     return _blocked(run, now, policy) or _covered(run, quantity, reason, now, policy)
 
 

@@ -177,6 +177,11 @@ class Order:
         return self.given_up and self.status not in TERMINAL
 
     @property
+    def has_appeared(self) -> bool:
+        """Whether it was given up and stands at the broker all the same: until it is taken back none may join it."""
+        return self.given_up and self.is_resting and self.seen
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether nobody knows if it reached the broker, and nothing has replaced it."""
         return self.status in (OrderStatus.SENDING, OrderStatus.UNKNOWN) and not self.given_up

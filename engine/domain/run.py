@@ -225,6 +225,10 @@ class Run:
         """Attempts that were given up and may still appear at the broker."""
         return tuple(order for order in self.orders if order.is_watched)
 
+    def appeared(self, leg: Leg) -> bool:
+        """Whether an attempt of `leg` that was given up stands at the broker all the same."""
+        return any([order.leg is leg and order.has_appeared for order in self.orders])
+
     def retry_at(self, leg: Leg) -> datetime | None:
         """Until when the next attempt of `leg` pauses."""
         return self.entry_retry_at if leg is Leg.ENTRY else self.exit_retry_at

@@ -58,7 +58,7 @@ def _doubtful(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
 
 def _given_up(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
     """It appeared all the same: another one is in its place. Else the book is asked until its session is over."""
-    if order.is_resting and order.seen and order.status is not OrderStatus.CANCEL_PENDING:
+    if order.has_appeared and order.status is not OrderStatus.CANCEL_PENDING:
         return Cancel(order, "given_up_before_it_appeared")
     if _is_over(run, now):
         return Ignore("session_over")

@@ -20,6 +20,9 @@ SHARES: list[tuple[tuple[Order, ...], bool, Share]] = [
     ((BOUGHT, exit_(S.ACCEPTED)), False, Share(net=10, held=10, out=10)),
     ((BOUGHT, exit_(S.PARTIALLY_FILLED, 4)), False, Share(net=6, held=6, out=6)),
     ((BOUGHT, exit_(S.CANCELED, 4)), False, Share(net=6, held=6)),
+    # What was given up sells nothing, unless it stands at the broker all the same.
+    ((BOUGHT, exit_(S.UNKNOWN, given_up=True)), False, Share(net=10, held=10)),
+    ((BOUGHT, exit_(S.ACCEPTED, given_up=True, seen=True)), False, Share(net=10, held=10, out=10)),
     # What one run sold too much hides nothing of what the others hold.
     ((BOUGHT, exit_(S.FILLED, 12, quantity=12)), False, Share(net=-2, held=0)),
     ((BOUGHT, exit_(S.ACCEPTED)), True, Share(net=10)),
