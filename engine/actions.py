@@ -23,6 +23,7 @@ from engine.domain.broker import (
     TokenInvalid,
 )
 from engine.domain.events import Event, EventType
+from engine.domain.exits import ask
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
@@ -54,6 +55,8 @@ DENIED_FOR = timedelta(milliseconds=100)
 LOOK_AFTER = timedelta(seconds=5)
 #: When an entry is tried again whose token is refused to orders and not to reads.
 TOKEN_ASKED_AGAIN = timedelta(seconds=1)
+#: How often the book is asked because of an exit that was denied what its account has less of than was known.
+COVER_ASKED_EVERY = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,11 @@ class Actions:
             # As where its own attempt had been refused: the account's exits share one that tries.
             held = hold_for_token(turn.run.pausing(order.leg, until))
             return Stepped(turn.holding, held.run, Note("denied", outcome=f"denied: {why}", alerts=held.alerts))
+        if denied.by is DeniedBy.COVER and turn.run.net is None:
+            # Positions alone have shown that there is less than this run holds: how much, the book says.
+            asked = ask(turn.run, "cover", turn.now, COVER_ASKED_EVERY)
+            if isinstance(asked, AskBook):
+                return self.perform(turn, asked)
         alerts = lifecycle.denied_alert(order, why, denied.retry_after)
         note = Note("denied", outcome=f"denied: {why} until {until.isoformat()}", alerts=alerts)
         after = lifecycle.denied(turn.run, order, why).pausing(order.leg, until)

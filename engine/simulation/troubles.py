@@ -13,6 +13,7 @@ from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.livestate import LiveState
 from engine.simulation.market import Market
+from engine.simulation.news import News
 from engine.simulation.oversight import Oversight
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 
@@ -43,6 +44,7 @@ class Around(Protocol):
     durable: SimulatedDurable
     oversight: Oversight
     conduct: Conduct
+    news: News
     market: Market
     misled: set[RunId]
 
@@ -172,6 +174,7 @@ class Troubles:
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))
         if world.store.signal(run.id, fields, world.now) == "ok":
+            world.news.told(str(run.id), world.now)
             if "stop_requested" in fields:
                 world.conduct.asked(run.id, StopMode(fields["stop_requested"]))
             world.publish(Event(f"user:{world.now:%M%S%f}", EventType.FORCE_STOP, run.id))

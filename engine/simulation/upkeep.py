@@ -96,6 +96,9 @@ class Upkeep:
         is_watched = run.may_hold and not (run.is_latched and "first_fill_at" in fields)
         if is_watched and (stop is None or int(float(stop)) != int(fields["stop_units"])):
             raise Violation(f"{name} may hold {symbol}, and its stop is armed at {stop}")
+        if self._call("EXISTS", [keys.lock(name)]):
+            # In the middle of a step it may have learned what the step's end tells the index.
+            return
         is_indexed = bool(self._call("SISMEMBER", [keys.holding(market), name]))
         if is_indexed is not (fields.get("position") == "bought"):
             raise Violation(f"{name} is {fields.get('position')}, and its market's index says {is_indexed}")

@@ -131,7 +131,7 @@ class World:
         self._upkeep = Upkeep(self.seed, self.store, lambda: self.now, self.brokers)
         self.stops = Stops(self.seed, lambda: self.now, self.brokers)
         self._audit = Audit(self.store, self.accounts[0].limits)
-        self._news = News(self.store, lambda: self.now)
+        self.news = News(self.seed, self.store, lambda: self.now)
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
@@ -228,7 +228,7 @@ class World:
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
         """A call of the store has answered."""
         self._audit.called(name, arguments, named, reply)
-        self._news.called(name, arguments, named, reply)
+        self.news.called(name, arguments, named, reply)
         if name == "intend":
             # An order that was granted is on its way.
             self._upkeep.stirred()
@@ -385,6 +385,7 @@ class World:
             self.durable.request_stop(run_id, StopMode.CLOSE)
             self.conduct.asked(run_id, StopMode.CLOSE)
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
+                self.news.told(str(run_id), self.now)
                 self._observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
 
@@ -392,7 +393,7 @@ class World:
         """The listener's store latched runs: their workers are woken."""
         for breach in breaches:
             self._observer.wants_exit(breach.run_id, self.now, self.book)
-            self._news.told(str(breach.run_id), self.now + SERVED_WITHIN)
+            self.news.told(str(breach.run_id), self.now + SERVED_WITHIN)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
 
     def _pass_time(self) -> None:

@@ -12,6 +12,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
 from engine.ports import Note
+from engine.runtime import keys
 from tests.builders import BUY_AT, CLOSES, QUANTITY, STOP, SYMBOL, S, entry, event, exit_, run, strategy
 from tests.fakes import REFUSED, Answer
 from tests.livestate import LiveState, run_id
@@ -269,6 +270,22 @@ def test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is(
     world.price(STOP)
     assert world.serve(E.STOPLOSS, "sl-7", run_id(7)).startswith("submitted")
     assert world.sides()[-1] == (SELL, QUANTITY - 1)
+
+
+def test_what_only_positions_have_shown_to_be_less_is_sold_after_a_look_at_the_book(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.buy()
+    # Another one may still fill, so that positions alone say no more than what the most is.
+    world.buy(run(spec=strategy(id=8)), quantity=0)
+    world.broker.trade_by_hand(SELL, QUANTITY - 2)
+    world.live.redis.delete(keys.held(1))
+    monkeypatch.setattr(World, "cover", lambda _self: None)
+    world.live.store.cover(1, AccountReading(world.clock.real, world.broker.held(), None))
+    world.clock.advance(0.1)
+    world.price(STOP)
+    assert world.serve(E.STOPLOSS, "sl-7", run_id(7)) == "book read: cover"
+    assert [quantity for side, quantity in world.sides() if side is SELL] == [2]
 
 
 @pytest.mark.parametrize(("units", "seconds", "free"), [(5, 2, 0), (0, 2, 0), (5, 20, 5), (8, 2, 8)])

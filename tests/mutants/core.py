@@ -86,6 +86,10 @@ GUARDS = [
            "return reply if is_dead else replace(reply,", "return reply if reply else replace(reply,",
            "integration/test_pipeline_answers.py::"
            "test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead"),
+    _guard("an exit denied by positions alone has its book read", "actions",
+           "if denied.by is DeniedBy.COVER and turn.run.net is None:", "if denied.by is None:",
+           "integration/test_account_pool.py::"
+           "test_what_only_positions_have_shown_to_be_less_is_sold_after_a_look_at_the_book"),
     _guard("a cancel that is refused makes the book be asked", "actions",
            "after = replace(asked, dirty=turn.run.dirty or doubtful)", "after = asked",
            "integration/test_pipeline_answers.py::"
