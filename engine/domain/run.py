@@ -227,7 +227,7 @@ class Run:
 
     def appeared(self, leg: Leg) -> bool:
         """Whether an attempt of `leg` that was given up stands at the broker all the same."""
-        return any([order.leg is leg and order.has_appeared for order in self.orders])
+        return any(order.leg is leg and order.has_appeared for order in self.orders)
 
     def retry_at(self, leg: Leg) -> datetime | None:
         """Until when the next attempt of `leg` pauses."""
