@@ -169,9 +169,10 @@ class Conduct:
         return first - (CLOCKS_APART if Kind.CLOCKS in self._seed.hard else timedelta(seconds=1))
 
     def _prices_since(self, at: datetime) -> list[int]:
-        """The price that stood at that time, and every later one."""
+        """The price that stood at that time, and every later one; where it may be an old one it proves nothing."""
         before = [price for when, price in self._prices if when <= at]
-        return [before[-1], *(price for when, price in self._prices if when > at)]
+        stood = STOP + 1000 if Kind.ILLIQUID in self._seed.hard else before[-1]
+        return [stood, *(price for when, price in self._prices if when > at)]
 
 
 def _parsed(request: OrderRequest) -> tuple[RunId, Leg, int]:

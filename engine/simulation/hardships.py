@@ -48,6 +48,8 @@ class Kind(StrEnum):
     CREATED = "created"
     #: The feed sends nonsense between its ticks.
     BAD_TICKS = "bad_ticks"
+    #: The symbol trades seldom: packets of now tell of trades of before.
+    ILLIQUID = "illiquid"
     #: The feed dies for seconds, or comes late.
     FEED = "feed"
     #: The session ends with orders resting and positions held; the next day goes on.
@@ -88,6 +90,7 @@ class Hardships:
     token: float = 0.0
     refuses: float = 0.0
     bad_ticks: float = 0.0
+    illiquid: float = 0.0
     feed: float = 0.0
     #: Whether the feed begins after the time to buy.
     comes_late: bool = False
@@ -128,7 +131,7 @@ _BROUGHT_BY: dict[Kind, str] = {
     Kind.MANUAL: "manual", Kind.FOREIGN: "foreign", Kind.LYING_POSITIONS: "lies", Kind.VANISHED: "vanish",
     Kind.REFUSED_RESTS: "refused_rests", Kind.BEYOND_GRACE: "beyond_grace", Kind.BLIND: "blind", Kind.TOKEN: "token",
     Kind.REDIS_REFUSES: "refuses", Kind.BAD_TICKS: "bad_ticks", Kind.POLICIES: "policies", Kind.UNLISTED: "unlisted",
-    Kind.FEED: "feed",
+    Kind.FEED: "feed", Kind.ILLIQUID: "illiquid",
     Kind.CLOCKS: "clock", Kind.WINDOWS: "limits", Kind.DELIVERY: "product",
 }  # fmt: skip
 
@@ -156,6 +159,7 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         policies=rate(Kind.POLICIES, 0.1),
         unlisted=rate(Kind.UNLISTED, 1.0),
         feed=rate(Kind.FEED, 0.1),
+        illiquid=rate(Kind.ILLIQUID, 0.8),
     )
     if Kind.FEED in chosen:
         made = replace(made, comes_late=rng.random() < LATE_FEED)

@@ -82,9 +82,16 @@ class LiveState:
         """The names of the live runs."""
         return {name.removeprefix("runtime:") for name in self.server.keys.do_keys("runtime:*")}
 
-    def flush(self) -> None:
-        """Lose everything, the epoch too, as a primary that is gone does."""
-        self.server.restart()
+    def is_current(self) -> bool:
+        """Whether this line works under the epoch that the server has."""
+        return self._epoch.current() == self.server.keys.do_get(keys.EPOCH)
+
+    def flush(self, *, is_gone: bool) -> None:
+        """Lose everything, the epoch too: as a primary that is gone does, or one that was emptied and stays."""
+        if is_gone:
+            self.server.restart()
+        else:
+            self.server.keys.restore(({}, {}))
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, int]]:
         """What its append-only file holds now."""

@@ -54,6 +54,8 @@ class Market:
         self.stays_low = Kind.STAYS_LOW in hard or Kind.CIRCUIT in hard
         #: What the last true tick said, and until when none is told.
         self.told = CLOSE
+        #: When that price was traded.
+        self.traded_at = START - timedelta(hours=1)
         self.silent_until = world.now + (FEED_BEGINS if hard.comes_late else timedelta(0))
         self._price = CLOSE
         self._is_over = False
@@ -79,16 +81,18 @@ class Market:
     def tick(self) -> bool:
         """One move of the price; whether it was told, and the live state takes more."""
         world = self._world
+        if world.seed.hard.illiquid and world.rng.random() < world.seed.hard.illiquid:
+            return self._repeat()
         if self._is_over or (Kind.CIRCUIT in world.seed.hard and world.now >= CIRCUIT_AT):
             self._price = STOP - FAR
         else:
             self._price = min(HIGHEST, max(LOWEST, self._price + world.rng.randint(DOWN, UP)))
         if not self.is_fed:
             return False
-        self.told = self._price
+        self.told, self.traded_at = self._price, world.now
         world.conduct.told(self._price)
         world.stops.told(self._price)
-        ticks = [Tick(SYMBOL, self._price, world.now, close=CLOSE)]
+        ticks = [Tick(SYMBOL, self._price, world.now, CLOSE, self._stamp())]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
             # Two of them in a row would confirm each other.
             ticks.append(self._bad_tick())
@@ -96,6 +100,16 @@ class Market:
         if self._listener.doubted:
             self._ask()
         return self._can_store()
+
+    def _stamp(self) -> datetime | None:
+        """When the price was traded, where the feed tells it."""
+        return self.traded_at if Kind.ILLIQUID in self._world.seed.hard else None
+
+    def _repeat(self) -> bool:
+        """A packet of now that tells of the last trade: no price has moved."""
+        if self.is_fed and self.traded_at >= START:
+            self._listener.on_frame([Tick(SYMBOL, self.told, self._world.now, CLOSE, self._stamp())], self._world.now)
+        return self.is_fed and self._can_store()
 
     def pause(self) -> None:
         """No frame came for a while."""

@@ -96,10 +96,11 @@ class Oversight:
         read_at = [at for at in self._read_at[account] if at <= now - UNKNOWN_FOR]
         return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
 
-    def check(self, now: datetime, price: int, *, is_well: bool, is_fed: bool) -> None:
+    def check(self, now: datetime, price: int, traded_at: datetime, *, is_well: bool, is_fed: bool) -> None:
         """Once a second: every position below its stop is being sold, or somebody was told.
 
-        `is_well`: whether our own parts can work at all; `is_fed`: whether the price is told.
+        `traded_at`: when `price` was; one of before a run held anything says nothing to it. `is_well`: whether our own
+        parts can work at all; `is_fed`: whether the price is told.
         """
         for account, broker in self._brokers.items():
             if not broker.can_be_read():
@@ -114,7 +115,9 @@ class Oversight:
         for run in self._durable.runs():
             broker = self._brokers[run.strategy.account_id]
             own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
-            can_sell = is_low and is_well and self._can_sell(run, own, broker, now)
+            bought = [each.first_filled_at for each in own if each.request.side is Side.BUY and each.first_filled_at]
+            concerns = Kind.ILLIQUID not in self._seed.hard or traded_at > min(bought, default=now)
+            can_sell = is_low and is_well and concerns and self._can_sell(run, own, broker, now)
             is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
             is_free = not (IN_DOUBT | {Kind.WINDOWS, Kind.REDIS_REFUSES}) & self._seed.hard.kinds
             if can_sell and broker.at_lower_circuit and is_free and Kind.CIRCUIT in self._seed.hard:

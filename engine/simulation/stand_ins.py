@@ -14,6 +14,8 @@ from engine.simulation.scenario import Seed
 
 #: Calls whose lost reply is asked for again.
 REPEATED = frozenset({"claim", "intend", "commit"})
+#: Calls that nobody may make under an epoch that is over; what opens the store does the others, too.
+UNDER_AN_EPOCH = frozenset({"claim", "extend", "intend", "commit", "signal", "tell", "sweep", "read_book", "tell_book"})
 
 
 class Around(Protocol):
@@ -103,6 +105,8 @@ class Bounded:
                 again = call(*args, **named)
                 if again != reply:
                     raise Violation(f"{name} was answered {reply}, and its repeat {again}")
+            if name in UNDER_AN_EPOCH and not self._store.is_current():
+                raise Violation(f"{name} was answered under an epoch that is over")
             self._world.called(name, args, named, reply)
             if named.get("finished"):
                 self._world.ended(args[2].id)

@@ -57,7 +57,7 @@ from engine.sweeper import Sweeper
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
 #: A rare thing: a process that stands still for seconds.
-RARE = 0.02
+RARE, HALF = 0.02, 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
@@ -167,11 +167,13 @@ class World:
         """A recoverer that has just started and remembers nothing."""
         self._has_just_started = True
         settle_after = self.brokers[1].profile.settles_after
-        brokers, clock, store = Brokers(self.brokers), Clock(self), self._bounded
+        # A process of its own, with a line of its own: it hears of an epoch by itself.
+        line = LiveState(lambda: self.now, self.store.server)
+        brokers, clock, store = Brokers(self.brokers), Clock(self), Bounded(self, line)
         return Recoverer(
             self.durable,
             store,
-            self.store,
+            line,
             brokers,
             self._timers,
             Calendar(),
@@ -439,7 +441,7 @@ class World:
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
         is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
-        self.oversight.check(self.now, self.market.told, is_well=is_well, is_fed=is_fed)
+        self.oversight.check(self.now, self.market.told, self.market.traded_at, is_well=is_well, is_fed=is_fed)
         if not self._healed:
             self._troubles.every_second()
 
@@ -451,7 +453,7 @@ class World:
     def _lose_something(self) -> None:
         if self._happens(self.seed.lose_store):
             self.tell("THE LIVE STATE IS LOST")
-            self.store.flush()
+            self.store.flush(is_gone=self.rng.random() < HALF)
             self.conduct.lost()
             self.stops.lost()
             self._observer.lost(self.durable.open_runs())

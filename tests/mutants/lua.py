@@ -205,7 +205,7 @@ GUARDS = [
            "test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_traded_before"),
     _guard("a run that may hold is armed at its stop", "arm", "if ARGV[8] == '1' then", "if ARGV[8] == '-' then",
            "integration/test_store_upkeep.py::test_only_a_run_that_may_hold_or_buy_is_armed_at_its_stop"),
-    _guard("an entry arms its stop before it is sent", "intend", "if ARGV[12] ~= '' and", "if ARGV[12] == '-' and",
+    _guard("an entry arms its stop before it is sent", "intend", "if ARGV[12] ~= '' then", "if ARGV[12] == '-' then",
            "integration/test_store_intend.py::test_an_entry_arms_the_stop_also_where_it_is_latched"),
     # News and backlogs.
     _guard("a hint is numbered", "signal",
