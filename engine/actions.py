@@ -186,7 +186,9 @@ class Actions:
             **stages,
         )
         note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
-        note = replace(note, alerts=routed.alerts, stages=stages)
+        asked_for = timedelta(seconds=reply.retry_after or 0.0)
+        waits = lifecycle.denied_alert(order, DENIALS[DeniedBy.BROKER], asked_for)
+        note = replace(note, alerts=(*routed.alerts, *waits), stages=stages)
         held = replace(turn.holding, run=wanted, consumed=(), evidence=())
         return Stepped(held, routed.run, note, unsent=is_not_taken)
 

@@ -144,7 +144,7 @@ def granted(run: Run) -> str:
 
 
 def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
-    """What to tell a human of an order the engine itself holds back for long."""
+    """What to tell a human of an order that is held back for long."""
     if wait < LONG_WAIT:
         return ()
     severity, code, what = ("warning", "entry_denied", "an entry")

@@ -31,6 +31,8 @@ from engine.simulation.hardships import Hardships
 LATEST = timedelta(seconds=8)
 #: How long an answer takes that takes its time: longer than any lease.
 HANGS_FOR = timedelta(seconds=10)
+#: How long a pause is that it asks for, seconds.
+ASKS_FOR = (1.0, 12.0)
 #: How late an order appears that appears beyond its grace, seconds.
 BEYOND_GRACE = (15.0, 60.0)
 #: How often an order whose answer is lost appears late, and how often a fill is a whole one.
@@ -158,6 +160,9 @@ class SimulatedBroker:
             return Reply(Outcome.TOKEN_INVALID, message="dead token")
         if self._happens(self.chances.lose_request):
             return Reply(Outcome.TIMEOUT, message="lost")
+        if self._happens(self.hard.limited):
+            asked = self.rng.uniform(*ASKS_FOR)
+            return Reply(Outcome.REJECTED, cause=RejectCause.RATE_LIMITED, message="too many", retry_after=asked)
         if self._happens(self.hard.vanish):
             self._ids += 1
             return Reply(Outcome.ACCEPTED, f"V{self._ids:05d}")

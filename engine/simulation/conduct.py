@@ -64,6 +64,8 @@ class Conduct:
         #: By account: since when its token is known to be dead, and how many entries were sent since.
         self._dead_since: dict[int, datetime] = {}
         self._under_dead: Counter[int] = Counter()
+        #: By account and leg: when the broker asked for a pause last, and until when.
+        self._limited: dict[tuple[int, Leg], tuple[datetime, datetime]] = {}
         #: When an owner said that a run's position is his.
         self._left_at: dict[RunId, datetime] = {}
         self._fed_at = START
@@ -79,6 +81,7 @@ class Conduct:
     def lost(self) -> None:
         """The live state went: attempts and pauses that were not drained are forgotten, and rightly."""
         self._sent.clear()
+        self._limited.clear()
 
     def asked(self, run_id: RunId, mode: StopMode) -> None:
         """Its owner keeps what the run holds, or has it sold all the same."""
@@ -97,7 +100,11 @@ class Conduct:
         attempts = self._sent[run_id, leg]
         # An answer that came late finds its worker without the run, which another has settled.
         is_in_time = self._now() - attempts.reached_at <= ON_ITS_WAY
-        if reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
+        if reply.retry_after is not None:
+            until = self._now() + timedelta(seconds=reply.retry_after)
+            before = self._limited.get((account, leg), (until, until))[1]
+            self._limited[account, leg] = (self._now(), max(until, before))
+        elif reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
             attempts.failed_at, attempts.failed = self._now(), attempt
         if reply.outcome is Outcome.TOKEN_INVALID:
             self._dead_since.setdefault(account, self._now())
@@ -114,6 +121,9 @@ class Conduct:
         attempts.ids.add(name)
         attempts.reached_at = self._now()
         run = self._durable.run(run_id)
+        for asked_at, until in self._pauses(account, leg):
+            if asked_at + ON_ITS_WAY < attempts.reached_at < until - CLOCKS_APART * bool(self._seed.skew):
+                raise Violation(f"{name} was sent though its broker had asked for a pause until {until:%M:%S}")
         if leg is Leg.ENTRY:
             self._judge_entry(account, run, attempts)
         else:
@@ -122,6 +132,11 @@ class Conduct:
             pause = MOST_OF * retry_delay(attempts.failed)
             if self._now() < attempts.failed_at + pause:
                 raise Violation(f"{name} was sent {self._now() - attempts.failed_at} after one that failed")
+
+    def _pauses(self, account: int, leg: Leg) -> list[tuple[datetime, datetime]]:
+        """What the broker asked of an order of `leg`: an exit's pause is one of all the account's orders."""
+        legs = (Leg.ENTRY, Leg.EXIT) if leg is Leg.ENTRY else (Leg.EXIT,)
+        return [self._limited[account, each] for each in legs if (account, each) in self._limited]
 
     def _judge_entry(self, account: int, run: Run, attempts: _Attempts) -> None:
         now, skew = self._now(), timedelta(seconds=self._seed.skew)

@@ -40,6 +40,8 @@ class Kind(StrEnum):
     CLOCKS = "clocks"
     #: Rate windows are small and get used up.
     WINDOWS = "windows"
+    #: The broker asks for pauses: too many requests.
+    LIMITED = "limited"
     #: The price falls and stays there, and no timer sells.
     STAYS_LOW = "stays_low"
     #: Aborts freeze or flatten, owners leave positions and resolve runs.
@@ -91,6 +93,7 @@ class Hardships:
     refuses: float = 0.0
     bad_ticks: float = 0.0
     illiquid: float = 0.0
+    limited: float = 0.0
     feed: float = 0.0
     #: Whether the feed begins after the time to buy.
     comes_late: bool = False
@@ -131,7 +134,7 @@ _BROUGHT_BY: dict[Kind, str] = {
     Kind.MANUAL: "manual", Kind.FOREIGN: "foreign", Kind.LYING_POSITIONS: "lies", Kind.VANISHED: "vanish",
     Kind.REFUSED_RESTS: "refused_rests", Kind.BEYOND_GRACE: "beyond_grace", Kind.BLIND: "blind", Kind.TOKEN: "token",
     Kind.REDIS_REFUSES: "refuses", Kind.BAD_TICKS: "bad_ticks", Kind.POLICIES: "policies", Kind.UNLISTED: "unlisted",
-    Kind.FEED: "feed", Kind.ILLIQUID: "illiquid",
+    Kind.FEED: "feed", Kind.ILLIQUID: "illiquid", Kind.LIMITED: "limited",
     Kind.CLOCKS: "clock", Kind.WINDOWS: "limits", Kind.DELIVERY: "product",
 }  # fmt: skip
 
@@ -160,6 +163,7 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         unlisted=rate(Kind.UNLISTED, 1.0),
         feed=rate(Kind.FEED, 0.1),
         illiquid=rate(Kind.ILLIQUID, 0.8),
+        limited=rate(Kind.LIMITED, 0.5),
     )
     if Kind.FEED in chosen:
         made = replace(made, comes_late=rng.random() < LATE_FEED)

@@ -178,6 +178,13 @@ def test_exits_wait_as_long_as_the_broker_asked_one_of_them_to(breached: World) 
     assert breached.sides() == [BUY, SELL]
 
 
+@pytest.mark.parametrize(("asked", "told"), [(2.0, []), (7.0, ["exit_denied"])])
+def test_an_exit_whose_broker_asks_for_a_long_pause_is_told_of(breached: World, asked: float, told: list[str]) -> None:
+    _answers(breached, Answer(replace(REFUSED, cause=RejectCause.RATE_LIMITED, retry_after=asked)))
+    breached.serve(E.STOPLOSS, "sl")
+    assert breached.alerts() == told
+
+
 def _holds_too(world: World) -> Run:
     """Another run of the account, as far as the one that is breached was before its exit."""
     first, other = world.run(), run(spec=strategy(id=8))

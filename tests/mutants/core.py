@@ -86,6 +86,9 @@ GUARDS = [
            "return reply if is_dead else replace(reply,", "return reply if reply else replace(reply,",
            "integration/test_pipeline_answers.py::"
            "test_an_entry_is_tried_again_where_no_read_confirms_that_its_token_is_dead"),
+    _guard("an exit whose broker asks for a long pause is told of", "actions", "alerts=(*routed.alerts, *waits)",
+           "alerts=routed.alerts",
+           "integration/test_pipeline_answers.py::test_an_exit_whose_broker_asks_for_a_long_pause_is_told_of"),
     _guard("an exit denied by positions alone has its book read", "actions",
            "if denied.by is DeniedBy.COVER and turn.run.net is None:", "if denied.by is None:",
            "integration/test_account_pool.py::"
