@@ -77,6 +77,14 @@ class LiveState:
         """Whether the server holds an epoch that was opened at this very start of it."""
         return (self.server.keys.do_get(keys.EPOCH) or "").endswith(f":{self.server.run_id}")
 
+    def is_ready(self) -> bool:
+        """Whether it takes calls; whoever asks hears of a new epoch by that."""
+        if not self.is_open or self.server.refuses:
+            return False
+        if not self.is_current():
+            self._epoch.forget()
+        return True
+
     @property
     def runtimes(self) -> set[str]:
         """The names of the live runs."""

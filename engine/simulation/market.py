@@ -116,7 +116,7 @@ class Market:
         self._listener.on_pause()
 
     def _can_store(self) -> bool:
-        return self._world.store.is_open and not self._world.store.server.refuses
+        return self._world.store.is_ready()
 
     def _ask(self) -> None:
         """A price that is doubted is asked of the broker, which tells the last trade."""

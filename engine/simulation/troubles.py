@@ -169,7 +169,7 @@ class Troubles:
             if free >= run.held:
                 world.oversight.sold_by_hand(run.strategy.account_id, run.held, world.now)
                 broker.by_hand(SYMBOL, run.strategy.product, Side.SELL, run.held)
-        if not world.store.is_open or world.store.server.refuses:
+        if not world.store.is_ready():
             return
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))

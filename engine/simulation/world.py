@@ -413,7 +413,7 @@ class World:
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
         self.market.carry()
-        if self.store.is_open and not self.store.server.refuses:
+        if self.store.is_ready():
             self.stops.check(self._upkeep.check())
         else:
             self._upkeep.stirred()
