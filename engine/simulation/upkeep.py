@@ -9,7 +9,7 @@ import orjson
 
 from engine.domain.orders import TERMINAL
 from engine.domain.run import Run
-from engine.runtime import keys
+from engine.runtime import codec, keys
 from engine.simulation.broker import SimulatedBroker
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
@@ -85,8 +85,9 @@ class Upkeep:
 
     def _check_indexes(self, run: Told) -> None:
         fields, name = run.fields, run.name
-        # One that has failed may wait for a human alone.
-        if fields["status"] == "active" and self._call("ZSCORE", [keys.DUE, name]) is None:
+        # One that has failed may wait for a human alone, and one whose session is over for the next.
+        is_open = codec.to_us(self._now()) < int(fields["closes_at"])
+        if fields["status"] == "active" and is_open and self._call("ZSCORE", [keys.DUE, name]) is None:
             raise Violation(f"{name} lives, and is never looked at again")
         market, symbol = fields["market"], fields["symbol"]
         stop = self._call("ZSCORE", [keys.armed(market, symbol), name])
