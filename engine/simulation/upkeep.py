@@ -145,7 +145,7 @@ class Upkeep:
         has = broker.net(run.strategy.symbol, product) - broker.promised(run.strategy.symbol, product)
         known = self._store.covered(run).net
         # Once its session is over an exit is settled by the next one.
-        if self._now() < run.closes_at and (known is None or known.quantity != has):
+        if self._now() < run.closes_at and known is not None and known.quantity != has:
             raise Violation(f"account {account} has {has} left to sell, and its runs are told {known}")
 
 

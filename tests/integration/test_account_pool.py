@@ -272,6 +272,18 @@ def test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is(
     assert world.sides()[-1] == (SELL, QUANTITY - 1)
 
 
+def test_positions_alone_may_contain_what_is_learned_to_have_filled_since(live: LiveState) -> None:
+    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    # It has filled by then, and its owner has sold seven of its ten.
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 3)]))
+    held = live.claim()
+    live.commit(held, held.run.with_order(BOUGHT))
+    never = AccountReading(datetime.fromtimestamp(0, UTC), ())
+    seen = live.store.cover(1, never, live.run())
+    assert seen is not None
+    assert seen.quantity == 3
+
+
 def test_what_only_positions_have_shown_to_be_less_is_sold_after_a_look_at_the_book(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

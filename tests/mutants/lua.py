@@ -140,6 +140,9 @@ GUARDS = [
     _guard("a position that cannot be read is not empty", "cover",
            "    unclear[key] = true\n    caps", "    caps",
            "integration/test_account_pool.py::test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading"),
+    _guard("positions alone may contain what is learned since", "_prelude",
+           "math.min(0, net - tonumber(cap_net))", "net - tonumber(cap_net)", "integration/test_account_pool.py::"
+           "test_positions_alone_may_contain_what_is_learned_to_have_filled_since"),
     _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
            "integration/test_account_pool.py::"
            "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
