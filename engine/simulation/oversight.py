@@ -58,6 +58,8 @@ class Oversight:
         #: By account: since when it can be read.
         self._readable_since = dict.fromkeys(brokers, START)
         self._short: dict[int, datetime] = {}
+        #: Runs of which their owner said that they are closed.
+        self._closed: set[RunId] = set()
         #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
         self._at_circuit: Counter[RunId] = Counter()
         self._bare: Counter[RunId] = Counter()
@@ -65,6 +67,10 @@ class Oversight:
     def sold_by_hand(self, account: int, quantity: int, now: datetime) -> None:
         """Somebody else sold; for a while nobody can blame us for not knowing."""
         self._sold[account].append((now, quantity))
+
+    def said_closed(self, run_id: RunId) -> None:
+        """What the run still holds is its owner's, who said that it is not there."""
+        self._closed.add(run_id)
 
     def night_passed(self, now: datetime) -> None:
         """Nothing could be sold meanwhile: what is held below its stop is watched anew."""
@@ -103,7 +109,7 @@ class Oversight:
         parts can work at all; `is_fed`: whether the price is told.
         """
         for account, broker in self._brokers.items():
-            if not broker.can_be_read():
+            if not (broker.can_be_read() and is_well):
                 self._readable_since[account] = now
             if broker.told_at is not None and is_well:
                 self._read_at[account].add(broker.told_at)
@@ -161,7 +167,7 @@ class Oversight:
 
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""
-        is_his = run.closed_elsewhere or run.stop_requested is StopMode.LEAVE
+        is_his = run.id in self._closed or run.stop_requested is StopMode.LEAVE
         if is_his or "position_left" in self._durable.alerts_of(run) or _held(own) <= 0 or _is_new(own, now):
             return False
         product = run.strategy.product

@@ -164,6 +164,7 @@ class Troubles:
         if way == "absent":
             world.misled.add(run.id)
         if way == "closed":
+            world.oversight.said_closed(run.id)
             broker = world.brokers[run.strategy.account_id]
             free = broker.net(SYMBOL, run.strategy.product) - broker.promised(SYMBOL, run.strategy.product)
             if free >= run.held:
