@@ -138,7 +138,7 @@ class Oversight:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)
                 # Doubt is settled by readings, which begin when the account can be read.
-                asked.append(self._readable_since[run.strategy.account_id] + EXIT_WITHIN)
+                asked.append(self._readable_since[run.strategy.account_id] + 2 * EXIT_WITHIN)
             since = max([self._naked.setdefault(run.id, now), *asked])
             told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
             if now - since > EXIT_WITHIN and not told:
