@@ -134,7 +134,12 @@ class Conduct:
                 raise Violation(f"{name} was sent {self._now() - attempts.failed_at} after one that failed")
 
     def _pauses(self, account: int, leg: Leg) -> list[tuple[datetime, datetime]]:
-        """What the broker asked of an order of `leg`: an exit's pause is one of all the account's orders."""
+        """What the broker asked of an order of `leg`: an exit's pause is one of all the account's orders.
+
+        Where whoever heard it may die, or the live state refuse it, nobody else knows.
+        """
+        if not self._seed.is_sound or Kind.REDIS_REFUSES in self._seed.hard:
+            return []
         legs = (Leg.ENTRY, Leg.EXIT) if leg is Leg.ENTRY else (Leg.EXIT,)
         return [self._limited[account, each] for each in legs if (account, each) in self._limited]
 
