@@ -22,6 +22,7 @@ from engine.dispatch import CeleryPublisher, wake_up
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.moment import Moment
+from engine.domain.orders import OrderStatus
 from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 from engine.listener import Listener
@@ -30,6 +31,7 @@ from engine.runtime import keys
 from engine.runtime.store import RedisStore
 from engine.schedule import RedBeatTimers
 from tasks.app import app, app_at
+from tests.builders import entry
 from tests.desk import SYMBOL, Desk
 
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -98,6 +100,8 @@ class _Market:
         for _ in range(missing):
             self.armed += 1
             run = replace(self.desk.run(buy_in=7200), stop_units=LOWEST + self.armed)
+            # It holds something from now on: what is still buying hears of every breach, and stays in the set.
+            run = run.with_order(entry(OrderStatus.FILLED, run.strategy.quantity, filled_at=datetime.now(UTC)))
             assert self.desk.parts.store.arm(run, far, buying=True) is Armed.CREATED
         self.top = LOWEST + self.armed
 
