@@ -134,7 +134,7 @@ class Oversight:
             # That an exit was canceled late yesterday may be learned of only this morning.
             ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
             asked = [max(at, self._morning or at) + PAUSES for at in ended]
-            if IN_DOUBT & self._seed.hard.kinds and broker.exit_asked_at is not None:
+            if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and broker.exit_asked_at is not None:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)
                 # Doubt is settled by readings, which begin when the account can be read.
