@@ -27,7 +27,7 @@ from engine.recovery import Recoverer
 from engine.simulation.actors import NO_SKEW, Actor
 from engine.simulation.audit import Audit
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
-from engine.simulation.conduct import Conduct
+from engine.simulation.conduct import UNREAD, Conduct
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history, run_id_of
@@ -334,7 +334,7 @@ class World:
         if self._is_unchecked:
             self._is_unchecked = False
             # What filled yesterday and was lost since is in no book of today, nor told apart from another's shares.
-            is_forgotten = self.seed.hard.has_night and not self.seed.is_sound
+            is_forgotten = self.seed.hard.has_night and not (self.seed.is_sound and not UNREAD & self.seed.hard.kinds)
             if not (is_forgotten or DOUBLES & self.seed.hard.kinds):
                 # Whoever says of an order that is there that it is not is believed where nobody can look.
                 check_always(each for each in self.book if run_id_of(each) not in self.misled)
