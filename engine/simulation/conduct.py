@@ -151,7 +151,9 @@ class Conduct:
             raise Violation(f"{run.id} buys at {now:%M:%S}, its time is {run.buy_at:%M:%S}")
         if now > self._fed_at + BLIND_AFTER + ON_ITS_WAY:
             raise Violation(f"{run.id} buys though nobody watches its symbol since {self._fed_at:%M:%S}")
-        if max(self._prices_since(now - ON_ITS_WAY)) <= STOP and self._seed.is_sound:
+        # While the live state takes nothing, the listener keeps what it heard.
+        is_stored = self._seed.is_sound and Kind.REDIS_REFUSES not in self._seed.hard
+        if max(self._prices_since(now - ON_ITS_WAY)) <= STOP and is_stored:
             raise Violation(f"{run.id} buys though its stop is reached")
         if account in self._dead_since and now > self._dead_since[account] + ON_ITS_WAY:
             self._under_dead[account] += 1
