@@ -185,10 +185,10 @@ class Actions:
             message=reply.message,
             **stages,
         )
-        note = Note(f"{submit.leg}_{reply.outcome}", outcome=f"submitted: {reply.outcome}")
         asked_for = timedelta(seconds=reply.retry_after or 0.0)
         waits = lifecycle.denied_alert(order, DENIALS[DeniedBy.BROKER], asked_for)
-        note = replace(note, alerts=(*routed.alerts, *waits), stages=stages)
+        action, outcome = f"{submit.leg}_{reply.outcome}", f"submitted: {reply.outcome}"
+        note = Note(action, outcome=outcome, alerts=(*routed.alerts, *waits), stages=stages)
         held = replace(turn.holding, run=wanted, consumed=(), evidence=())
         return Stepped(held, routed.run, note, unsent=is_not_taken)
 
