@@ -11,7 +11,7 @@ from itertools import chain
 from engine.domain.feed import Asked, ClockLead, Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.routing import Alert
-from engine.domain.ticks import Tick
+from engine.domain.ticks import Tick, lows
 from engine.ports import Clock, Log, Store, StoreClosed, StoreFault
 
 #: Market time after a session's close from which its symbols are judged by the next session.
@@ -34,7 +34,7 @@ class Listener:
         self._log = log
         self._guards: dict[str, SymbolGuard] = {}
         self._lead = ClockLead()
-        #: While the store is away: each symbol's lowest and latest believed tick, played back on its return.
+        #: While the store is away: each symbol's believed ticks that still count, played back on its return.
         self._missed: dict[str, list[Tick]] = {}
         #: Symbols whose state the scripts cannot work on: they are tried alone, so that they hold no other back.
         self._faulty: set[str] = set()
@@ -174,10 +174,9 @@ class Listener:
             self._log("store_closed", reason=str(closed))
 
     def _keep(self, ticks: Iterable[Tick]) -> None:
-        """Keep each symbol's lowest and latest tick."""
+        """Keep of each symbol's ticks what tells of every breach."""
         for symbol, own in _by_symbol(ticks).items():
-            known = [*self._missed.get(symbol, []), *own]
-            self._missed[symbol] = [min(known, key=lambda tick: tick.price), known[-1]]
+            self._missed[symbol] = lows([*self._missed.get(symbol, []), *own])
 
 
 def _by_symbol(ticks: Iterable[Tick]) -> dict[str, list[Tick]]:

@@ -3,6 +3,7 @@
 Knows nothing of how a tick arrived or what it will trigger.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -21,6 +22,26 @@ class Tick:
     exchange_time: datetime | None
     close: int = 0
     traded_at: datetime | None = None
+
+
+#: How many lows of one symbol are kept.
+MOST_LOWS = 32
+
+
+def lows(ticks: Iterable[Tick]) -> list[Tick]:
+    """Of one symbol's ticks, oldest first, those that no later one reaches: the lowest price since any moment.
+
+    A run is sold on a price since it bought: the lowest of all may be older. Of more than `MOST_LOWS`, those between
+    the lowest and the last are thinned out.
+    """
+    found: list[Tick] = []
+    for tick in ticks:
+        while found and found[-1].price >= tick.price:
+            found.pop()
+        found.append(tick)
+        if len(found) > MOST_LOWS:
+            found = [found[0], *found[2:-1:2], found[-1]]
+    return found
 
 
 def to_units(price: Decimal, scale: int) -> int:

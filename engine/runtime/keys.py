@@ -9,7 +9,7 @@ ACCOUNTS = "accounts"
 
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (
-    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "low:*", "account:*:runs",
+    "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "traded:*", "account:*:runs",
     "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
     "account:*:book", "account:*:awaits", DUE,
 )  # fmt: skip
@@ -48,6 +48,11 @@ def symbols(market: str) -> str:
 def price(market: str, symbol: str) -> str:
     """The last good price of a symbol."""
     return f"price:{market}:{symbol}"
+
+
+def traded(market: str, symbol: str) -> str:
+    """When each price of a symbol was last traded."""
+    return f"traded:{market}:{symbol}"
 
 
 def armed(market: str, symbol: str) -> str:

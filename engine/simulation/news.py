@@ -82,6 +82,8 @@ class News:
             self._nudged.pop(run, None)
 
     def _intended(self, holding: Holding) -> None:
+        # An order that goes out is looked at by its own time.
+        self._nudged.pop(str(holding.run.id), None)
         if holding.glanced_at:
             # It was granted as it was read, so that nothing can have come since.
             self._look(str(holding.run.id))

@@ -64,6 +64,8 @@ class Interpreter:
 
     def __init__(self) -> None:
         self._lua = lua51.LuaRuntime(register_eval=False, register_builtins=False, unpack_returned_tuples=False)
+        # Half a day's tables are small: collected as seldom, they cost a tenth of its time less.
+        self._lua.execute("collectgarbage('setpause', 1000)")
         self._unpack = self._lua.eval("function(t) return unpack(t) end")
         self._table = self._lua.table_from
         self._load = self._lua.execute(_LOADER)(

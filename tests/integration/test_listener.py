@@ -160,6 +160,22 @@ def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(
     assert watch.listener.on_pause() == 0
 
 
+def test_a_lower_price_from_before_a_run_bought_hides_no_breach_since_while_the_store_is_away(watch: Watch) -> None:
+    filled_at = OPENS + timedelta(seconds=5)
+    bought = entry(OrderStatus.FILLED, 10, filled_at=filled_at)
+    watch.world.live.arm(run(bought, spec=strategy(id=20, symbol=OTHER)))
+    watch.frame(tick(GOOD, 1, symbol=OTHER))
+    watch.world.live.lose_epoch()
+    for second, price in ((3, STOP - 50), (7, STOP - 20), (8, STOP), (9, GOOD)):
+        traded_at = OPENS + timedelta(seconds=second)
+        assert watch.frame(tick(price, second, symbol=OTHER, traded_at=traded_at)) == 0
+    watch.world.live.epoch.open(5)
+    assert watch.listener.on_pause() == 1
+    latch = watch.world.live.run(str(run_id(20))).latch
+    assert latch is not None
+    assert latch.price == STOP - 20
+
+
 def test_what_was_missed_is_played_before_the_next_frame(watch: Watch) -> None:
     watch.world.live.lose_epoch()
     watch.frame(tick(STOP, 2))

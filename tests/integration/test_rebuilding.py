@@ -12,11 +12,12 @@ from engine.domain.broker import BookEntry
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
 from engine.domain.orders import OrderStatus, Side
+from engine.domain.run import Latch
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.recovery import LONGEST_WAIT, Recoverer
-from engine.runtime import keys
-from tests.builders import DEPLOYMENT, SESSION, STOP, SYMBOL, entry, run, strategy, tick
+from engine.runtime import codec, keys
+from tests.builders import DEPLOYMENT, SESSION, STOP, SYMBOL, book_entry, entry, evidence, run, strategy, tick
 from tests.fakes import FakeBroker
 from tests.integration.test_recovery import SECOND, SETTLE, Recovery
 from tests.livestate import ACCOUNT, RUN, open_live_state, watched
@@ -100,6 +101,53 @@ def test_a_low_from_before_the_run_bought_sells_nothing(recovery: Recovery) -> N
     recovery.recoverer.arm()
     assert world.run().latch is None
     assert world.live.armed(SYMBOL) == {RUN}
+
+
+def test_a_lower_price_from_before_the_run_bought_hides_no_breach_since(recovery: Recovery) -> None:
+    world = recovery.world
+    recovery.open()
+    world.clock.market = run().buy_at
+    world.price(STOP - 100)
+    world.clock.advance(60)
+    filled_at = world.clock.market
+    for price in (STOP - 10, STOP, GOOD):
+        world.clock.advance(5)
+        world.price(price)
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, filled_at=filled_at))
+    recovery.recoverer.arm()
+    latch = world.run().latch
+    assert latch is not None
+    assert (latch.price, latch.exchange_time) == (STOP - 10, filled_at + 5 * S)
+
+
+def test_a_breach_told_before_a_latched_run_is_armed_counts_at_its_first_fill(recovery: Recovery) -> None:
+    world = recovery.world
+    recovery.open()
+    world.clock.market = latched_at = run().buy_at
+    world.clock.advance(30)
+    filled_at = world.clock.market
+    world.clock.advance(5)
+    world.price(STOP)
+    breached_at = world.clock.market
+    world.clock.advance(5)
+    world.price(GOOD)
+    buying = run(entry(OrderStatus.ACCEPTED))
+    recovery.durable.rows[RUN] = replace(buying, latch=Latch(STOP - 10, latched_at, "sl:first"))
+    recovery.recoverer.arm()
+    assert world.live.fields()["breached_at"] == str(codec.to_us(breached_at))
+    filled = evidence(world.run().orders[0], OrderStatus.FILLED, 10, filled_at=filled_at)
+    world.push(book_entry(filled))
+    assert world.run().latch is not None
+
+
+def test_only_the_newest_prices_are_kept_for_runs_that_are_not_armed_yet(recovery: Recovery) -> None:
+    recovery.open()
+    for n in range(520):
+        recovery.world.clock.advance(1)
+        recovery.world.price(STOP - n)
+    key = keys.traded(ACCOUNT.market, SYMBOL)
+    assert recovery.world.live.redis.zcard(key) == 512
+    assert recovery.world.live.redis.zscore(key, str(STOP)) is None
 
 
 def test_the_listener_follows_symbols_whose_runs_cannot_be_armed_yet(recovery: Recovery) -> None:

@@ -167,9 +167,13 @@ GUARDS = [
     _guard("a tick that comes late counts only from when the run held something", "on_tick",
            "return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end", "return true end",
            "integration/test_store_ticks.py", "integration/test_rebuilding.py"),
-    _guard("the low of a symbol is kept for runs that are not armed yet", "on_tick",
-           "redis.call('HSET', low_of(market, symbol), 'price', price, 'time', at)", "",
+    _guard("the prices of a symbol are kept for runs that are not armed yet", "on_tick",
+           "if redis.call('ZADD', traded, 'GT', at, price) == 1 and", "if",
            "integration/test_rebuilding.py"),
+    _guard("the last breach that a latched run missed counts at its first fill", "arm",
+           "  redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))\n", "",
+           "integration/test_rebuilding.py::"
+           "test_a_breach_told_before_a_latched_run_is_armed_counts_at_its_first_fill"),
     _guard("a price traded before the first fill fires nothing", "on_tick",
            "elseif concerns(runtime, time, traded_at, moved_at, is_newest) then", "else",
            "integration/test_store_ticks.py::"

@@ -12,7 +12,7 @@
 --   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
 --   latched:{market}:{symbol}    set     runs whose stop was breached
 --   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
---   low:{market}:{symbol}        hash    the lowest price since the store was opened (units), when it was traded (us)
+--   traded:{market}:{symbol}     zset    price (units) -> when it was last traded since the store was opened, us
 --   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
 --   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
 --   holding:{market}             set     runs that hold something
@@ -78,7 +78,7 @@ end
 
 -- Names of what belongs to one symbol of one market, and to the market.
 local function price_of(market, symbol) return 'price:' .. market .. ':' .. symbol end
-local function low_of(market, symbol) return 'low:' .. market .. ':' .. symbol end
+local function traded_of(market, symbol) return 'traded:' .. market .. ':' .. symbol end
 local function armed_of(market, symbol) return 'symbol:' .. market .. ':' .. symbol .. ':strategies' end
 local function latched_of(market, symbol) return 'latched:' .. market .. ':' .. symbol end
 

@@ -5,6 +5,35 @@
 --       9 JSON of what it adds to its account's pool, see change_pool
 --       10 exchange time from which on a price under its stop concerns it, us, or ''  11 '1': for it is known to hold
 -- Reply 'created' | 'exists' | 'ended'
+
+-- Latch a run on what was traded from `since` on, before it was here to be latched: the lowest price, and the last
+-- time any was under its stop. What was traded on another day concerns no run.
+local function latch_what_was_missed(run, market, symbol, since, due)
+  local key, last = 'runtime:' .. run, redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
+  local seen = last[1] and { last[1], last[3] or last[2] } or {}
+  local from = string.format('%d', math.max(since, tonumber(last[2] or '0') - 43200000000))
+  for _, text in ipairs(redis.call('ZRANGEBYSCORE', traded_of(market, symbol), from, '+inf', 'WITHSCORES')) do
+    seen[#seen + 1] = text
+  end
+  local of = redis.call('HMGET', key, 'stop_units', 'latch_time')
+  local lowest, lowest_at, breached_at
+  for i = 1, #seen, 2 do
+    local price, at = tonumber(seen[i]), tonumber(seen[i + 1])
+    if price <= tonumber(of[1]) and at >= since then
+      if not lowest or price < lowest then lowest, lowest_at = price, at end
+      breached_at = math.max(at, breached_at or 0)
+    end
+  end
+  if not lowest then return end
+  if not of[2] then
+    local now = string.format('%d', now_us())
+    latch(run, market, symbol, string.format('%d', lowest), string.format('%d', lowest_at), 'kept-low-' .. run, now, now)
+    redis.call('HINCRBY', key, 'signal_seq', 1)
+    redis.call('ZADD', due, 'LT', now, run)
+  end
+  redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))
+end
+
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })
@@ -36,20 +65,6 @@ end
 record(ARGV[2], ARGV[7])
 if ARGV[10] ~= '' then
   if ARGV[11] == '1' then redis.call('HSET', KEYS[2], 'first_fill_at', ARGV[10]) end
-  -- What was seen before this run was here to be latched: the lowest price since the store was opened, and the last.
-  local low = redis.call('HMGET', low_of(market, ARGV[6]), 'price', 'time')
-  local last = redis.call('HMGET', price_of(market, ARGV[6]), 'price', 'time', 'traded_at')
-  local stop = tonumber(redis.call('HGET', KEYS[2], 'stop_units'))
-  local is_latched = redis.call('HEXISTS', KEYS[2], 'latch_time') == 1
-  for _, seen in ipairs({ { low[1], low[2] }, { last[1], last[3] or last[2] } }) do
-    local is_breach = seen[1] and tonumber(seen[1]) <= stop and tonumber(seen[2]) >= tonumber(ARGV[10])
-    if ARGV[8] == '1' and is_breach and not is_latched then
-      local now = string.format('%d', now_us())
-      latch(ARGV[2], market, ARGV[6], seen[1], seen[2], 'kept-low-' .. ARGV[2], now, now)
-      redis.call('HINCRBY', KEYS[2], 'signal_seq', 1)
-      redis.call('ZADD', KEYS[5], 'LT', now, ARGV[2])
-      is_latched = true
-    end
-  end
+  if ARGV[8] == '1' then latch_what_was_missed(ARGV[2], market, ARGV[6], tonumber(ARGV[10]), KEYS[5]) end
 end
 return 'created'

@@ -7,6 +7,7 @@
 --       traded (us) or ''
 -- Reply a flat list: run, price, event id for each run latched by this call
 local seen_at, prefix, market = ARGV[2], ARGV[3], ARGV[6]
+local kept_prices = 512
 local latched = {}
 
 -- The run as claim would load it, for whoever takes the message; not where it is long, for this blocks the server.
@@ -37,10 +38,10 @@ for i = 7, #ARGV, 4 do
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
   end
-  -- For runs that are not armed yet; that of another day concerns none of them.
-  local low = redis.call('HMGET', low_of(market, symbol), 'price', 'time')
-  if not low[1] or tonumber(price) < tonumber(low[1]) or tonumber(at) > tonumber(low[2]) + 43200000000 then
-    redis.call('HSET', low_of(market, symbol), 'price', price, 'time', at)
+  -- For runs that are not armed yet: the prices traded last, enough for as long as it takes to arm them.
+  local traded = traded_of(market, symbol)
+  if redis.call('ZADD', traded, 'GT', at, price) == 1 and redis.call('ZCARD', traded) > kept_prices then
+    redis.call('ZREMRANGEBYRANK', traded, 0, 0)
   end
   local armed = armed_of(market, symbol)
   for _, run in ipairs(redis.call('ZRANGEBYSCORE', armed, price, '+inf')) do
