@@ -36,6 +36,17 @@ def test_a_commit_applies_records_and_lets_go(live: LiveState) -> None:
     assert record["state"]["failure"] == "why"
 
 
+def test_who_keeps_a_run_keeps_its_slot_as_long(live: LiveState) -> None:
+    live.arm()
+    held = live.claim(EventType.BUY, Slot.ENTRY)
+    slots = "account:1:slots:entry"
+    live.redis.zadd(slots, {RUN: live.now_us() + 100_000})
+    assert live.commit(held, release=False) is not None
+    ends = live.redis.zscore(slots, RUN)
+    assert ends is not None
+    assert abs(float(ends) - live.now_us() - int(live.redis.pttl(keys.lock(RUN))) * 1_000) < 300_000
+
+
 def test_fields_set_back_to_nothing_are_gone(live: LiveState) -> None:
     live.arm(run(entry_retry_at=BUY_AT, abort_requested="x", dirty=True, failure="y"))
     held = live.claim()

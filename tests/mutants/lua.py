@@ -22,6 +22,8 @@ GUARDS = [
            "  for other, _ in pairs(slot_limits) do redis.call('ZREM', account .. ':slots:' .. other, run) end\n", "",
            "integration/test_store_claim.py::"
            "test_a_run_keeps_the_slot_of_whoever_holds_it_not_of_one_who_lost_it"),
+    _guard("who keeps a run keeps its slot as long", "commit", "extend_slot(account, run, ARGV[7])\n", "",
+           "integration/test_store_commit.py::test_who_keeps_a_run_keeps_its_slot_as_long"),
     _guard("an account without a free slot parks its run", "claim", "if class ~= '' then\n", "if class == '-' then\n",
            "integration/test_store_claim.py::test_a_repeat_with_the_same_token_answers_the_same"),
     _guard("whoever lost the lock is granted nothing", "intend",

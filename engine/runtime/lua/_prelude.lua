@@ -206,8 +206,8 @@ local function take_slot(account, class, run, lease_ms)
   return true
 end
 
--- Before a call to the broker: keep the slot of this run for another lease, or take one of those for updates.
-local function keep_slot(account, run, lease_ms)
+-- Keep the slot of a run, where it has one, as long as its lock.
+local function extend_slot(account, run, lease_ms)
   local until_us = now_us() + tonumber(lease_ms) * 1000
   for class, _ in pairs(slot_limits) do
     local slots = account .. ':slots:' .. class
@@ -216,7 +216,12 @@ local function keep_slot(account, run, lease_ms)
       return true
     end
   end
-  return take_slot(account, 'update', run, lease_ms)
+  return false
+end
+
+-- Before a call to the broker: keep the slot of this run for another lease, or take one of those for updates.
+local function keep_slot(account, run, lease_ms)
+  return extend_slot(account, run, lease_ms) or take_slot(account, 'update', run, lease_ms)
 end
 
 local function write_fields(key, changes)

@@ -112,4 +112,5 @@ if ARGV[6] == '1' and not changed then
   return { 'released' }
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
+extend_slot(account, run, ARGV[7])
 return { 'held', fields_of(KEYS[3]) }
