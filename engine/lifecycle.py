@@ -182,13 +182,13 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     the account has is sold all the same; the flag goes once it has everything again.
     """
     if run.net is None or run.held <= 0 or run.net.missing == 0:
-        healed = replace(run, uncovered_since=None)
+        healed = replace(run, uncovered_since=None, uncovered_alerted=False)
         return (
             (replace(healed, status=RunStatus.ACTIVE, failure=""), ()) if run.failure == NOT_COVERED else (healed, ())
         )
     if run.uncovered_since is None:
         return replace(run, uncovered_since=run.net.at), ()
-    if run.failure == NOT_COVERED or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
+    if run.uncovered_alerted or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
         return run, ()
     symbol, product = run.strategy.symbol, run.strategy.product
     message = (
@@ -196,7 +196,7 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
         "by somebody else? What it has is sold when an exit is due, and no more; `engine strategy resolve` ends the run"
     )
     flagged = run if run.status is RunStatus.FAILED else replace(run, status=RunStatus.FAILED, failure=NOT_COVERED)
-    return flagged, (Alert("critical", NOT_COVERED, message),)
+    return replace(flagged, uncovered_alerted=True), (Alert("critical", NOT_COVERED, message),)
 
 
 def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime) -> Order:

@@ -74,4 +74,5 @@ def runs(draw: st.DrawFn) -> Run:
         unread_since=draw(MAYBE),
         unread_alerted=draw(st.booleans()),
         uncovered_since=draw(MAYBE),
+        uncovered_alerted=draw(st.booleans()),
     )

@@ -5,7 +5,7 @@ from datetime import timedelta
 from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
-from engine.domain.run import NOT_COVERED, ExitReason, Run, RunStatus
+from engine.domain.run import ExitReason, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
@@ -89,7 +89,7 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
     has = quantity if run.net is None else min(quantity, run.net.quantity)
     if has <= 0:
         # One reading proves nothing: it is taken again, often until somebody was alerted, then less so.
-        return ask(run, "not_covered", now, policy.silence_limit if run.failure == NOT_COVERED else policy.ask_interval)
+        return ask(run, "not_covered", now, policy.silence_limit if run.uncovered_alerted else policy.ask_interval)
     if not _is_fresh(run, now, policy):
         return ask(run, "position_unproven", now, policy.ask_interval)
     return Submit(Leg.EXIT, has, reason)
@@ -99,7 +99,7 @@ def is_cover_in_question(run: Run) -> bool:
     """Whether the account lacks what its runs hold and nobody was alerted, or has it again after that."""
     if run.net is None or run.held <= 0:
         return False
-    return (run.net.missing > 0) is not (run.failure == NOT_COVERED)
+    return (run.net.missing > 0) is not run.uncovered_alerted
 
 
 def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:

@@ -179,8 +179,9 @@ class Run:
     #: Since when the book cannot be read, and whether somebody was alerted of that.
     unread_since: datetime | None = None
     unread_alerted: bool = False
-    #: When a reading of the account first lacked what this run holds; None while it has it.
+    #: When a reading of the account first lacked what this run holds, None while it has it; whether that was alerted.
     uncovered_since: datetime | None = None
+    uncovered_alerted: bool = False
 
     def filled(self, leg: Leg) -> int:
         """Units proven filled on `leg`, over all its attempts."""

@@ -280,7 +280,7 @@ _PARTS: tuple[_Part, ...] = (
     _alone("closed_elsewhere", lambda units: str(units or "")),
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
-    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted")),
+    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted", "uncovered_alerted")),
     *(_alone(name, _optional_us) for name in _OPTIONAL_TIMES),
     _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
     # Told with every reading of the run, from what its account has; stored in no run.
@@ -327,6 +327,7 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         dirty=bool(stored.get("dirty")),
         unread=bool(stored.get("unread")),
         unread_alerted=bool(stored.get("unread_alerted")),
+        uncovered_alerted=bool(stored.get("uncovered_alerted")),
         net=_net(stored),
         **{name: _optional_time(stored.get(name)) for name in _OPTIONAL_TIMES},
     )

@@ -198,6 +198,16 @@ def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_wh
     assert (checked.failure, checked.status) == (("not_covered", RunStatus.FAILED) if codes else ("", RunStatus.ACTIVE))
 
 
+def test_of_a_run_that_failed_before_it_is_told_once_that_it_is_not_covered_and_once_more_after_it_was() -> None:
+    checked, told = run(BOUGHT, status=RunStatus.FAILED, failure="buy_time_missed_in_doubt"), list[str]()
+    for seconds, missing in enumerate((10, 10, 10, 10, 0, 10, 10, 10)):
+        net = NetSeen(10 - missing, REAL + timedelta(seconds=seconds), missing)
+        checked, alerts = lifecycle.check_cover(replace(checked, net=net))
+        told += [alert.code for alert in alerts]
+    assert told == ["not_covered", "not_covered"]
+    assert checked.failure == "buy_time_missed_in_doubt"
+
+
 @pytest.mark.parametrize(("later", "status"), [(4, S.UNKNOWN), (16, S.EXPIRED)])
 def test_an_exit_sent_as_its_session_ended_may_yet_appear(later: int, status: OrderStatus) -> None:
     sent = exit_(S.UNKNOWN, session_ends=CLOSES, settles_at=REAL + timedelta(seconds=15))

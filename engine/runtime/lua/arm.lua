@@ -55,7 +55,7 @@ if ARGV[8] == '1' then
     redis.call('ZADD', armed_of(market, ARGV[6]), redis.call('HGET', KEYS[2], 'stop_units'), ARGV[2])
   end
 end
-local account, change = 'account:' .. redis.call('HGET', KEYS[2], 'account_id'), cjson.decode(ARGV[9])
+local change = cjson.decode(ARGV[9])
 change_pool(account, change)
 if (change.net ~= 0 or change.out ~= 0) and redis.call('EXISTS', account .. ':held') == 1 then
   -- A reading of before cannot say whether it contains what this run brings: the next one does.
@@ -65,6 +65,6 @@ end
 record(ARGV[2], ARGV[7])
 if ARGV[10] ~= '' then
   if ARGV[11] == '1' then redis.call('HSET', KEYS[2], 'first_fill_at', ARGV[10]) end
-  if ARGV[8] == '1' then latch_what_was_missed(ARGV[2], market, ARGV[6], tonumber(ARGV[10]), KEYS[5]) end
+  if ARGV[8] ~= '' then latch_what_was_missed(ARGV[2], market, ARGV[6], tonumber(ARGV[10]), KEYS[5]) end
 end
 return 'created'
