@@ -16,15 +16,17 @@ local told = cjson.decode(ARGV[3])
 -- How long positions may lag behind what the account's own exits sold, us.
 local lags_at_most = 15000000
 
--- What `count` units contain: what the book says, but for a sale since the last reading that changed nothing in them.
--- Returns that, and since when they lag, us, or nil.
+-- What `count` units contain: what the book says, but for what was sold since the last reading and is not missing in
+-- them. What others have there does not grow by our sale. Returns that, and since when they lag, us, or nil.
 local function contains(key, count, by_book)
   local before, lags = unpack(redis.call('HMGET', KEYS[3], key, key .. ' lags'))
   local units, contained = string.match(before or '', '^(%-?%d+) (%-?%d+) ')
-  if not units or tonumber(units) ~= count or by_book >= tonumber(contained) then return by_book, nil end
+  if not units then return by_book, nil end
+  local by_units = math.min(tonumber(contained), tonumber(contained) + count - tonumber(units))
+  if by_units <= by_book then return by_book, nil end
   lags = lags or asked_at
   if tonumber(asked_at) - tonumber(lags) > lags_at_most then return by_book, nil end
-  return tonumber(contained), lags
+  return by_units, lags
 end
 
 local function keep_reading()
