@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from engine.ports import Holding, Refused
+from engine.domain.routing import Alert
+from engine.ports import Holding, Note, Refused
 from engine.runtime import codec, keys
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
@@ -15,6 +16,8 @@ from engine.simulation.scenario import Seed
 RETRIED_WITHIN = timedelta(seconds=0.3)
 #: The longest a run is let alone that does not answer.
 LONGEST = timedelta(seconds=30)
+#: The same words about a run are no news within this.
+SAID_AGAIN = timedelta(seconds=5)
 
 
 class News:
@@ -32,13 +35,15 @@ class News:
         self._seen: dict[str, tuple[int, int]] = {}
         #: When each run was nudged last, and which nudge that was.
         self._nudged: dict[str, tuple[datetime, int]] = {}
+        #: What was last said of each run, run by run and word by word.
+        self._said: dict[tuple[str, str, str], datetime] = {}
         #: What was told once.
         self._once: set[str] = set()
         self._judges: dict[str, Callable[[tuple[Any, ...], Mapping[str, Any], Any], None]] = {
             "claim": lambda given, _named, reply: self._claimed(str(given[0].run_id), reply),
             "intend": lambda given, _named, _reply: self._intended(given[0]),
             "commit": lambda given, named, reply: self._committed(
-                str(given[0].run.id), is_over=bool(named.get("finished")), is_released=reply is None
+                str(given[0].run.id), given[4], is_over=bool(named.get("finished")), is_released=reply is None
             ),
             "signal": lambda given, _named, reply: self._signaled(given, reply, is_hint="dirty" in given[1]),
             "tell": lambda given, _named, reply: self._signaled(given, reply, is_hint=False),
@@ -53,7 +58,7 @@ class News:
         epoch = self._store.server.keys.do_get(keys.EPOCH)
         if epoch != self._epoch:
             self._epoch = epoch
-            for kept in (self._news, self._hints, self._seen, self._nudged, self._once):
+            for kept in (self._news, self._hints, self._seen, self._nudged, self._said, self._once):
                 kept.clear()
         if name in self._judges:
             self._judges[name](given, named, reply)
@@ -88,7 +93,9 @@ class News:
             # It was granted as it was read, so that nothing can have come since.
             self._look(str(holding.run.id))
 
-    def _committed(self, run: str, *, is_over: bool, is_released: bool) -> None:
+    def _committed(self, run: str, note: Note | None, *, is_over: bool, is_released: bool) -> None:
+        for alert in note.alerts if note else ():
+            self._said_of(run, alert)
         news, hints = self._seen.get(run, (0, 0))
         if not is_over and self._hints[run] > hints and not self._is_dirty(run):
             raise Violation(f"a hint that came while {run} was held is gone")
@@ -96,6 +103,14 @@ class News:
             raise Violation(f"{run} was let go with news that nobody has looked at")
         self._nudged.pop(run, None)
         self._look(run)
+
+    def _said_of(self, run: str, alert: Alert) -> None:
+        """Whoever is told the same again and again reads none of it."""
+        words, now = (run, alert.code, alert.message), self._engine_now()
+        before = self._said.get(words)
+        if before is not None and now - before < SAID_AGAIN:
+            raise Violation(f"{run}: {alert.code} was told twice within {now - before}: {alert.message}")
+        self._said[words] = now
 
     def _is_dirty(self, run: str) -> bool:
         return bool(self._store.server.keys.call("HGET", [keys.runtime(run), "dirty"]))

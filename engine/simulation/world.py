@@ -413,6 +413,8 @@ class World:
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
         self.market.carry()
+        # Before it is judged: where all stood still for a while, the listener comes to its ticks first.
+        self.market.pause()
         if self.store.is_ready():
             self.stops.check(self._upkeep.check())
         else:
@@ -421,7 +423,6 @@ class World:
             self._troubles_and_oversight()
         else:
             self._observer.check(self.now, self.book, is_busy=self._is_busy())
-        self.market.pause()
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
