@@ -124,7 +124,7 @@ class Campaign:
 
         def told() -> None:
             over = sum(trial.mono_done is not None for trial in wave.trials)
-            of = f" of {wanted}" if wanted else ""
+            of = f" of {wanted}" if wanted and len(self.judged) <= wanted else ""
             self.say(f"{len(self.judged)}{of} trials; {names}: {over} of {len(wave.trials)} over")
 
         wave.run(told)
