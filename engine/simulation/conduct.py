@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from engine.domain.broker import OrderRequest, Outcome, Reply
 from engine.domain.orders import Leg, Side
 from engine.domain.routing import RETRIES, retry_delay
-from engine.domain.run import Run, RunId, parse_client_order_id
+from engine.domain.run import SIDE_OF, Run, RunId, parse_client_order_id
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
@@ -32,6 +32,8 @@ MOST_OF = 0.9
 CLOCKS_APART = timedelta(seconds=5)
 #: Kinds in which the trades of an order may not be read, so that nobody knows when it filled first.
 UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
+#: The most units of an order: what two entries bought where one of them was believed lost.
+MOST_UNITS = 2 * QUANTITY
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
 
@@ -121,6 +123,9 @@ class Conduct:
         attempts.ids.add(name)
         attempts.reached_at = self._now()
         run = self._durable.run(run_id)
+        terms = (request.symbol, request.product, request.side)
+        if terms != (run.strategy.symbol, run.strategy.product, SIDE_OF[leg]) or not 0 < request.quantity <= MOST_UNITS:
+            raise Violation(f"{name} is none of its strategy's orders: {request}")
         for asked_at, until in self._pauses(account, leg):
             if asked_at + ON_ITS_WAY < attempts.reached_at < until - CLOCKS_APART * bool(self._seed.skew):
                 raise Violation(f"{name} was sent though its broker had asked for a pause until {until:%M:%S}")
