@@ -39,7 +39,7 @@ test: $(DEV) ## run the tests except the slow ones
 	@$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal -m "not slow"
 
 test-slow: $(DEV) ## run the slow tests
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow --durations=25
 
 mutants: $(DEV) ## take each guard away and see a test fail, all or ONLY=words; BY=--simulation
 	@$(BIN)/python -m tests.mutants $(BY) $(if $(SEEDS),--seeds $(SEEDS)) "$(ONLY)"
