@@ -32,6 +32,8 @@ TELLS_OF_A_POSITION = frozenset({
     "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "exit_denied",
 })  # fmt: skip
 TOLD_BEFORE = timedelta(seconds=60)
+#: How long positions are taken to lag behind what we sold; what others buy just then is not believed before.
+LAG_AT_MOST = timedelta(seconds=15)
 #: Alerts whose owner looks at what the account has.
 TELLS_OF_A_SHORT = frozenset({"oversold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
@@ -49,6 +51,8 @@ class Oversight:
         self._durable = durable
         #: By account: what others sold lately, and when.
         self._sold: dict[int, list[tuple[datetime, int]]] = {account: [] for account in brokers}
+        #: By account: when others bought last.
+        self._bought: dict[int, datetime] = {}
         #: By account: when it was told as it is.
         self._read_at: dict[int, set[datetime]] = {account: set() for account in brokers}
         #: Since when a run is held below its stop, sellable, and neither being sold nor told of.
@@ -67,6 +71,10 @@ class Oversight:
     def sold_by_hand(self, account: int, quantity: int, now: datetime) -> None:
         """Somebody else sold; for a while nobody can blame us for not knowing."""
         self._sold[account].append((now, quantity))
+
+    def bought_by_hand(self, account: int, now: datetime) -> None:
+        """Somebody else bought, which for a while looks like positions that lag behind what we sold."""
+        self._bought[account] = now
 
     def said_closed(self, run_id: RunId) -> None:
         """What the run still holds is its owner's, who said that it is not there."""
@@ -134,6 +142,8 @@ class Oversight:
             # That an exit was canceled late yesterday may be learned of only this morning.
             ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
             asked = [max(at, self._morning or at) + PAUSES for at in ended]
+            if run.strategy.account_id in self._bought:
+                asked.append(self._bought[run.strategy.account_id] + LAG_AT_MOST)
             if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and broker.exit_asked_at is not None:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)

@@ -71,7 +71,7 @@ class Troubles:
             if self._happens(hard.manual):
                 self._by_hand(account, broker)
             if self._happens(hard.foreign):
-                self._foreign(broker)
+                self._foreign(account, broker)
             if self._happens(hard.lies):
                 self._tell(f"positions of {account} lie")
                 broker.lie(self._until(LIES_FOR), is_empty=world.rng.random() < HALF)
@@ -116,12 +116,14 @@ class Troubles:
             broker.by_hand(SYMBOL, product, Side.SELL, quantity)
         else:
             self._tell(f"the owner of {account} buys by hand")
+            world.oversight.bought_by_hand(account, world.now)
             broker.by_hand(SYMBOL, product, Side.BUY, world.rng.randint(1, QUANTITY))
 
-    def _foreign(self, broker: SimulatedBroker) -> None:
+    def _foreign(self, account: int, broker: SimulatedBroker) -> None:
         """Another engine buys, and sells what it bought."""
         world, product = self._world, self._world.seed.hard.product
         quantity, tag = world.rng.randint(1, QUANTITY), world.rng.choice(TAGS)
+        world.oversight.bought_by_hand(account, world.now)
         broker.by_hand(SYMBOL, product, Side.BUY, quantity, tag)
         if world.rng.random() < HALF:
             broker.by_hand(SYMBOL, product, Side.SELL, quantity, tag)

@@ -300,23 +300,76 @@ def test_what_only_positions_have_shown_to_be_less_is_sold_after_a_look_at_the_b
     assert [quantity for side, quantity in world.sides() if side is SELL] == [2]
 
 
-@pytest.mark.parametrize(
-    ("units", "seconds", "free"), [(5, 2, 0), (0, 2, 0), (3, 2, 0), (5, 20, 5), (8, 2, 3), (8, 20, 8)]
-)
-def test_positions_need_not_contain_what_was_sold_since(live: LiveState, units: int, seconds: int, free: int) -> None:
-    now = datetime.now(UTC)
+#: Readings of an account whose run holds 10 and then sells 5, (seconds, units, whether it has sold by then), and what is
+#: left to sell.
+LAGS: list[tuple[list[tuple[float, int, bool]], int]] = [
+    # The owner had sold 5 before. Units that did not move contain nothing of the sale, for 15 s.
+    ([(0, 5, False), (1, 5, True)], 0),
+    ([(0, 5, False), (1, 5, True), (3, 5, True)], 0),
+    ([(0, 5, False), (1, 5, True), (3, 0, True)], 0),
+    ([(0, 5, False), (1, 5, True), (21, 5, True)], 5),
+    # Units that moved may contain a part of it, where two readings showed what the owner had sold.
+    ([(0, 5, False), (2, 5, False), (3, 3, True)], 0),
+    ([(0, 5, False), (2, 5, False), (3, 8, True)], 0),
+    ([(0, 5, False), (2, 5, False), (3, 8, True), (21, 8, True)], 8),
+    ([(0, 5, False), (2, 5, False), (3, 3, True), (21, 3, True)], 3),
+    # One reading proves nothing: it may have been taken before the run bought.
+    ([(0, 0, False), (2, 5, True)], 5),
+    ([(0, 0, False), (0.5, 0, False), (2, 5, True)], 5),
+]
 
-    def cover(after: float, quantity: int) -> None:
+
+@pytest.mark.parametrize(("readings", "free"), LAGS)
+def test_positions_need_not_contain_what_was_sold_since(
+    live: LiveState, readings: list[tuple[float, int, bool]], free: int
+) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run(BOUGHT), buying=False)
+    for after, quantity, is_sold in readings:
+        if is_sold and live.run().held == QUANTITY:
+            held = live.claim()
+            live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
         orders = [SeenOrder(each.client_order_id, each.filled_quantity, True) for each in live.run().orders]
         position = NetPosition(SYMBOL, Product.INTRADAY, quantity)
-        live.store.cover(1, AccountReading(now - timedelta(minutes=1 - after / 60), [position], orders))
-
-    live.arm(run(BOUGHT), buying=False)
-    cover(0, 5)
-    held = live.claim()
-    live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
-    cover(1, 5)
-    cover(1 + seconds, units)
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
     net = live.claim().run.net
     assert net is not None
     assert net.quantity == free
+
+
+def test_a_reading_while_an_exit_was_under_way_proves_nothing_of_what_others_have(live: LiveState) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run(BOUGHT), buying=False)
+    # Positions already contain what the book, read a moment before, says to rest.
+    for after, status, told in ((1, OrderStatus.ACCEPTED, 0), (3, OrderStatus.FILLED, 5)):
+        held = live.claim()
+        live.commit(held, replace(held.run, orders=(BOUGHT, exit_(status, told, quantity=5))))
+        orders = [SeenOrder(each.client_order_id, each.filled_quantity, not each.is_live) for each in live.run().orders]
+        position = NetPosition(SYMBOL, Product.INTRADAY, 5)
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == 5
+
+
+def test_how_long_positions_lag_counts_on_while_they_prove_nothing(live: LiveState) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run(BOUGHT), buying=False)
+
+    def cover(after: float, orders: list[SeenOrder] | None) -> None:
+        position = NetPosition(SYMBOL, Product.INTRADAY, 5)
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
+
+    cover(0, [SeenOrder(BOUGHT.client_order_id, QUANTITY, True)])
+    held = live.claim()
+    resting = entry(OrderStatus.ACCEPTED, attempt=2)
+    live.commit(held, replace(held.run, orders=(BOUGHT, resting, exit_(OrderStatus.FILLED, 5, quantity=5))))
+    orders = [SeenOrder(each.client_order_id, each.filled_quantity, False) for each in live.run().orders]
+    cover(1, orders)
+    for after in range(2, 16):
+        # Without the book, an order that may still fill leaves the older reading where it is.
+        cover(after, None)
+    cover(17, orders)
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == 5

@@ -148,11 +148,20 @@ GUARDS = [
     _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
            "integration/test_account_pool.py::"
            "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),
-    _guard("positions may lag behind what was sold", "cover", "if by_units <= by_book then", "if by_units then",
+    _guard("positions may lag behind what was sold", "cover", "and by_book < by_units and is_proven then", "and not by_units then",
            "integration/test_account_pool.py::"
            "test_positions_need_not_contain_what_was_sold_since"),
+    _guard("what others have is read twice before it is held against positions", "cover",
+           "and by_book < by_units and is_proven then", "and by_book < by_units then",
+           "integration/test_account_pool.py::test_positions_need_not_contain_what_was_sold_since"),
+    _guard("how long positions lag counts on where they prove nothing", "cover",
+           "key, key .. ' others', key .. ' lags')\n  end\n", "key, key .. ' others')\n  end\n",
+           "integration/test_account_pool.py::test_how_long_positions_lag_counts_on_while_they_prove_nothing"),
+    _guard("a reading while an order is under way proves nothing of others", "cover",
+           "  if not is_quiet then return by_book, proof, nil end\n", "", "integration/test_account_pool.py::"
+           "test_a_reading_while_an_exit_was_under_way_proves_nothing_of_what_others_have"),
     _guard("positions may contain a part of what was sold", "cover",
-           "if by_units <= by_book then", "if by_units <= by_book or tonumber(units) ~= count then",
+           "count == tonumber(units) or at - since", "count == tonumber(units) or false and at - since",
            "integration/test_account_pool.py::test_positions_need_not_contain_what_was_sold_since"),
     _guard("a fill of an earlier session is in every reading of today", "_prelude",
            "local seen = change.past ~= 0 and", "local seen = false and", "integration/test_account_pool.py::"

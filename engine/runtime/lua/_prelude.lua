@@ -20,7 +20,8 @@
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
---                                        or "?" where that could not be told; at -> when the broker was last asked, us
+--                                        or "?" where that could not be told; at -> when the broker was last asked, us;
+--                                        " cap", " others" and " lags" of a key: see account_has and cover
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
 --                                        "symbol product state" -> "missing" while the account lacks what its runs
 --                                        hold, else "whole"; with " none" while none of it may be sold
@@ -152,7 +153,7 @@ local function change_pool(account, change)
   if seen and seen ~= '?' then
     local units, contained, at = string.match(seen, '^(%-?%d+) (%-?%d+) (%d*)$')
     redis.call('HSET', account .. ':held', key, string.format('%s %d %s', units, contained + change.past, at))
-    redis.call('HDEL', account .. ':held', key .. ' cap')
+    redis.call('HDEL', account .. ':held', key .. ' cap', key .. ' others')
   end
   for _, fill in ipairs(change.fills) do
     redis.call('HSET', account .. ':fills', fill[1],

@@ -60,7 +60,7 @@ change_pool(account, change)
 if (change.net ~= 0 or change.out ~= 0) and redis.call('EXISTS', account .. ':held') == 1 then
   -- A reading of before cannot say whether it contains what this run brings: the next one does.
   redis.call('HSET', account .. ':held', change.key, '?')
-  redis.call('HDEL', account .. ':held', change.key .. ' cap')
+  redis.call('HDEL', account .. ':held', change.key .. ' cap', change.key .. ' others')
 end
 record(ARGV[2], ARGV[7])
 if ARGV[10] ~= '' then

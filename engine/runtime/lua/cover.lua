@@ -13,20 +13,29 @@
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
 
--- How long positions may lag behind what the account's own exits sold, us.
-local lags_at_most = 15000000
+-- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
+local lags_at_most, confirmed_after = 15000000, 1000000
 
--- What `count` units contain: what the book says, but for what was sold since the last reading and is not missing in
--- them. What others have there does not grow by our sale. Returns that, and since when they lag, us, or nil.
-local function contains(key, count, by_book)
-  local before, lags = unpack(redis.call('HMGET', KEYS[3], key, key .. ' lags'))
-  local units, contained = string.match(before or '', '^(%-?%d+) (%-?%d+) ')
-  if not units then return by_book, nil end
-  local by_units = math.min(tonumber(contained), tonumber(contained) + count - tonumber(units))
-  if by_units <= by_book then return by_book, nil end
-  lags = lags or asked_at
-  if tonumber(asked_at) - tonumber(lags) > lags_at_most then return by_book, nil end
-  return by_units, lags
+-- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
+-- have taken some, they do not get it back by our sale. `proof` of that is the last reading while no order of ours was
+-- under way, "units contained since at": one that moved meanwhile is in only one of book and positions. Where the units
+-- moved it must have been read twice, for positions may lag behind a purchase too.
+-- Returns that, the proof as it is now, and since when the units lag, us, or nil.
+local function contains(key, count, by_book, is_quiet)
+  local proof, lags = unpack(redis.call('HMGET', KEYS[3], key .. ' others', key .. ' lags'))
+  local units, contained, since, at = string.match(proof or '', '^(%-?%d+) (%-?%d+) (%d+) (%d+)$')
+  if units then
+    local by_units = count - (units - contained)
+    local is_proven = count == tonumber(units) or at - since >= confirmed_after
+    if by_book < tonumber(contained) and by_book < by_units and is_proven then
+      lags = lags or asked_at
+      if asked_at - lags <= lags_at_most then return by_units, proof, lags end
+      proof, since = nil, nil
+    end
+  end
+  if not is_quiet then return by_book, proof, nil end
+  if count >= by_book then return by_book, nil, nil end
+  return by_book, string.format('%d %d %s %s', count, by_book, since or asked_at, asked_at), nil
 end
 
 local function keep_reading()
@@ -62,21 +71,24 @@ local function keep_reading()
     local key = string.match(pool[i], '^(.+) net$')
     if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
   end
-  local kept, fresh = {}, {}
-  for key, _ in pairs(unclear) do kept[key] = redis.call('HGET', KEYS[3], key) end
+  local kept, moves = {}, {}
+  for _, known in ipairs(redis.call('HVALS', KEYS[5])) do moves[string.match(known, '^%-?%d+ %-?%d+ %d (.+)$')] = true end
+  for key, _ in pairs(unclear) do
+    kept[key] = redis.call('HMGET', KEYS[3], key, key .. ' others', key .. ' lags')
+  end
   for key, count in pairs(units) do
     if not unclear[key] then
-      local contained, lags = contains(key, count, (net[key] or 0) + (ahead[key] or 0))
-      fresh[key] = { string.format('%d %d %s', count, contained, asked_at), lags }
+      local contained, proof, lags = contains(key, count, (net[key] or 0) + (ahead[key] or 0), not moves[key])
+      kept[key] = { string.format('%d %d %s', count, contained, asked_at), proof, lags }
     end
   end
   redis.call('DEL', KEYS[3])
   redis.call('HSET', KEYS[3], 'at', asked_at)
-  for key, reading in pairs(fresh) do
-    redis.call('HSET', KEYS[3], key, reading[1])
-    if reading[2] then redis.call('HSET', KEYS[3], key .. ' lags', reading[2]) end
+  for key, reading in pairs(kept) do
+    redis.call('HSET', KEYS[3], key, reading[1] or '?')
+    if reading[2] then redis.call('HSET', KEYS[3], key .. ' others', reading[2]) end
+    if reading[3] then redis.call('HSET', KEYS[3], key .. ' lags', reading[3]) end
   end
-  for key, reading in pairs(kept) do redis.call('HSET', KEYS[3], key, reading or '?') end
   for key, cap in pairs(caps) do
     if cap then redis.call('HSET', KEYS[3], key .. ' cap', cap) end
   end
