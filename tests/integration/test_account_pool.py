@@ -300,8 +300,8 @@ def test_what_only_positions_have_shown_to_be_less_is_sold_after_a_look_at_the_b
     assert [quantity for side, quantity in world.sides() if side is SELL] == [2]
 
 
-#: Readings of an account whose run holds 10 and then sells 5, (seconds, units, whether it has sold by then), and what is
-#: left to sell.
+#: Readings of an account whose run holds 10 and then sells 5, (seconds, units, whether it has sold by then), and what
+#: is left to sell.
 LAGS: list[tuple[list[tuple[float, int, bool]], int]] = [
     # The owner had sold 5 before. Units that did not move contain nothing of the sale, for 15 s.
     ([(0, 5, False), (1, 5, True)], 0),
