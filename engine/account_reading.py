@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from engine.domain.account_positions import AccountReading, seen_orders
 from engine.domain.broker import BookEntry, BrokerUnreachable
-from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Side, is_behind
+from engine.domain.orders import TERMINAL, Evidence, Order, OrderStatus, Side, is_behind
 from engine.domain.run import Run, parse_client_order_id
 from engine.ports import Broker, Clock
 
@@ -41,17 +41,19 @@ def settle(broker: Broker, run: Run, evidence: Iterable[Evidence]) -> list[Evide
 
     Raises BrokerUnreachable, TokenInvalid.
     """
-    unsettled = {order.client_order_id for order in run.unsettled}
+    known = {order.client_order_id: order for order in run.orders}
     return [
-        _by_trades(broker, item) if _needs_trades(item, item.client_order_id in unsettled) else item
-        for item in evidence
+        _by_trades(broker, item) if _needs_trades(item, known.get(item.client_order_id)) else item for item in evidence
     ]
 
 
-def _needs_trades(item: Evidence, is_unsettled: bool) -> bool:
+def _needs_trades(item: Evidence, order: Order | None) -> bool:
+    if order is not None and order.settled and item.filled_quantity <= order.filled_quantity:
+        # Read after its end: asked at each look, many attempts would use up the account's reads.
+        return False
     is_unpriced = item.filled_quantity > 0 and item.average_price == 0
     ended_short = item.status in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and item.filled_quantity < item.quantity
-    return is_behind(item) or is_unpriced or ended_short or is_unsettled
+    return is_behind(item) or is_unpriced or ended_short or (order is not None and order.is_unsettled)
 
 
 def _by_trades(broker: Broker, item: Evidence) -> Evidence:

@@ -11,7 +11,7 @@ from typing import Any
 from engine import lifecycle
 from engine.account_reading import settle
 from engine.accounts import AccountWatch
-from engine.domain.account_positions import with_own_fills
+from engine.domain.account_positions import AccountReading, with_own_fills
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
 from engine.domain.broker import (
     BrokerUnreachable,
@@ -55,6 +55,8 @@ DENIED_FOR = timedelta(milliseconds=100)
 LOOK_AFTER = timedelta(seconds=5)
 #: When an entry is tried again whose token is refused to orders and not to reads.
 TOKEN_ASKED_AGAIN = timedelta(seconds=1)
+#: When a resting exit is priced again where the broker said nothing of its price, or did not take the change.
+PRICED_AGAIN = timedelta(seconds=2)
 #: How often the book is asked because of an exit that was denied what its account has less of than was known.
 COVER_ASKED_EVERY = timedelta(seconds=1)
 
@@ -267,7 +269,7 @@ class Actions:
         try:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
-            return self._repriced(turn, reprice, order, f"left: {error}", lets_go=True)
+            return self._unpriced(turn, reprice, f"left: {error}")
         lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
         if lowest is None:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
@@ -277,15 +279,23 @@ class Actions:
         reply = broker.modify(order.broker_order_id, OrderChange(limit_price=lowest))
         if reply.outcome is Outcome.ACCEPTED:
             return self._repriced(turn, reprice, replace(order, limit_price=lowest), f"limit {lowest}")
+        if reply.outcome is not Outcome.REJECTED or reply.cause is RejectCause.RATE_LIMITED:
+            return self._unpriced(turn, reprice, reply.outcome, dirty=reply.outcome is Outcome.TIMEOUT)
         # Refused may well mean filled, or canceled by somebody else.
-        return self._repriced(turn, reprice, order, reply.outcome, dirty=reply.outcome is not Outcome.SERVER_DOWN)
+        return self._repriced(turn, reprice, order, reply.outcome, dirty=True)
 
-    def _repriced(
-        self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False, lets_go: bool = False
-    ) -> Stepped:
+    def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
+        order, alerts = lifecycle.told_that_it_rests(order, reprice.reason)
         after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
         after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
-        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}"), lets_go=lets_go)
+        return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts))
+
+    def _unpriced(self, turn: Turn, reprice: Reprice, outcome: str, *, dirty: bool = False) -> Stepped:
+        """Nothing was priced: it is tried again soon, and told as if it had been."""
+        order, alerts = lifecycle.told_that_it_rests(reprice.order, reprice.reason)
+        after = replace(turn.run.with_order(order), dirty=turn.run.dirty or dirty)
+        note = Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts)
+        return Stepped(turn.holding, after, note, lets_go=True, not_before=turn.now.real + PRICED_AGAIN)
 
     def _ask_book(self, turn: Turn, ask: AskBook) -> Stepped:
         """Read the account, and settle what became of the run's orders and what the account has."""
@@ -297,30 +307,38 @@ class Actions:
                 return self._await_book(turn, found)
             now = turn.now.at(found.at)
             adopted = lifecycle.adopt(turn.run, found.book, self._deployment, now.real)
-            evidence, doubles = lifecycle.evidence_of(found.book, adopted)
-            evidence = settle(broker, adopted, evidence)
+            evidence = settle(broker, adopted, lifecycle.evidence_of(found.book, adopted))
         except (BrokerUnreachable, TokenInvalid) as error:
             # The answer took its time: the pause before the next question begins now.
-            after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error))
+            after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error), turn.now.real)
             note = Note("book_unreadable", outcome=f"book unreadable: {error}", alerts=alerts)
             return Stepped(turn.holding, after, note, lets_go=True)
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
+        adopted, doubles = lifecycle.told_of_doubles(found.book, adopted)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
-        if isinstance(found.reading, str):
-            checked, uncovered = lifecycle.positions_unread(turn.run, learned.run, self._clock.now(), found.reading)
-        else:
-            net = self._store.cover(turn.run.strategy.account_id, found.reading, learned.run)
-            seen = with_own_fills(turn.holding.run, replace(learned.run, net=net), now.market)
-            checked, uncovered = lifecycle.check_cover(seen)
+        checked, uncovered = self._cover(turn, found.reading, learned.run, now)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
+
+    def _cover(
+        self, turn: Turn, reading: AccountReading | str, read: Run, now: Moment
+    ) -> tuple[Run, tuple[Alert, ...]]:
+        """`read`, whose orders are settled, with what its account has by `reading`, or without it."""
+        unread = reading if isinstance(reading, str) else reading.unread(read.strategy.symbol, read.strategy.product)
+        seen = read
+        if not isinstance(reading, str):
+            net = self._store.cover(read.strategy.account_id, reading, read)
+            seen = with_own_fills(turn.holding.run, replace(read, net=net), now.market)
+        if unread:
+            return lifecycle.positions_unread(turn.run, seen, self._clock.now(), unread, turn.now.real)
+        return lifecycle.check_cover(seen)
 
     def _await_book(self, turn: Turn, waits: BookWaits) -> Stepped:
         """Another reads the account: the run is let go, and woken once that is told."""
         run, alerts, now = turn.run, tuple[Alert, ...](), self._clock.now()
         if waits.failed:
-            run, alerts = lifecycle.book_unread(run, now, "its account is asked, and does not answer")
+            run, alerts = lifecycle.book_unread(run, now, "its account is asked, and does not answer", turn.now.real)
         note = Note("book_awaited", outcome="waits for the account's book", alerts=alerts)
         return Stepped(turn.holding, run, note, lets_go=True, not_before=now.real + LOOKS_AGAIN)
 

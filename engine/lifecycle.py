@@ -15,12 +15,14 @@ from engine.domain.routing import Alert, apply_ends
 from engine.domain.run import (
     CLOSED_ELSEWHERE,
     NOT_COVERED,
+    SESSION_OVER,
     SIDE_OF,
     Run,
     RunStatus,
     client_order_id,
     parse_client_order_id,
 )
+from engine.domain.watch import RESTS_TOO_LONG
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
@@ -79,19 +81,30 @@ def _appeared(before: Run, after: Run) -> Iterator[Alert]:
             yield Alert("critical", "given_up_appeared", message)
 
 
-def evidence_of(book: Iterable[BookEntry], run: Run) -> tuple[list[Evidence], tuple[Alert, ...]]:
-    """What an order book proves of `run`'s orders; two orders under one id are a double, and alerted."""
+def evidence_of(book: Iterable[BookEntry], run: Run) -> list[Evidence]:
+    """What an order book proves of `run`'s orders; of two orders under one id, all of it together."""
+    return [_combined([*found.values()]) for found in _by_id(book, run).values()]
+
+
+def told_of_doubles(book: Iterable[BookEntry], run: Run) -> tuple[Run, tuple[Alert, ...]]:
+    """`run` and the alerts that a book shows two orders under one id of its; once an id."""
+    alerts: list[Alert] = []
+    for tag, found in _by_id(book, run).items():
+        order = next(order for order in run.orders if order.client_order_id == tag)
+        if len(found) > 1 and not order.double_alerted:
+            message = f"orders {', '.join(found)} at the broker under one id, {tag}"
+            alerts.append(Alert("critical", "double_order", message))
+            run = run.with_order(replace(order, double_alerted=True))
+    return run, tuple(alerts)
+
+
+def _by_id(book: Iterable[BookEntry], run: Run) -> dict[str, dict[str, Evidence]]:
     ours = {order.client_order_id for order in run.orders}
     by_id: dict[str, dict[str, Evidence]] = {}
     for entry in book:
         if entry.tag in ours:
             by_id.setdefault(entry.tag, {})[entry.evidence.broker_order_id] = entry.evidence
-    doubles = tuple(
-        Alert("critical", "double_order", f"orders {', '.join(found)} at the broker under one id, {tag}")
-        for tag, found in by_id.items()
-        if len(found) > 1
-    )
-    return [_combined([*found.values()]) for found in by_id.values()], doubles
+    return by_id
 
 
 def _combined(found: list[Evidence]) -> Evidence:
@@ -153,9 +166,12 @@ def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
     return (Alert(severity, code, f"{what} waits {wait.total_seconds():.0f} s: {why}"),)
 
 
-def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
-    """`run` after its broker's book could not be read, and the alert where that has lasted too long; once."""
-    asked = replace(run, book_asked_at=now.real, unread_since=run.unread_since or now.real)
+def book_unread(run: Run, now: Moment, reason: str, asked_at: datetime) -> tuple[Run, tuple[Alert, ...]]:
+    """`run` after its broker's book could not be read, and the alert where that has lasted too long; once.
+
+    `asked_at`: when it was asked, real time; an answer that took its time was waited for all the while.
+    """
+    asked = replace(run, book_asked_at=now.real, unread_since=run.unread_since or asked_at)
     may_hold = run.held > 0 or run.live(Leg.ENTRY) is not None
     exit_waits = may_hold and run.live(Leg.EXIT) is None and is_exit_due(run, now)
     limit = EXIT_WAITS_FOR if exit_waits else UNREAD_FOR
@@ -169,10 +185,24 @@ def book_unread(run: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, .
     return replace(asked, unread_alerted=True), (Alert("critical", "book_unreadable", message),)
 
 
-def positions_unread(before: Run, read: Run, now: Moment, reason: str) -> tuple[Run, tuple[Alert, ...]]:
+def positions_unread(
+    before: Run, read: Run, now: Moment, reason: str, asked_at: datetime
+) -> tuple[Run, tuple[Alert, ...]]:
     """`read`, whose orders the book told of and whose account's positions could not be read; `before`: not read yet."""
     known = replace(read, unread_since=before.unread_since, unread_alerted=before.unread_alerted)
-    return book_unread(known, now, reason)
+    return book_unread(known, now, reason, asked_at)
+
+
+def told_that_it_rests(order: Order, why: str) -> tuple[Order, tuple[Alert, ...]]:
+    """`order`, an exit that is priced anew for `why`, and the alert that nobody takes it; once an order."""
+    if order.rest_alerted or why != RESTS_TOO_LONG:
+        return order, ()
+    left = order.quantity - order.filled_quantity
+    message = (
+        f"an exit of {left} rests since {order.send_by:%H:%M:%S} UTC and nobody takes it: it keeps its place in the "
+        "queue, at the day's lowest price where the broker allows that"
+    )
+    return replace(order, rest_alerted=True), (Alert("critical", "exit_rests", message),)
 
 
 def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
@@ -227,7 +257,9 @@ def abort(run: Run, reason: str) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after SAFETY_ABORT: failed, its entry blocked; the position is left to the strategy's policy."""
     kept = f" still holding {run.held}: policy {run.strategy.on_abort}" if run.held > 0 else ""
     alert = Alert("critical", "safety_abort", f"{reason};{kept or ' nothing held'}")
-    return replace(run, status=RunStatus.FAILED, failure=reason, abort_requested=""), (alert,)
+    told = run.closes_at if reason == SESSION_OVER else run.session_told
+    failed = replace(run, status=RunStatus.FAILED, failure=reason, abort_requested="", session_told=told)
+    return failed, (alert,)
 
 
 def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run, tuple[Alert, ...]]:

@@ -43,6 +43,8 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             settled=draw(st.booleans()),
             repriced_at=draw(MAYBE),
             limit_price=draw(st.none() | PRICES),
+            rest_alerted=draw(st.booleans()),
+            double_alerted=draw(st.booleans()),
             session_ends=draw(MAYBE),
         )
         for attempt in attempts
@@ -75,4 +77,5 @@ def runs(draw: st.DrawFn) -> Run:
         unread_alerted=draw(st.booleans()),
         uncovered_since=draw(MAYBE),
         uncovered_alerted=draw(st.booleans()),
+        session_told=draw(MAYBE),
     )

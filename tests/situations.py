@@ -113,7 +113,11 @@ CASES = [
         "latched but not bought",
         seen(RESTING, latch=latch()),
         NOON,
-        NOT_BOUGHT | ENTRY_OPEN | ignored(STOPLOSS="not_bought") | WATCHED_CLOSELY,
+        NOT_BOUGHT
+        | ENTRY_OPEN
+        | ignored(STOPLOSS="not_bought")
+        | WATCHED_CLOSELY
+        | {E.RETRY: Cancel(RESTING, "entry_no_longer_wanted")},
     ),
     Case("entry in flight", seen(RESTING), NOON, NOTHING_ASKED | ENTRY_OPEN),
     Case(
@@ -586,7 +590,8 @@ CASES = [
         ABORTED
         | WATCHED
         | ignored(STOPLOSS="not_latched", SELL="not_bought", SAFETY_ABORT="already_aborted")
-        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)},
+        | {kind: Cancel(EXITING, "exit_no_longer_wanted") for kind in (E.FORCE_STOP, E.RETRY)}
+        | {E.ORDER_UPDATE: Cancel(EXITING, "needless")},
     ),
     Case(
         "a human stated that the position is closed, and more was bought since",

@@ -91,7 +91,7 @@ WAYS: Mapping[Choice, _Way] = {
     Choice.CLOSED: _Way(
         lambda run: run.held > 0,
         lambda run: f"ends the run without an order: you sold the {run.held} elsewhere, or the broker did",
-        lambda run: {"closed_elsewhere": str(run.held)},
+        lambda run: {"closed_elsewhere": str(run.closed_elsewhere + run.held)},
         lambda run: BOOK_FIRST if run.dirty else ORDERS_FIRST,
         lambda _run: False,
     ),

@@ -116,6 +116,12 @@ class AccountReading:
     positions: Sequence[NetPosition]
     orders: Sequence[SeenOrder] | None = None
 
+    def unread(self, symbol: str, product: Product) -> str:
+        """Why it does not say what the account has of `symbol`, "" where it does."""
+        rows = (each for each in self.positions if (each.symbol, each.product) == (symbol, product))
+        field = next((each.unread for each in rows if each.unread), "")
+        return f"the position of {symbol} has no readable {field}" if field else ""
+
 
 def seen_orders(before: Iterable[BookEntry], after: Iterable[BookEntry]) -> list[SeenOrder]:
     """What two readings of the book, one on each side of the positions, prove that the positions contain.

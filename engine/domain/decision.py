@@ -159,7 +159,7 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
     is_aborted = run.status is RunStatus.FAILED and run.failure not in EXIT_TROUBLES
     if run.abort_requested and not is_aborted:
         return Abort(run.abort_requested)
-    if run.status is not RunStatus.FAILED:
+    if not run.has_failed:
         return Ignore("no_abort_requested")
     entry = run.live(Leg.ENTRY)
     if entry is not None:
@@ -182,8 +182,9 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     """What a run that goes on needs: its session's end told, its account looked at, its orders watched."""
-    is_told = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES - {SESSION_OVER}
-    if run.held > 0 and is_session_over(run, now) and not is_told:
+    is_left = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES
+    if run.held > 0 and is_session_over(run, now) and not is_left and run.session_told != run.closes_at:
+        # Each evening anew, for as long as it is held.
         return Abort(SESSION_OVER)
     if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
@@ -204,9 +205,10 @@ def _withdraw(order: Order) -> Decision:
 
 
 def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:
-    """An exit was asked for while the entry still rests: take the rest of the entry back."""
+    """The stop was reached, or an exit asked for, while the entry still rests: take the rest of the entry back."""
     entry = run.live(Leg.ENTRY)
-    if entry is None or run.filled(Leg.EXIT) + (1 if run.live(Leg.EXIT) else 0) == 0:
+    is_exiting = run.latch is not None or run.filled(Leg.EXIT) > 0 or run.live(Leg.EXIT) is not None
+    if entry is None or not is_exiting:
         return Ignore("no_entry_to_withdraw")
     return _withdraw(entry)
 

@@ -5,13 +5,15 @@ from datetime import timedelta
 from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
-from engine.domain.run import ExitReason, Run, RunStatus
+from engine.domain.run import ExitReason, Run
 from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
 #: How far apart the clocks of two machines may be: what claims to be of later than that proves nothing.
 CLOCKS_APART = timedelta(seconds=1)
+#: How long the account must have lacked what its runs hold until an exit that rests is taken back for that.
+TAKEN_BACK_AFTER = timedelta(seconds=5)
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -29,7 +31,7 @@ def sell_surplus(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def is_exit_due(run: Run, now: Moment) -> bool:
     """Whether something asks for what is held to be sold now."""
-    is_flattened = run.status is RunStatus.FAILED and run.strategy.on_abort is AbortPolicy.FLATTEN
+    is_flattened = run.has_failed and run.strategy.on_abort is AbortPolicy.FLATTEN
     is_stopped = run.stop_requested is StopMode.CLOSE
     return run.latch is not None or is_stopped or is_flattened or now.market >= run.sell_at
 
@@ -79,6 +81,9 @@ def _escalate(run: Run, exiting: Order, reason: ExitReason | None, now: Moment) 
     """A stronger cause meets an exit that rests: that order is priced anew."""
     if reason is None or exiting.status is OrderStatus.CANCEL_PENDING or not exiting.is_resting:
         return Ignore("exit_in_flight")
+    if is_needless(run, exiting):
+        # It is taken back: priced anew it would only fill sooner.
+        return Ignore("exit_needless")
     if run.exit_reason is not None and STRENGTH.index(reason) <= STRENGTH.index(run.exit_reason):
         return Ignore("exit_in_flight")
     return Wait(exiting.send_by) if now.real < exiting.send_by else Reprice(exiting, f"escalated by {reason}", reason)
@@ -93,6 +98,30 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
     if not _is_fresh(run, now, policy):
         return ask(run, "position_unproven", now, policy.ask_interval)
     return Submit(Leg.EXIT, has, reason)
+
+
+def is_needless(run: Run, order: Order) -> bool:
+    """Whether more of a live order may fill than there is for it to buy or sell."""
+    left = order.quantity - order.filled_quantity
+    if order.leg is Leg.ENTRY:
+        return left > max(0, run.strategy.quantity - run.filled(Leg.ENTRY))
+    return left > run.held or _is_promised_twice(run)
+
+
+def _is_promised_twice(run: Run) -> bool:
+    """Whether the account's exits may sell more than it has, by readings of several seconds."""
+    if run.net is None or run.net.quantity >= 0 or not run.uncovered_alerted or run.uncovered_since is None:
+        return False
+    return run.net.at >= run.uncovered_since + TAKEN_BACK_AFTER
+
+
+def covers_too_little(run: Run, exiting: Order, now: Moment) -> bool:
+    """Whether an exit rests that sells less than is to be sold: it was sent before more was bought, or was there."""
+    left = exiting.quantity - exiting.filled_quantity
+    wanted = run.held if is_exit_due(run, now) else run.held - run.strategy.quantity
+    if run.net is None or run.net.at <= exiting.send_by:
+        return False
+    return min(wanted, run.net.quantity + left) > left
 
 
 def is_cover_in_question(run: Run) -> bool:

@@ -163,6 +163,9 @@ class Order:
     #: When it last was, or needed not be, priced anew, real time, and the limit it then had, money.
     repriced_at: datetime | None = None
     limit_price: Decimal | None = None
+    #: Somebody was told that nobody takes it, and that there are two of it.
+    rest_alerted: bool = False
+    double_alerted: bool = False
     #: The end of the session it was sent in, market time; a book that lacks it after that proves it expired.
     session_ends: datetime | None = None
 

@@ -124,7 +124,10 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
             continue
         if old is not None and old.status is order.status:
             continue
-        routed = _follow(run, order, _end_route(order), at, None)
+        if _is_taken_back(old, order):
+            routed = _follow(run, order, Route.RETRY, at, 0.0)
+        else:
+            routed = _follow(run, order, _end_route(order), at, None)
         run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(old, order)), routed.route
     return Routed(run, chosen, alerts)
 
@@ -138,12 +141,19 @@ def _bought_in_part(before: Order | None, ended: Order) -> tuple[Alert, ...]:
     return (Alert("warning", "bought_in_part", message),)
 
 
+def _is_taken_back(before: Order | None, ended: Order) -> bool:
+    """Whether an exit was canceled because we asked: no trouble, and the next one need not wait."""
+    is_asked = before is not None and before.status is OrderStatus.CANCEL_PENDING
+    return is_asked and ended.leg is Leg.EXIT and ended.status is OrderStatus.CANCELED
+
+
 def _end_route(order: Order) -> Route:
     if order.status is OrderStatus.REJECTED:
         return _refused(order.leg, order.attempt, RejectCause.OTHER)
-    if order.leg is Leg.ENTRY and order.filled_quantity > 0:
-        return Route.SETTLED
-    return Route.RETRY
+    if order.leg is Leg.EXIT and not order.filled_quantity:
+        # An exchange that ends every exit is one that refuses them.
+        return _refused(order.leg, order.attempt, RejectCause.OTHER)
+    return Route.SETTLED if order.leg is Leg.ENTRY and order.filled_quantity > 0 else Route.RETRY
 
 
 def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: float | None) -> Routed:

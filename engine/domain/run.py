@@ -182,6 +182,8 @@ class Run:
     #: When a reading of the account first lacked what this run holds, None while it has it; whether that was alerted.
     uncovered_since: datetime | None = None
     uncovered_alerted: bool = False
+    #: The end of the session, market time, of which somebody was told that something was still held.
+    session_told: datetime | None = None
 
     def filled(self, leg: Leg) -> int:
         """Units proven filled on `leg`, over all its attempts."""
@@ -250,6 +252,11 @@ class Run:
     def last_order(self, leg: Leg) -> Order | None:
         """The newest attempt of `leg`."""
         return max((o for o in self.orders if o.leg is leg), key=lambda o: o.attempt, default=None)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed; that the account lacks what it holds is no failure of its own."""
+        return self.status is RunStatus.FAILED and self.failure != NOT_COVERED
 
     @property
     def is_frozen(self) -> bool:

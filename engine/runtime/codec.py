@@ -82,6 +82,8 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "settled": order.settled,
         "repriced_at": _optional_iso(order.repriced_at),
         "limit_price": None if order.limit_price is None else str(order.limit_price),
+        "rest_alerted": order.rest_alerted,
+        "double_alerted": order.double_alerted,
         "session_ends": _optional_iso(order.session_ends),
     }
 
@@ -267,6 +269,7 @@ def _alone(name: str, text: Callable[[Any], str]) -> _Part:
 
 _OPTIONAL_TIMES = (
     "entry_retry_at", "exit_retry_at", "book_asked_at", "book_read_at", "unread_since", "uncovered_since",
+    "session_told",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 

@@ -134,7 +134,8 @@ def test_what_is_no_order_is_not_done_at_a_glance(live: LiveState, monkeypatch: 
     woken = event(EventType.STOPLOSS, "sl", run().id)
     reading = json.loads(str(live.redis.rpop(QUEUE)))
     claimed = _claims(monkeypatch)
-    assert world.pipeline.process(woken.as_wire(), reading) == "ignored: not_bought"
+    # Its entry that rests is taken back.
+    assert world.pipeline.process(woken.as_wire(), reading) == "cancel: accepted"
     assert claimed == [woken]
 
 

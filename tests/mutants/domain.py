@@ -90,15 +90,13 @@ GUARDS = [
            "    if now is None:\n        # The book may hold orders or fills",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an exit asked for takes back what rests of the entry", "decision",
-           "if entry is None or run.filled(Leg.EXIT) + (1 if run.live(Leg.EXIT) else 0) == 0:",
-           "if entry is None or run.id is None:",
+           "if entry is None or not is_exiting:", "if entry is None:",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an abort takes back an entry that rests", "decision",
            "    if entry is not None:\n        return _withdraw(entry)\n    if run.strategy.on_abort",
            "    if run.strategy.on_abort", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a position whose session is over is told of", "decision",
-           "    if run.held > 0 and is_session_over(run, now) and not is_told:\n"
-           "        return Abort(SESSION_OVER)\n", "",
+           "        return Abort(SESSION_OVER)\n", "        pass\n",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     # Doubt is settled by the book alone.
     _guard("an attempt is given up only by a book read after its grace", "watch",
@@ -109,9 +107,48 @@ GUARDS = [
            " or (order.is_unconfirmed and now.real >= order.settles_at)", "",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an order that is given up and appears is canceled", "watch",
-           "if order.has_appeared and order.status is not OrderStatus.CANCEL_PENDING:",
-           "if order.has_appeared and now is None:",
+           "    if order.has_appeared:\n", "    if order.has_appeared and now is None:\n",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("an exit is taken back that has more to sell than is held", "exits",
+           "return left > run.held or _is_promised_twice(run)", "return _is_promised_twice(run)",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_whose_given_up_forerunner_filled_is_taken_back"),
+    _guard("an exit is taken back whose shares are gone", "exits",
+           "return left > run.held or _is_promised_twice(run)", "return left > run.held",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_that_rests_while_its_owner_sells_by_hand_is_taken_back"),
+    _guard("an entry is taken back that has come already", "exits",
+           "return left > max(0, run.strategy.quantity - run.filled(Leg.ENTRY))", "return False",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_entry_whose_given_up_forerunner_filled_is_taken_back"),
+    _guard("an exit that covers too little makes room for a larger one", "exits",
+           "return min(wanted, run.net.quantity + left) > left", "return False",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_what_an_entry_fills_beside_a_resting_exit_has_an_exit_too"),
+    _guard("a needless exit is not priced anew", "exits",
+           "    if is_needless(run, exiting):\n", "    if now is None:\n",
+           "unit/test_domain_decision.py::"
+           "test_a_stop_prices_no_exit_anew_whose_shares_are_gone"),
+    _guard("a cancel is asked again while its order stands", "watch",
+           "return Cancel(order, why) if is_shown else ask", "return ask",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_a_given_up_exit_that_appeared_is_canceled_until_it_is_gone"),
+    _guard("nothing is priced anew once its session is over", "watch", " or is_session_over(run, now)\n", "\n",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_no_order_is_changed_while_its_exchange_is_closed"),
+    _guard("a position left over night is told of each evening", "decision",
+           " and run.session_told != run.closes_at:", " and run.session_told is None:",
+           "integration/test_pipeline_standing_orders.py::test_a_second_night_with_the_position_is_told_of_too"),
+    _guard("what the account lacks is no abort", "run", " and self.failure != NOT_COVERED\n", "\n",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_a_run_that_flattens_is_not_sold_because_one_share_is_missing"),
+    _guard("a breach takes back an entry that rests", "decision",
+           "is_exiting = run.latch is not None or ", "is_exiting = ",
+           "integration/test_pipeline_standing_orders.py::test_a_breach_takes_back_an_entry_that_rests_unfilled"),
+    _guard("an exchange that ends every exit refuses them", "routing",
+           "    if order.leg is Leg.EXIT and not order.filled_quantity:\n", "    if order is None:\n",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_exits_canceled_again_and_again_by_the_exchange_are_told_of"),
     _guard("an order that says nothing is asked about", "watch", "if now.real >= known_at + limit:",
            "if now is None:", "unit/test_domain_decision.py::test_a_live_order_is_watched_until_it_is_settled"),
     _guard("a silent entry is asked about at once where its stop is reached", "watch",

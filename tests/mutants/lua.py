@@ -145,6 +145,9 @@ GUARDS = [
     _guard("positions alone may contain what is learned since", "_prelude",
            "math.min(0, net - tonumber(cap_net))", "net - tonumber(cap_net)", "integration/test_account_pool.py::"
            "test_positions_alone_may_contain_what_is_learned_to_have_filled_since"),
+    _guard("what exits were about to sell is not there twice", "_prelude",
+           "if cap and most < held then most = most - tonumber(cap_out) end", "",
+           "integration/test_pipeline_standing_orders.py::test_what_positions_alone_show_covers_no_two_exits"),
     _guard("positions alone are the most there is", "_prelude", "if cap then has = math.min(has, most) end", "",
            "integration/test_account_pool.py::"
            "test_positions_read_beside_an_entry_that_may_fill_are_the_most_there_is"),

@@ -167,8 +167,8 @@ class Life(RuleBasedStateMachine):
             case AskBook():
                 self.run = replace(self.run, book_asked_at=self.now)
                 if really:
-                    told, doubles = lifecycle.evidence_of(self.broker.lines(), self.run)
-                    assert not doubles
+                    told = lifecycle.evidence_of(self.broker.lines(), self.run)
+                    assert lifecycle.told_of_doubles(self.broker.lines(), self.run) == (self.run, ())
                     learned = lifecycle.after_book(self.run, told, Moment(self.now, self.now), PATIENCE).run
                     self.run = replace(learned, net=NetSeen(learned.held, self.now))
             case Reprice():

@@ -74,8 +74,10 @@ WATCH: list[tuple[OrderStatus, float | None, float | None, float | None, float, 
     (ST.ACCEPTED, 29, None, None, 30, "too long"),
     (ST.PARTIALLY_FILLED, 29, None, None, 30, "too long"),
     (ST.CANCEL_PENDING, 29, None, None, 30, "wait 34"),
-    (ST.CANCEL_PENDING, 29, None, None, 34, "silent"),
-    (ST.CANCEL_PENDING, 29, None, None, 59, "cancel"),
+    (ST.CANCEL_PENDING, 29, None, None, 34, "cancel_unanswered"),
+    (ST.CANCEL_PENDING, 29, 29, 29, 34, "cancel_unanswered"),
+    (ST.CANCEL_PENDING, 29, 30, 30, 33.999, "wait 34"),
+    (ST.CANCEL_PENDING, 29, 30, 30, 34, "cancel"),
 ]
 
 
@@ -94,7 +96,8 @@ def test_a_live_order_is_watched_until_it_is_settled(
         return None if seconds is None else BUY_AT + timedelta(seconds=seconds)
 
     order = make(status, send_by=BUY_AT, settles_at=BUY_AT + PATIENCE, updated_at=when(heard))
-    watched = run(order, book_asked_at=when(asked), book_read_at=when(read))
+    bought = () if make is entry else (entry(OrderStatus.FILLED, 10),)
+    watched = run(*bought, order, book_asked_at=when(asked), book_read_at=when(read))
     match expected.split():
         case ["wait", seconds]:
             decision: Decision = Wait(BUY_AT + timedelta(seconds=float(seconds)))
@@ -166,3 +169,19 @@ def test_a_reading_of_another_machines_clock_is_believed_up_to_a_second_ahead(ah
     held = run(entry(ST.FILLED, 10), latch=latch(), net=NetSeen(10, now.real + timedelta(seconds=ahead)))
     sale = Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)
     assert decide(held, E.STOPLOSS, now, POLICY) == (sale if sells else AskBook("position_unproven"))
+
+
+def test_a_stop_prices_no_exit_anew_whose_shares_are_gone() -> None:
+    resting = exit_(ST.ACCEPTED, send_by=BUY_AT, seen=True)
+    gone = run(
+        entry(ST.FILLED, 10),
+        resting,
+        latch=latch(),
+        exit_reason=ExitReason.SCHEDULE,
+        net=NetSeen(-10, BUY_AT + timedelta(seconds=9), 10),
+        uncovered_since=BUY_AT + timedelta(seconds=3),
+        uncovered_alerted=True,
+    )
+    now = at(BUY_AT, seconds=10)
+    assert decide(gone, E.STOPLOSS, now, POLICY) == Ignore("exit_needless")
+    assert decide(gone, E.ORDER_UPDATE, now, POLICY) == Cancel(resting, "needless")

@@ -104,18 +104,19 @@ def test_the_book_proves_only_orders_that_carry_our_ids() -> None:
     told = evidence(BOUGHT, S.FILLED, 10)
     foreign = book_entry(replace(told, client_order_id="manual"), tag="manual")
     other_run = book_entry(replace(told, client_order_id=DEPLOYMENT), tag=client_order_id("XX", mine.id, Leg.ENTRY, 1))
-    proven, alerts = lifecycle.evidence_of([foreign, book_entry(told), other_run], mine)
-    assert proven == [told]
-    assert alerts == ()
+    assert lifecycle.evidence_of([foreign, book_entry(told), other_run], mine) == [told]
+    assert lifecycle.told_of_doubles([foreign, book_entry(told), other_run], mine) == (mine, ())
 
 
-def test_two_orders_under_one_id_are_alerted_and_their_fills_added() -> None:
+def test_two_orders_under_one_id_are_alerted_once_and_their_fills_added() -> None:
     mine = run(entry(S.UNKNOWN))
     first = evidence(mine.orders[0], S.FILLED, 10, broker_order_id="B1")
     second = evidence(mine.orders[0], S.PARTIALLY_FILLED, 4, broker_order_id="B2")
-    proven, alerts = lifecycle.evidence_of([book_entry(first), book_entry(second)], mine)
-    assert [item.filled_quantity for item in proven] == [14]
+    book = [book_entry(first), book_entry(second)]
+    assert [item.filled_quantity for item in lifecycle.evidence_of(book, mine)] == [14]
+    told, alerts = lifecycle.told_of_doubles(book, mine)
     assert [alert.code for alert in alerts] == ["double_order"]
+    assert lifecycle.told_of_doubles(book, told) == (told, ())
 
 
 def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:

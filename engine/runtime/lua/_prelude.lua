@@ -129,9 +129,11 @@ local function account_has(account, key)
   local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
   local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
   local seen = redis.call('HMGET', account .. ':held', key, 'at', key .. ' cap')
-  local most, cap, cap_net = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+)$')
+  local most, cap, cap_net, cap_out = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+) (%d+)$')
   -- What was bought since by what is known may have filled before, and be among them.
   if cap then most = tonumber(cap) + math.min(0, net - tonumber(cap_net)) end
+  -- Where that is less than what is held, what exits were about to sell then counts as not sold: the book says which.
+  if cap and most < held then most = most - tonumber(cap_out) end
   if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil end
   local units, contained, at = string.match(seen[1] or '0 0 ', '^(%-?%d+) (%-?%d+) (%d*)$')
   local has = tonumber(units) + net - tonumber(contained)

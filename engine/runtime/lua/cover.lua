@@ -61,7 +61,8 @@ local function keep_reading()
         unclear[key] = true
         -- What our exits may have sold of it already counts as sold: it must not count twice.
         local pool = redis.call('HMGET', KEYS[4], key .. ' net', key .. ' out')
-        caps[key] = string.format('%d %s', (units[key] or 0) + tonumber(pool[2] or '0'), pool[1] or '0')
+        local out = pool[2] or '0'
+        caps[key] = string.format('%d %s %s', (units[key] or 0) + tonumber(out), pool[1] or '0', out)
       end
     end
   end
