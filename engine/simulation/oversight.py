@@ -64,6 +64,8 @@ class Oversight:
         self._short: dict[int, datetime] = {}
         #: Runs of which their owner said that they are closed.
         self._closed: set[RunId] = set()
+        #: Accounts of runs of which a human said that an attempt was never placed, whether it was or not.
+        self._misled: set[int] = set()
         #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
         self._at_circuit: Counter[RunId] = Counter()
         self._bare: Counter[RunId] = Counter()
@@ -75,6 +77,10 @@ class Oversight:
     def bought_by_hand(self, account: int, now: datetime) -> None:
         """Somebody else bought, which for a while looks like positions that lag behind what we sold."""
         self._bought[account] = now
+
+    def said_absent(self, account: int) -> None:
+        """A human's word is believed where the book cannot be read; what follows of a wrong one is his."""
+        self._misled.add(account)
 
     def said_closed(self, run_id: RunId) -> None:
         """What the run still holds is its owner's, who said that it is not there."""
@@ -90,7 +96,7 @@ class Oversight:
         """What judges each order of ours the moment it reaches the broker of `account`."""
 
         def judge(request: OrderRequest) -> None:
-            if request.side is not Side.SELL or DOUBLES & self._seed.hard.kinds:
+            if request.side is not Side.SELL or DOUBLES & self._seed.hard.kinds or account in self._misled:
                 return
             broker = self._brokers[account]
             covered = broker.net(request.symbol, request.product) - broker.promised(request.symbol, request.product)

@@ -165,6 +165,7 @@ class Troubles:
         }[way]
         if way == "absent":
             world.misled.add(run.id)
+            world.oversight.said_absent(run.strategy.account_id)
         if way == "closed":
             world.oversight.said_closed(run.id)
             broker = world.brokers[run.strategy.account_id]
