@@ -23,7 +23,7 @@ from engine.domain.broker import (
     TokenInvalid,
 )
 from engine.domain.events import Event, EventType
-from engine.domain.exits import ask
+from engine.domain.exits import UNPROVEN, ask
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
@@ -150,7 +150,8 @@ class Actions:
         settles_at = send_by + broker.profile.settles_after
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
         wanted = lifecycle.replaced(run, submit.leg).with_order(order).pausing(submit.leg, None)
-        wanted = replace(wanted, exit_reason=submit.exit_reason or run.exit_reason, failure=lifecycle.granted(run))
+        reason = submit.exit_reason or run.exit_reason
+        wanted = replace(wanted, exit_reason=reason, failure=lifecycle.granted(run), unproven_since=None)
         denied = self._store.intend(
             turn.holding,
             f"i{turn.number}",
@@ -301,6 +302,8 @@ class Actions:
         """Read the account, and settle what became of the run's orders and what the account has."""
         self._store.extend(turn.holding, ANSWER_WITHIN)
         broker = self._broker(turn)
+        if ask.reason == UNPROVEN:
+            turn = replace(turn, run=replace(turn.run, unproven_since=turn.run.unproven_since or turn.now.real))
         try:
             found = self._books.read(turn.holding, turn.run, broker, turn.kind, anew=turn.number > 0)
             if isinstance(found, BookWaits):

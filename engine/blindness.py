@@ -7,6 +7,7 @@ once more when it is over. Lives in no listener, for that may be what is dead.
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from engine.domain.market import blind_text
 from engine.domain.moment import Moment
 from engine.domain.routing import Alert
 from engine.domain.run import Run
-from engine.ports import Log, Naked
+from engine.ports import CorruptState, Log, Naked, StoreFault
 
 #: Runs of an outage whose quantity is told.
 MOST_TOLD = 50
@@ -52,16 +53,23 @@ class BlindWatch:
     def look(self, now: Moment) -> None:
         """Tell whom it concerns what is blind, and what is no longer."""
         for market in sorted(self._store.markets()):
-            blind: defaultdict[str, list[Naked]] = defaultdict(list)
-            for each in self._store.watch(market, now.market):
-                if each.is_blind:
-                    blind[each.tenant].append(each)
-            told = self._store.outages(market)
-            for tenant, runs in sorted(blind.items()):
-                self._tell(market, tenant, runs, json.loads(told.get(tenant, "{}")), now)
-            for tenant in sorted(told.keys() - blind.keys()):
-                self._tell_over(market, tenant, json.loads(told[tenant]))
-                self._store.set_outage(market, tenant, "")
+            try:
+                self._look_at(market, now)
+            except StoreFault as error:
+                # What one market's state breaks keeps nobody of another untold.
+                self._log("market_unwatched", market=market, reason=str(error))
+
+    def _look_at(self, market: str, now: Moment) -> None:
+        blind: defaultdict[str, list[Naked]] = defaultdict(list)
+        for each in self._store.watch(market, now.market):
+            if each.is_blind:
+                blind[each.tenant].append(each)
+        told = self._store.outages(market)
+        for tenant, runs in sorted(blind.items()):
+            self._tell(market, tenant, runs, json.loads(told.get(tenant, "{}")), now)
+        for tenant in sorted(told.keys() - blind.keys()):
+            self._tell_over(market, tenant, json.loads(told[tenant]))
+            self._store.set_outage(market, tenant, "")
 
     def _tell(self, market: str, tenant: str, runs: Sequence[Naked], told: Mapping[str, str], now: Moment) -> None:
         """`told`: symbol -> since when it is blind, of which the tenant knows."""
@@ -71,7 +79,9 @@ class BlindWatch:
         if fresh:
             held: defaultdict[str, int] = defaultdict(int)
             for each in [run for run in runs if run.symbol in fresh][:MOST_TOLD]:
-                live = self._store.run(each.run)
+                live = None
+                with suppress(CorruptState):
+                    live = self._store.run(each.run)
                 held[each.symbol] += live.held if live else 0
             had_one = any(run.proven_at for run in runs if run.symbol in fresh)
             message = (

@@ -51,6 +51,7 @@ from engine.runtime.epoch import EpochGuard
 from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
 from engine.schedule import Buckets, RedBeatTimers
+from engine.store_outage import StoreOutage
 from engine.sweeper import Sweeper
 from engine.warming import Warmer
 from models.database import Sessions, open_database, sessions_of
@@ -269,6 +270,11 @@ def recoverer_lock(current: Settings) -> AdvisoryLock:
 def rescheduler(shared: Parts, sessions: Sessions, days: Calendar) -> Rescheduler:
     """What makes runs follow their session where it changes."""
     return Rescheduler(DurableState(sessions), shared.store, shared.timers, days, shared.clock, shared.log)
+
+
+def store_outage(shared: Parts, sessions: Sessions) -> StoreOutage:
+    """What tells of a live state that is away."""
+    return StoreOutage(DurableState(sessions), shared.real.now, shared.log)
 
 
 def _profile_of(broker: str) -> BrokerProfile | None:

@@ -4,6 +4,8 @@ import json
 import threading
 from collections.abc import Callable
 
+from cryptography.fernet import InvalidToken
+
 from broker_connector.registry import Credentials, Reading, connect
 from engine.ports import AccountState, Broker, StoreClosed
 
@@ -53,6 +55,10 @@ class BrokerPool:
 
 
 def credentials_of(account: AccountState, decrypt: Callable[[str], str]) -> Credentials:
-    """What proves `account` to its broker."""
-    plain = json.loads(decrypt(account.secrets))
+    """What proves `account` to its broker; nothing where the secret key in use does not open it."""
+    try:
+        plain = json.loads(decrypt(account.secrets))
+    except InvalidToken:
+        # Sealed with a key that is not in use: it is as good as none, and a login stores it anew.
+        return Credentials("", "")
     return Credentials(plain["api_key"], plain["access_token"])

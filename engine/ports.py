@@ -153,6 +153,10 @@ class Glanced(Exception):
     """Raised where a run read without its lock must be claimed after all: nothing was changed."""
 
 
+class CorruptState(Exception):
+    """Raised when stored state cannot be read; the run needs recovery from the durable history."""
+
+
 class LockLost(Exception):
     """Raised when the lease ran out under its holder: nothing was applied, whoever holds it now decides."""
 

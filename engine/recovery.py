@@ -203,13 +203,14 @@ class Recoverer:
         self.refresh_accounts()
         day = self._calendar.today("NSE", self._clock.now().market)
         count = 0 if self._all_armed else self._arm_open()
+        # What is held goes on before anything new begins: that needs no write to PostgreSQL, which may refuse them.
+        for run in self._durable.open_runs(before=day):
+            self._prolong(run)
         created = self._create_runs(day)
         if created:
             # Until the next pass has looked: should this one end here, they are open runs like any other.
             self._all_armed = False
             count += self._arm_created(created)
-        for run in self._durable.open_runs(before=day):
-            self._prolong(run)
         if self._arming.may_look_for_symbols():
             self._arming.look_for_symbols(self._durable.open_runs(), self._accounts)
         if count:
@@ -261,7 +262,9 @@ class Recoverer:
             return
         session = self._arming.session(run.strategy.symbol, today)
         if isinstance(session, Session) and session.contains(now.market):
-            self._store.prolong(run.id, session.closes, now.real)
+            # One that is not armed yet is prolonged once it is.
+            if self._store.prolong(run.id, session.closes, now.real) != "ok":
+                return
             self._prolonged[run.id] = today
             self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
 

@@ -11,6 +11,7 @@ from engine.domain.moment import Moment
 from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times, fit, moved_alert
+from engine.domain.strategy import UnconfirmedYear
 from engine.ports import Calendar, Clock, Log, Timers
 
 
@@ -61,7 +62,12 @@ class Rescheduler:
         buy_at, sell_at = (
             self._calendar.to_utc(exchange, day, wall) for wall in (strategy.buy_time, strategy.sell_time)
         )
-        session = self._calendar.session(strategy.symbol, day)
+        try:
+            session = self._calendar.session(strategy.symbol, day)
+        except UnconfirmedYear as error:
+            # What was taken back leaves a day nobody vouches for: what it was stays until somebody does.
+            self._log("session_unknown", run=str(run.id), reason=str(error))
+            return False
         before, after = Times.of(run), fit(strategy, session, buy_at, sell_at, entered=bool(run.orders))
         if before == after or self._store.reschedule(run.id, after, now.real) != "ok":
             return False

@@ -4,16 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import Text, cast, select
 
 from engine.domain.broker import BrokerProfile
 from engine.domain.budget import limits_of
+from engine.domain.routing import Alert
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Ended
 from models.database import Sessions
 from models.repositories.bookkeeping import Epoch
+from models.repositories.history import Alerts
 from models.repositories.runs import Runs
 from models.repositories.strategies import Strategies
 from models.tables import AccountRow, TenantRow
@@ -38,6 +41,7 @@ class DurableState:
         self._epochs = Epoch(sessions)
         self._strategies = Strategies(sessions)
         self._runs = Runs(sessions)
+        self._alerts = Alerts(sessions)
 
     def epoch(self) -> tuple[int, str] | None:
         current = self._epochs.read()
@@ -49,12 +53,11 @@ class DurableState:
     def accounts(self) -> Sequence[AccountState]:
         # The stored ciphertext travels on as it is: nothing here needs to read it.
         sealed = cast(AccountRow.credentials, Text).label("sealed")
-        statement = select(AccountRow, TenantRow.name, sealed).join(TenantRow).order_by(AccountRow.id)
+        # Column by column: a row as a whole would be opened, and one that was sealed with another key would stop all.
+        plain = [column for column in AccountRow.__table__.columns if column.name != "credentials"]
+        statement = select(*plain, TenantRow.name.label("tenant"), sealed).join(TenantRow).order_by(AccountRow.id)
         with self._sessions() as session:
-            return [
-                _account(row, tenant, secrets, self._profile_of(row.broker))
-                for row, tenant, secrets in session.execute(statement)
-            ]
+            return [_account(row, self._profile_of(row.broker)) for row in session.execute(statement)]
 
     def unarmed(self, day: date) -> Sequence[Strategy]:
         self._strategies.end_recurrences(day)
@@ -79,21 +82,25 @@ class DurableState:
             return None
         return Ended(run.strategy.account_id, run.strategy.tenant, run.orders)
 
+    def alert(self, at: datetime, tenant: str, alert: Alert) -> None:
+        """Keep an alert that no record carries; tenant "" is the operator."""
+        self._alerts.add(at, alert.severity, alert.code, alert.message, tenant=tenant)
+
     def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
         return self._runs.open(of=of, before=before)
 
 
-def _account(row: AccountRow, tenant: str, secrets: str, profile: BrokerProfile | None) -> AccountState:
+def _account(row: Any, profile: BrokerProfile | None) -> AccountState:
     # Of what the row says alone: whoever reads it, and whatever else they know, names the same details alike.
-    details = json.dumps([row.base_url, row.ws_url, secrets, row.rates, row.broker], sort_keys=True)
+    details = json.dumps([row.base_url, row.ws_url, row.sealed, row.rates, row.broker], sort_keys=True)
     return AccountState(
         id=row.id,
-        tenant=tenant,
+        tenant=row.tenant,
         name=row.name,
         broker=row.broker,
         base_url=row.base_url,
         ws_url=row.ws_url,
-        secrets=secrets,
+        secrets=row.sealed,
         version=hashlib.sha256(details.encode()).hexdigest()[:12],
         limits=limits_of(row.rates or (profile.rates if profile else {})),
         token_ends=profile.token_ends(row.token_issued_at) if profile else None,

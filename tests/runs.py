@@ -78,4 +78,5 @@ def runs(draw: st.DrawFn) -> Run:
         uncovered_since=draw(MAYBE),
         uncovered_alerted=draw(st.booleans()),
         session_told=draw(MAYBE),
+        unproven_since=draw(MAYBE),
     )

@@ -23,6 +23,8 @@ class Policy:
     silence_limit: timedelta = timedelta(seconds=5)
     #: How often the book is asked while an attempt or a position is in doubt.
     ask_interval: timedelta = timedelta(seconds=1)
+    #: The same for an exit whose account lacks what is held, once somebody was alerted of that.
+    uncovered_interval: timedelta = timedelta(seconds=2)
     #: How long after it should have settled an attempt may stay in doubt before the run is aborted.
     doubt_limit: timedelta = timedelta(seconds=60)
     #: How often the book is asked for attempts that were given up.

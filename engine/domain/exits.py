@@ -14,6 +14,8 @@ AFTER_CLOSE = timedelta(minutes=1)
 CLOCKS_APART = timedelta(seconds=1)
 #: How long the account must have lacked what its runs hold until an exit that rests is taken back for that.
 TAKEN_BACK_AFTER = timedelta(seconds=5)
+#: Why the book is asked where what is known of the position is too old to sell by.
+UNPROVEN = "position_unproven"
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
 STRENGTH = (ExitReason.SCHEDULE, ExitReason.SAFETY_ABORT, ExitReason.FORCE_STOP, ExitReason.STOP_LOSS)
 
@@ -94,9 +96,9 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
     has = quantity if run.net is None else min(quantity, run.net.quantity)
     if has <= 0:
         # One reading proves nothing: it is taken again, often until somebody was alerted, then less so.
-        return ask(run, "not_covered", now, policy.silence_limit if run.uncovered_alerted else policy.ask_interval)
+        return ask(run, "not_covered", now, policy.uncovered_interval if run.uncovered_alerted else policy.ask_interval)
     if not _is_fresh(run, now, policy):
-        return ask(run, "position_unproven", now, policy.ask_interval)
+        return ask(run, UNPROVEN, now, policy.ask_interval)
     return Submit(Leg.EXIT, has, reason)
 
 
@@ -133,6 +135,9 @@ def is_cover_in_question(run: Run) -> bool:
 
 def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
     """Whether what is known of the position is young enough to sell by: a fill of its own or a reading."""
+    if run.net is not None and run.unproven_since is not None and run.net.at >= run.unproven_since:
+        # Asked for by this very exit: a broker that answers slowly has no newer word.
+        return True
     known = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
     if run.net is not None:
         known.append(run.net.at)

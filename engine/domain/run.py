@@ -182,6 +182,8 @@ class Run:
     #: When a reading of the account first lacked what this run holds, None while it has it; whether that was alerted.
     uncovered_since: datetime | None = None
     uncovered_alerted: bool = False
+    #: Since when an exit waits for a reading of its account, however long that takes.
+    unproven_since: datetime | None = None
     #: The end of the session, market time, of which somebody was told that something was still held.
     session_told: datetime | None = None
 

@@ -1,6 +1,7 @@
 """The recoverer's process: one at a time by PostgreSQL's advisory lock; opens the store, then keeps it armed."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ from redis.exceptions import RedisError
 from engine import bootstrap
 from engine.bootstrap import Parts
 from engine.clock import ASK_EVERY
-from engine.processes.loop import Stop, awaited, repeat
+from engine.ports import StoreClosed
+from engine.processes.loop import Stop, awaited, first_line, repeat
+from engine.store_outage import StoreOutage
 from engine.tokens import TokenWatch
 from models import schema
 
@@ -54,6 +57,17 @@ class _Watch:
         return min(started + UPTIME_IS_ROUNDED, now) if started >= self._away_since - UPTIME_IS_ROUNDED else None
 
 
+def _telling(outage: StoreOutage, step: Callable[[], float]) -> float:
+    """What `step` answers; whom it concerns hears of a live state that is away."""
+    try:
+        pause = step()
+    except (RedisError, StoreClosed) as error:
+        outage.away(first_line(error))
+        raise
+    outage.back()
+    return pause
+
+
 def main() -> None:
     """Recover, then arm and reschedule until told to stop."""
     shared, stop = bootstrap.parts("recoverer"), Stop()
@@ -65,12 +79,13 @@ def main() -> None:
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
     tokens = TokenWatch(shared.store, shared.log)
     relearned = rescheduled = 0.0
-    watch = _Watch(shared)
+    watch, outage = _Watch(shared), bootstrap.store_outage(shared, sessions)
 
     def step() -> float:
+        return _telling(outage, recover) if lock.hold() else EVERY
+
+    def recover() -> float:
         nonlocal relearned, rescheduled
-        if not lock.hold():
-            return EVERY
         if not watch.is_open():
             recoverer.open(shared.real.now, shared.real.sleep_until, lock.hold, watch.went_at())
             # Where another recoverer has taken over, it is not ours to arm.

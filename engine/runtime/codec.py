@@ -17,15 +17,12 @@ from engine.domain.orders import Evidence, Leg, Order, OrderStatus, OrderType, P
 from engine.domain.recurrence import Recurrence
 from engine.domain.run import ExitReason, Latch, NetSeen, Run, RunId, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
+from engine.ports import CorruptState
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 Fields = dict[str, str]
-
-
-class CorruptState(Exception):
-    """Raised when stored state cannot be read; the run needs recovery from the durable history."""
 
 
 def to_us(moment: datetime) -> int:
@@ -269,7 +266,7 @@ def _alone(name: str, text: Callable[[Any], str]) -> _Part:
 
 _OPTIONAL_TIMES = (
     "entry_retry_at", "exit_retry_at", "book_asked_at", "book_read_at", "unread_since", "uncovered_since",
-    "session_told",
+    "session_told", "unproven_since",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.domain.events import Event
-from engine.ports import Ended, Holding
+from engine.ports import CorruptState, Ended, Holding
 from engine.runtime import codec
 
 
@@ -30,7 +30,7 @@ def glanced(event: Event, token: str, reading: Any) -> Holding | None:
         runtime, strategy, version, facts = reading
         stored = pairs(runtime)
         found = holding_of(token, stored, pairs(strategy), version, is_troubled=facts > 0)
-    except (codec.CorruptState, AttributeError, KeyError, TypeError, ValueError):
+    except (CorruptState, AttributeError, KeyError, TypeError, ValueError):
         return None
     if found.run.id != event.run_id:
         return None

@@ -31,6 +31,7 @@ from engine.ports import (
     BookTold,
     BookWaits,
     Breach,
+    CorruptState,
     Denied,
     Ended,
     Glanced,
@@ -309,7 +310,7 @@ class RedisStore(Feeds):
             try:
                 spec = codec.strategy_from_fields(pairs(strategy))
                 found.append((codec.run_from_fields(pairs(runtime), spec), int(nudges)))
-            except codec.CorruptState as error:
+            except CorruptState as error:
                 # One run that cannot be read must not keep the others waiting; it is told once.
                 if int(nudges) == 1:
                     self.dead_letter("sweep", str(error), name)

@@ -139,7 +139,10 @@ class Oversight:
             concerns = Kind.ILLIQUID not in self._seed.hard or traded_at > min(bought, default=now)
             can_sell = is_low and is_well and concerns and self._can_sell(run, own, broker, now)
             is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
-            is_free = not (IN_DOUBT | {Kind.WINDOWS, Kind.LIMITED, Kind.REDIS_REFUSES}) & self._seed.hard.kinds
+            bought_at = self._bought.get(run.strategy.account_id)
+            is_known = bought_at is None or now > bought_at + LAG_AT_MOST + EXIT_WITHIN
+            hides = IN_DOUBT | {Kind.WINDOWS, Kind.LIMITED, Kind.REDIS_REFUSES}
+            is_free = is_known and not hides & self._seed.hard.kinds
             if can_sell and broker.at_lower_circuit and is_free and Kind.CIRCUIT in self._seed.hard:
                 self._check_queue(run, is_selling=is_selling)
             if not can_sell or is_selling:

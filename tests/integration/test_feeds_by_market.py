@@ -53,6 +53,12 @@ def told(both: LiveState) -> Any:
     return look
 
 
+def test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed(both: LiveState, told: Any) -> None:
+    both.redis.hset(keys.runtime(RUN), "order:EE00000080000", "{not json")
+    both.redis.delete(keys.feed(ACCOUNT.market), keys.feed(OTHER.market))
+    assert {(tenant, code) for tenant, code, _ in told()} == {("alpha", "blind"), ("beta", "blind")}
+
+
 def proven(live: LiveState, market: str, ago: float) -> None:
     """A listener says that the symbol's line was heard so many seconds ago."""
     live.store.carry(market, "listener", 1, [(timedelta(seconds=ago), [SYMBOL])])

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from broker_connector.kite import KITE_PROFILE
+from engine.brokers import credentials_of
 from engine.calendar import Calendar, Override, OverrideKind
 from engine.domain.orders import Leg, OrderType, Product
 from engine.domain.recurrence import Recurrence
@@ -140,6 +141,18 @@ def test_credentials_are_plain_neither_in_the_row_nor_in_a_repr_nor_in_a_log(
         row = session.execute(text("SELECT accounts::text FROM accounts")).scalar_one()
     for shown in (row, repr(accounts.get(account_id)), str(accounts.list()), caplog.text, repr(refused.value)):
         assert SECRET not in shown
+
+
+def test_accounts_are_told_though_one_was_sealed_with_another_key(sessions: Sessions) -> None:
+    accounts, key = Accounts(sessions), Fernet.generate_key()
+    accounts.add(ACCOUNT)
+    Encrypted.use(key.decode())
+    accounts.add(replace(ACCOUNT, name="other"))
+    told = DurableState(sessions).accounts()
+    assert [account.name for account in told] == [ACCOUNT.name, "other"]
+    # It is as one that was never logged in.
+    assert credentials_of(told[0], lambda sealed: Fernet(key).decrypt(sealed).decode()).access_token == ""
+    assert credentials_of(told[1], lambda sealed: Fernet(key).decrypt(sealed).decode()).access_token == SECRET
 
 
 def test_without_the_key_nothing_is_stored_and_the_error_shows_no_secret(sessions: Sessions) -> None:

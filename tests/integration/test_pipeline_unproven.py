@@ -10,6 +10,7 @@ from engine.domain.broker import BookEntry, OrderChange, Quote, Reply
 from engine.domain.events import EventType
 from engine.domain.orders import Evidence, OrderStatus, Side
 from engine.domain.run import RunStatus
+from engine.runtime import keys
 from tests.builders import CLOSES, QUANTITY, STOP, SYMBOL, S, run, strategy
 from tests.fakes import DEAD_TOKEN, DOWN, NO_MARGIN, OK, REFUSED, Answer
 from tests.livestate import ACCOUNT, LiveState, run_id
@@ -326,3 +327,19 @@ def test_a_fill_nobody_told_of_is_found_and_sold_in_a_second_where_its_stop_is_r
     world.breach(STOP)
     world.pass_time(2)
     assert world.sides() == [BUY, SELL]
+
+
+@pytest.mark.parametrize("takes", [1.8, 2.6, 9.0])
+def test_an_exit_goes_by_a_reading_asked_for_it_however_long_that_took(world: World, takes: float) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.live.redis.delete(keys.held(1))
+    world.cover = lambda: None  # type: ignore[method-assign]
+    # Intended minutes before its session's end, where a reading of 5 s is too old as a rule.
+    world.live.store.prolong(run().id, world.clock.market + timedelta(minutes=11), world.clock.real)
+    world.broker.takes = takes
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(3)
+    assert world.sides() == [BUY, SELL]
+    assert world.run().unproven_since is None

@@ -140,14 +140,23 @@ def test_a_breach_told_before_a_latched_run_is_armed_counts_at_its_first_fill(re
     assert world.run().latch is not None
 
 
-def test_only_the_newest_prices_are_kept_for_runs_that_are_not_armed_yet(recovery: Recovery) -> None:
+@pytest.mark.parametrize("step", [1, -1, 0])
+def test_a_low_is_kept_until_its_run_is_armed_however_many_prices_follow(recovery: Recovery, step: int) -> None:
+    world = recovery.world
     recovery.open()
-    for n in range(520):
-        recovery.world.clock.advance(1)
-        recovery.world.price(STOP - n)
-    key = keys.traded(ACCOUNT.market, SYMBOL)
-    assert recovery.world.live.redis.zcard(key) == 512
-    assert recovery.world.live.redis.zscore(key, str(STOP)) is None
+    world.clock.market = filled_at = run().buy_at
+    world.clock.advance(60)
+    world.price(STOP - 50)
+    for n in range(1_100):
+        world.clock.advance(0.5)
+        # Rising, falling, and both in turn.
+        world.price(STOP + 2_000 + (step * n if step else (n if n % 2 else -n)))
+    assert world.live.redis.zcard(keys.traded(ACCOUNT.market, SYMBOL)) <= 512
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, filled_at=filled_at))
+    recovery.recoverer.arm()
+    latch = world.run().latch
+    assert latch is not None
+    assert latch.price == STOP - 50
 
 
 def test_the_listener_follows_symbols_whose_runs_cannot_be_armed_yet(recovery: Recovery) -> None:

@@ -11,8 +11,8 @@ from engine.domain.account_positions import AccountReading
 from engine.domain.events import EventType
 from engine.domain.health import Heard
 from engine.domain.orders import Leg, OrderStatus
-from engine.ports import Armed, Slot, StoreClosed
-from engine.runtime import codec, keys
+from engine.ports import Armed, CorruptState, Slot, StoreClosed
+from engine.runtime import keys
 from engine.runtime.store import load_scripts
 from tests.builders import BUY_AT, SYMBOL, S, entry, event, exit_, latch, run, strategy, tick
 from tests.livestate import ACCOUNT, EPOCH, NOTE, RUN, LiveState, microseconds, run_id
@@ -125,7 +125,7 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_being_swept(live: LiveSta
 def test_a_run_that_cannot_be_read_is_corrupt_and_says_which(live: LiveState) -> None:
     live.arm()
     live.redis.hset(keys.runtime(RUN), "status", "nonsense")
-    with pytest.raises(codec.CorruptState, match=RUN):
+    with pytest.raises(CorruptState, match=RUN):
         live.claim()
 
 

@@ -10,6 +10,7 @@ from engine.domain.orders import Evidence, OrderStatus
 from engine.domain.recurrence import Recurrence, Weekday
 from engine.domain.run import Run
 from engine.domain.strategy import Strategy
+from engine.ports import CorruptState
 from engine.runtime import codec
 from tests.builders import BUY_AT, run, strategy
 from tests.runs import MAYBE, MOMENTS, PRICES, WORDS, runs
@@ -83,7 +84,7 @@ def test_a_state_that_stays_is_not_written_again(same: Run) -> None:
 def test_a_run_without_a_field_it_must_have_is_corrupt(field: str) -> None:
     stored = _stored(run())
     del stored[field]
-    with pytest.raises(codec.CorruptState):
+    with pytest.raises(CorruptState):
         codec.run_from_fields(stored, strategy())
 
 
@@ -97,7 +98,7 @@ def test_a_strategy_written_before_strategies_could_repeat_trades_once() -> None
 def test_a_strategy_without_one_of_its_fields_is_corrupt(field: str) -> None:
     stored = codec.strategy_to_fields(strategy())
     del stored[field]
-    with pytest.raises(codec.CorruptState):
+    with pytest.raises(CorruptState):
         codec.strategy_from_fields(stored)
 
 
@@ -117,5 +118,5 @@ def test_a_strategy_without_one_of_its_fields_is_corrupt(field: str) -> None:
     ],
 )
 def test_a_run_with_a_field_that_cannot_be_read_is_corrupt(field: str, value: str) -> None:
-    with pytest.raises(codec.CorruptState):
+    with pytest.raises(CorruptState):
         codec.run_from_fields(_stored(run(entry_retry_at=BUY_AT)) | {field: value}, strategy())

@@ -162,7 +162,7 @@ def _recoverer(
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
-        prolong=lambda *_: None,
+        prolong=lambda *_: "ok",
         alert_once=alert_once,
     )
     durable: Any = database
@@ -186,11 +186,16 @@ def _recoverer(
 )
 def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int, sessions: int) -> None:
     prolonged: list[tuple[RunId, datetime]] = []
+
+    def prolong(run_id: RunId, closes_at: datetime, _due: datetime) -> str:
+        prolonged.append((run_id, closes_at))
+        return "ok"
+
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
         alert_once=lambda _tenant, _alert, _name: True,
-        prolong=lambda run_id, closes_at, _due: prolonged.append((run_id, closes_at)),
+        prolong=prolong,
     )
     left = run(entry(OrderStatus.FILLED if held else OrderStatus.REJECTED, held))
     database: Any = Database(left.strategy, open=[left])

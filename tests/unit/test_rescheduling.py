@@ -1,7 +1,7 @@
 """Rescheduling: which runs follow a session that changed, and what is written, told and kept of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from typing import Any
 
@@ -110,3 +110,18 @@ def test_what_is_left_of_another_day_is_not_moved_by_that_days_session() -> None
     desk = Desk(run(HELD), now=Calendar().to_utc("NSE", date(2026, 1, 6), time(10)))
     desk.calendar.learn([CLOSED], [])
     assert desk.look() == 0
+
+
+def test_a_special_session_taken_back_in_a_year_nobody_vouches_for_leaves_the_times_as_they_are() -> None:
+    day = date(2027, 1, 4)
+    special = Calendar([Override("NSE", day, OverrideKind.SPECIAL, time(9, 15), time(15, 30))])
+    session = special.session("NSE:SBIN", day)
+    assert session is not None
+    began = run(HELD, spec=strategy(trading_date=day))
+    times = Times(special.to_utc("NSE", day, time(9, 30)), special.to_utc("NSE", day, time(14, 30)), session.closes)
+    desk = Desk(times.put_into(replace(began, id=replace(began.id, trading_date=day))), now=times.buy_at)
+    desk.calendar = special
+    before = Times.of(desk.row)
+    desk.calendar.learn([], [])
+    assert desk.look() == 0
+    assert (Times.of(desk.row), desk.written) == (before, [])

@@ -27,6 +27,20 @@ local function concerns(runtime, time, traded_at, moved_at, is_newest)
   return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
 end
 
+-- Of a symbol's prices, those that no later one reaches: a run that bought since must know the lowest since then. Of a
+-- long rise, every second between the lowest and the last.
+local function keep_lows(traded)
+  local prices, lows, gone = redis.call('ZRANGE', traded, 0, -1), {}, {}
+  for i = #prices, 1, -1 do
+    local lowest = lows[#lows]
+    if lowest and tonumber(prices[i]) >= tonumber(lowest) then gone[#gone + 1] = prices[i] else lows[#lows + 1] = prices[i] end
+  end
+  if #lows > kept_prices / 2 then
+    for i = 2, #lows - 1, 2 do gone[#gone + 1] = lows[i] end
+  end
+  redis.call('ZREM', traded, unpack(gone))
+end
+
 for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key, at = price_of(market, symbol), traded_at ~= '' and traded_at or time
@@ -41,7 +55,7 @@ for i = 7, #ARGV, 4 do
   -- For runs that are not armed yet: the prices traded last, enough for as long as it takes to arm them.
   local traded = traded_of(market, symbol)
   if redis.call('ZADD', traded, 'GT', at, price) == 1 and redis.call('ZCARD', traded) > kept_prices then
-    redis.call('ZREMRANGEBYRANK', traded, 0, 0)
+    keep_lows(traded)
   end
   local armed = armed_of(market, symbol)
   for _, run in ipairs(redis.call('ZRANGEBYSCORE', armed, price, '+inf')) do

@@ -1,0 +1,82 @@
+"""Who is told that the live state is away, and when."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.domain.orders import OrderStatus
+from engine.domain.routing import Alert
+from engine.domain.run import Run
+from engine.store_outage import StoreOutage
+from tests.builders import SYMBOL, entry, run, strategy
+from tests.fakes import RecordingLog
+
+
+@dataclass
+class History:
+    """PostgreSQL, which can be away too."""
+
+    runs: list[Run] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    is_away: bool = False
+
+    def open_runs(self) -> list[Run]:
+        if self.is_away:
+            raise ConnectionError
+        return self.runs
+
+    def alert(self, _at: datetime, tenant: str, alert: Alert) -> None:
+        self.told.append((tenant, alert.code))
+        self.messages.append(alert.message)
+
+
+class Scene:
+    def __init__(self) -> None:
+        held = run(entry(OrderStatus.FILLED, 10))
+        buying = run(entry(OrderStatus.ACCEPTED), spec=strategy(id=8, tenant="beta"))
+        later = run(spec=strategy(id=9, tenant="gamma"))
+        self.history = History([held, buying, later])
+        self.now = datetime(2026, 1, 5, 4, tzinfo=UTC)
+        self.outage = StoreOutage(self.history, lambda: self.now, RecordingLog())
+
+    def away(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.outage.away("Connection refused")
+            self.now += timedelta(seconds=1)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_who_holds_or_may_hold_something_and_the_operator_are_told_once_and_when_it_is_over(scene: Scene) -> None:
+    scene.away(5)
+    assert scene.history.told == []
+    scene.away(60)
+    assert scene.history.told == [("alpha", "store_away"), ("beta", "store_away"), ("", "store_away")]
+    assert f"10 of {SYMBOL}" in scene.history.messages[0]
+    assert "Connection refused" in scene.history.messages[2]
+    scene.history.told.clear()
+    scene.outage.back()
+    scene.outage.back()
+    assert scene.history.told == [("", "store_back"), ("alpha", "store_back"), ("beta", "store_back")]
+
+
+def test_a_moment_without_it_is_told_to_nobody(scene: Scene) -> None:
+    for _ in range(3):
+        scene.away(5)
+        scene.outage.back()
+    assert scene.history.told == []
+
+
+def test_where_postgresql_is_away_too_it_is_told_once_that_is_back(scene: Scene) -> None:
+    scene.history.is_away = True
+    scene.away(5)
+    with pytest.raises(ConnectionError):
+        scene.away(1)
+    scene.history.is_away = False
+    scene.away(1)
+    assert ("alpha", "store_away") in scene.history.told
