@@ -286,10 +286,6 @@ class Keyspace(Values):
         gone = [member for _, member in self._between(key, lowest, highest)]
         return self.do_zrem(key, *gone) if gone else 0
 
-    def do_zremrangebyrank(self, key: str, start: str, stop: str) -> int:
-        gone = [member for _, member in _between_places(self._between(key, "-inf", "+inf"), start, stop)]
-        return self.do_zrem(key, *gone) if gone else 0
-
     def _between(self, key: str, lowest: str, highest: str) -> list[tuple[float, str]]:
         (low, above), (high, below) = _bound(lowest), _bound(highest)
         return sorted(

@@ -39,7 +39,7 @@ def test_an_account_whose_session_is_over_is_left_alone(desk: Desk, warmer: Warm
 
 
 def test_an_account_nobody_can_read_keeps_no_other_cold(desk: Desk, warmer: Warmer) -> None:
-    store, broken = desk.parts.store, replace(account_at(desk.paper), id=ACCOUNT + 1, secrets="not sealed by this key")
+    store, broken = desk.parts.store, replace(account_at(desk.paper), id=ACCOUNT + 1, broker="nobody's")
     store.write_account(broken)
     for account in (ACCOUNT, ACCOUNT + 1):
         run = desk.run(buy_in=-1)
