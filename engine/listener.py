@@ -17,6 +17,11 @@ from engine.ports import Clock, Log, Store, StoreClosed, StoreFault
 #: Market time after a session's close from which its symbols are judged by the next session.
 AFTER_CLOSE = timedelta(hours=1)
 
+#: How far behind the market's clock the newest stamp of all that comes may be, real time, and for how long, until the
+#: feed counts as one that lags: nothing it tells is of now.
+LAGS_BY, LAGS_FOR = timedelta(seconds=10), timedelta(seconds=5)
+#: How long ago the last frame may have come to say so: what does not come at all is no lag.
+FLOWS_WITHIN = timedelta(seconds=3)
 #: Real time for which every tick of a symbol is refused until its feed counts as dead.
 UNREADABLE_FOR = timedelta(seconds=5)
 
@@ -40,13 +45,17 @@ class Listener:
         self._faulty: set[str] = set()
         self._is_away = False
         self._frames = 0
+        #: Since when all that comes is old, and when it last came, real time.
+        self._old_since: datetime | None = None
+        self._old_at: datetime | None = None
         self.evaluated = 0
         #: Symbols whose price took a step too far; whoever can asks the broker, see `on_asked`.
         self.doubted: set[str] = set()
 
     def on_frame(self, ticks: Iterable[Tick], seen_at: datetime) -> int:
         """Evaluate one frame's ticks; returns how many runs it latched."""
-        now = self._clock.now()
+        now, ticks = self._clock.now(), [*ticks]
+        self._time(ticks, now)
         believed: list[Tick] = []
         for tick in ticks:
             guard = self._guard(tick.symbol, now)
@@ -76,6 +85,26 @@ class Listener:
         guards = self._guards.items()
         refused = {symbol for symbol, guard in guards if guard.unreadable_since and guard.unreadable_since < since}
         return refused | self._faulty
+
+    @property
+    def lags(self) -> bool:
+        """Whether ticks come and all of them are old: stops would fire late, on prices that are gone."""
+        if self._old_since is None or self._old_at is None:
+            return False
+        now = self._clock.now().real
+        return now - self._old_since >= LAGS_FOR and now - self._old_at <= FLOWS_WITHIN
+
+    def _time(self, ticks: Sequence[Tick], now: Moment) -> None:
+        stamps = [tick.exchange_time for tick in ticks if tick.exchange_time is not None]
+        if not stamps:
+            return
+        if (now.market - max(stamps)) / max(now.speed, 1.0) <= LAGS_BY:
+            self._old_since = self._old_at = None
+            return
+        if self._old_at is None or now.real - self._old_at > FLOWS_WITHIN:
+            # What came alone, such as the last packet of a quiet symbol, says nothing of the others.
+            self._old_since = now.real
+        self._old_at = now.real
 
     @property
     def is_behind(self) -> bool:

@@ -255,7 +255,7 @@ class MarketFeed:
         is_garbled = self._undecoded_since is not None and now > self._undecoded_since + UNDECODED_FOR
         if unreadable or is_garbled:
             self._tell_unreadable(unreadable)
-        lines = [] if is_garbled else self._feed.proven()
+        lines = [] if is_garbled or self._listener.lags else self._feed.proven()
         proven = [
             (timedelta(seconds=age), [s for t in tokens if (s := self._symbol_of.get(t)) and s not in unreadable])
             for age, tokens in lines
@@ -275,6 +275,8 @@ class MarketFeed:
         refused = {reason.value: count for reason, count in self._listener.refused().items()}
         lead = self._listener.clock_lead.total_seconds()
         counts = {"evaluated": self._listener.evaluated, "malformed": self._malformed, "clock_behind": lead}
+        if self._listener.lags:
+            counts["lags"] = 1
         self._shared.log("feed", market=self.market, **counts, **refused)
 
     async def _read(self, feed: Feed) -> None:

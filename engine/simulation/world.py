@@ -291,7 +291,11 @@ class World:
     def _can_be_known(self, placed: Placed) -> bool:
         """Whether an order showed itself before its run ended; what fills after that is told to a human."""
         run = self.durable.run(run_id_of(placed))
-        return placed.visible_at <= self.now and "fill_after_end" not in self.durable.alerts_of(run)
+        is_listed = any(order.client_order_id == placed.request.client_order_id for order in run.orders)
+        # What a lost second had granted, and nobody filled, leaves no trace once its run has ended.
+        may_be_lost = bool(self.seed.lose_store or self.seed.roll_back) and not is_listed and not placed.filled
+        is_told = "fill_after_end" not in self.durable.alerts_of(run)
+        return placed.visible_at <= self.now and is_told and not may_be_lost
 
     def _night(self) -> None:
         """The session ends; the next day begins, with the engine awake all the while or not."""

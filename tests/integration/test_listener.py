@@ -160,6 +160,30 @@ def test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back(
     assert watch.listener.on_pause() == 0
 
 
+def _lags_after(watch: Watch, *ages: float, every: float = 1.0) -> bool:
+    """Whether the feed lags after frames whose newest tick is so many seconds old."""
+    for age in ages:
+        watch.world.clock.advance(every)
+        stamp = watch.world.clock.market - timedelta(seconds=age)
+        watch.frame(tick(GOOD, exchange_time=stamp), tick(GOOD, exchange_time=stamp - timedelta(minutes=9)))
+    return watch.listener.lags
+
+
+def test_a_feed_whose_ticks_all_are_old_lags_until_one_is_of_now(watch: Watch) -> None:
+    watch.world.clock.market = OPENS + timedelta(hours=1)
+    assert not _lags_after(watch, 0)
+    assert not _lags_after(watch, *[120] * 5)
+    assert _lags_after(watch, 120)
+    assert not _lags_after(watch, 9)
+
+
+def test_one_old_packet_of_a_quiet_symbol_is_no_lag(watch: Watch) -> None:
+    watch.world.clock.market = OPENS + timedelta(hours=1)
+    assert not _lags_after(watch, *[120] * 5, every=10)
+    watch.world.clock.advance(4)
+    assert not watch.listener.lags
+
+
 def test_a_lower_price_from_before_a_run_bought_hides_no_breach_since_while_the_store_is_away(watch: Watch) -> None:
     filled_at = OPENS + timedelta(seconds=5)
     bought = entry(OrderStatus.FILLED, 10, filled_at=filled_at)

@@ -218,6 +218,9 @@ GUARDS = [
     _guard("a date that passed unarmed is told of", "arming", "            if fits or strategy.repeat is None:\n",
            "            if strategy is None:\n", "integration/test_nobody_untold.py"),
     # Feeds.
+    _guard("a feed whose ticks all are old is not vouched for", "listener",
+           "return now - self._old_since >= LAGS_FOR and now - self._old_at <= FLOWS_WITHIN", "return False",
+           "integration/test_listener.py::test_a_feed_whose_ticks_all_are_old_lags_until_one_is_of_now"),
     _guard("while the store is away the low of each symbol is kept", "listener",
            "lows([*self._missed.get(symbol, []), *own])", "[own[-1]]", "integration/test_listener.py::"
            "test_while_the_store_is_away_the_low_of_each_symbol_is_kept_and_played_back"),
