@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
-from engine.domain.broker import BrokerUnreachable, Instrument, TokenInvalid
+from engine.domain.broker import BrokerUnreachable, Instrument
 from engine.domain.routing import Alert
 from engine.ports import AccountState, Brokers, Log, StoreClosed
+from engine.reads import Reads
 
 #: Wall time of the exchange at which a new day's dump is out, and may be read: before any session opens.
 PUBLISHED = timedelta(hours=8, minutes=30)
 #: Seconds to the next try where no account could read it, and to the next look where a symbol is missing or a dump was
 #: refused: a dump is megabytes.
 RETRY_AFTER, LOOK_AGAIN_AFTER = 5.0, 60.0
+#: Seconds to the next look for an answer that is on its way.
+LISTEN_AFTER = 0.5
 #: The longest pause between two looks for what stays missing: it doubles up to here.
 LONGEST_PAUSE = 900.0
 #: Accounts without an answer after which a reading ends: theirs is one broker, and each costs its time limit.
@@ -59,8 +62,11 @@ class Instruments:
         tells: Tells,
         log: Log,
         passed: Callable[[], float] = time.monotonic,
+        threads: int = 0,
     ) -> None:
-        """`today`: the date at an exchange."""
+        """`today`: the date at an exchange. `threads`: how many dumps are read at a time while the caller goes on; 0
+        reads them in its own."""
+        self._reads: Reads[tuple[int, str, date], Mapping[str, Instrument]] = Reads(threads=threads)
         self._brokers = brokers
         self._today = today
         self._tells = tells
@@ -89,16 +95,17 @@ class Instruments:
         return shelf is not None and shelf.day == day
 
     def _read(self, shelf: _Shelf, market: str, exchange: str, accounts: Iterable[AccountState], day: date) -> None:
-        asked, silent = [*accounts], 0
+        asked, silent, waits = [*accounts], 0, False
         for account in [*asked[shelf.turn :], *asked[: shelf.turn]]:
             if silent == MOST_SILENT:
                 break
-            try:
-                broker = self._brokers.of(account.id, account.version)
-                found = {each.symbol: each for each in broker.instruments(exchange)}
-            except (BrokerUnreachable, TokenInvalid, StoreClosed) as error:
-                self._log("not_listed", account=account.id, exchange=exchange, reason=str(error))
-                silent += isinstance(error, BrokerUnreachable)
+            found = self._dump(account, exchange, day)
+            if found is None:
+                silent, waits = silent + 1, True
+                continue
+            if isinstance(found, Exception):
+                self._log("not_listed", account=account.id, exchange=exchange, reason=str(found))
+                silent += isinstance(found, BrokerUnreachable)
                 shelf.turn = (shelf.turn + 1) % len(asked)
                 continue
             is_new_day, known = shelf.day != day, len(shelf.listed)
@@ -110,7 +117,21 @@ class Instruments:
             else:
                 self._refuse(shelf, market, exchange, len(found), day)
             return
-        shelf.not_before = self._passed() + RETRY_AFTER
+        shelf.not_before = self._passed() + (LISTEN_AFTER if waits else RETRY_AFTER)
+
+    def _dump(self, account: AccountState, exchange: str, day: date) -> Mapping[str, Instrument] | Exception | None:
+        """What an account's broker lists on `day`, or why it does not; None while that is on its way."""
+
+        def read() -> Mapping[str, Instrument]:
+            broker = self._brokers.of(account.id, account.version)
+            return {each.symbol: each for each in broker.instruments(exchange)}
+
+        try:
+            for _, answer in self._reads.ask({(account.id, exchange, day): read}):
+                return answer
+        except StoreClosed as error:
+            return error
+        return None
 
     def _refuse(self, shelf: _Shelf, market: str, exchange: str, count: int, day: date) -> None:
         known = len(shelf.listed)

@@ -22,6 +22,8 @@ from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Sto
 from engine.reads import Reads
 from engine.telling import Told
 
+#: Instrument lists read at a time.
+DUMPS_AT_ONCE = 8
 #: The longest a call that was under way is waited for, real time: a deadline beyond it was told by a wrong clock.
 LONGEST_WAIT = timedelta(minutes=2)
 
@@ -112,7 +114,9 @@ class Recoverer:
         self._settle_after = settle_after
         self._log = log
         told = Told(store, log)
-        self._arming = Arming(Instruments(brokers, calendar.today, store, log), calendar, clock, told, missed, policy)
+        # A list takes its time, megabytes of it: what has nothing to do with it goes on meanwhile.
+        dumps = Instruments(brokers, calendar.today, store, log, threads=min(threads, DUMPS_AT_ONCE))
+        self._arming = Arming(dumps, calendar, clock, told, missed, policy)
         self._books: Reads[int, Sequence[BookEntry]] = Reads(threads=threads)
         self._down = AccountsDown(store, log)
         self._accounts: dict[int, AccountState] = {}

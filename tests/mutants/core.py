@@ -205,6 +205,9 @@ GUARDS = [
     _guard("a session nobody vouches for ends no recoverer", "rescheduling",
            "except UnconfirmedYear as error:", "except KeyError as error:", "unit/test_rescheduling.py::"
            "test_a_special_session_taken_back_in_a_year_nobody_vouches_for_leaves_the_times_as_they_are"),
+    _guard("a list that takes its time keeps nobody waiting", "recovery",
+           "threads=min(threads, DUMPS_AT_ONCE)", "threads=0",
+           "integration/test_dripping_lists.py::test_what_another_tenant_holds_is_armed"),
     _guard("arming that broke off is taken up again", "recovery",
            "            self._all_armed = False\n            count +=", "            count +=",
            "integration/test_rebuilding.py::test_arming_that_broke_off_is_taken_up_again"),
