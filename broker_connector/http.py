@@ -27,6 +27,10 @@ from engine.domain.broker import Outcome
 CONNECT_TIMEOUT = 1.0
 #: Seconds without a byte of the answer until a sent request is in doubt.
 READ_TIMEOUT = 3.0
+#: Seconds within which an answer is whole, however steadily it comes: whoever waits for it holds a thread.
+ANSWER_TIMEOUT = 10.0
+#: Bytes of a body taken at a time.
+CHUNK = 1 << 16
 #: Seconds after which an idle connection is replaced before use: middleboxes drop idle flows without a word,
 #: and a write into one ends in doubt.
 IDLE_LIMIT = 30.0
@@ -172,6 +176,18 @@ def _wait(together: threading.Barrier) -> bool:
     return True
 
 
+def _whole(response: Any, until: float) -> bytes:
+    """The body; raises TimeoutError where it is not there by then, for a byte now and then is no answer."""
+    parts: list[bytes] = []
+    while part := response.read1(CHUNK):
+        parts.append(part)
+        if time.monotonic() > until:
+            response.close()
+            raise TimeoutError(f"the answer was not whole after {sum(map(len, parts))} bytes")
+    response.release_conn()
+    return b"".join(parts)
+
+
 class Line:
     """Kept-alive connections of one account to `base_url`; safe to use from many threads.
 
@@ -201,8 +217,12 @@ class Line:
         path: str,
         form: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
+        within: float = ANSWER_TIMEOUT,
     ) -> Answer | Failure:
-        """One request, once. `may_send` is asked when the connection stands, right before the write."""
+        """One request, once. `may_send` is asked when the connection stands, right before the write.
+
+        `within`: seconds for all of it.
+        """
         _sending.may_send, _sending.written = may_send, False
         asked_at = time.monotonic()
         try:
@@ -216,9 +236,10 @@ class Line:
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
+                preload_content=False,
             )
             _note_time(response.headers.get("Date", ""), asked_at)
-            return Answer(response.status, response.data, response.headers)
+            return Answer(response.status, _whole(response, asked_at + within), response.headers)
         except NotPermitted:
             return Failure(Outcome.SERVER_DOWN, "not sent: the permission to send had ended")
         # A connection can fail in ways nobody wraps (an OSError while the body is read).

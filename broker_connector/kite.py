@@ -40,6 +40,9 @@ from engine.domain.broker import (
 #: Symbols one quote request may name.
 QUOTE_BATCH = 500
 
+#: Seconds for a list of instruments, which is megabytes.
+LIST_TIMEOUT = 60.0
+
 #: Orders a calendar second, minute and day for one account.
 KITE_RATES: Mapping[str, int] = {"second": 10, "minute": 400, "day": 5000}
 KITE_PROFILE = BrokerProfile(
@@ -183,7 +186,7 @@ class KiteConnector:
 
     def _dump(self, path: str) -> list[str]:
         """The lines of an instrument dump; raises Unanswered where something else came in its place."""
-        lines = body_of(self._line.send("GET", path), _error_reply).decode().splitlines()
+        lines = body_of(self._line.send("GET", path, within=LIST_TIMEOUT), _error_reply).decode().splitlines()
         if not words.is_dump(lines):
             raise Unanswered("the answer is no list of instruments")
         return lines

@@ -2,7 +2,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +23,8 @@ class Server:
         self.reads: list[bytes] = []
         self.answer = ANSWER
         self.connections = 0
+        #: Seconds between two bytes that follow an answer without end; 0: none do.
+        self.drips = 0.0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/base/"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,6 +48,10 @@ class Server:
                 if not self.answer:
                     return
                 line.sendall(self.answer)
+                with suppress(OSError):
+                    while self.drips:
+                        line.sendall(b"x")
+                        time.sleep(self.drips)
 
 
 @pytest.fixture
@@ -82,6 +90,20 @@ def test_what_is_not_answered_is_in_doubt_and_not_sent_again(
     line.close()
     assert isinstance(ended, Failure)
     assert (ended.outcome, len(server.reads), server.connections) == (Outcome.TIMEOUT, 1, 1)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_an_answer_that_comes_byte_by_byte_ends_in_doubt(server: Server, method: str) -> None:
+    server.answer, server.drips = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", 0.05
+    line = Line(server.url, {})
+    answer = line.send(method, "/x", {"a": "1"} if method == "POST" else None, within=0.3)
+    assert isinstance(answer, Failure)
+    assert answer.outcome is Outcome.TIMEOUT
+    # Its connection is gone with it.
+    server.answer, server.drips = ANSWER, 0.0
+    assert isinstance(line.send("GET", "/y"), Answer)
+    assert server.connections == 2
+    line.close()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
