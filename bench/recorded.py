@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker_connector.http import Line
+from broker_connector.http import ANSWER_TIMEOUT, Line
 from engine import bootstrap
 from engine.domain.events import EventType
 from engine.domain.orders import Leg
@@ -51,10 +51,10 @@ def record(desk: Desk, model: Run, kind: EventType) -> tuple[Recorded, Scripts, 
         clients.append(self)
         return call_script(self, name, keys, arguments)
 
-    def post(self: Line, method: str, path: str, form: Any = None, may_send: Any = None) -> Any:
+    def post(self: Line, method: str, path: str, form: Any = None, may_send: Any = None, within: float = 0.0) -> Any:
         posts.append((len(calls), dict(form)))
         clients.append(self)
-        return send(self, method, path, form, may_send)
+        return send(self, method, path, form, may_send, within or ANSWER_TIMEOUT)
 
     Scripts.call, Line.send = call, post  # type: ignore[method-assign]
     try:
