@@ -150,7 +150,11 @@ class KiteConnector:
         """What the account can sell, net: today's positions and settled holdings together."""
 
         def sellable() -> Sequence[NetPosition]:
-            holdings = self._read("/portfolio/holdings")
+            try:
+                holdings = self._read("/portfolio/holdings")
+            except BrokerUnreachable:
+                # What was traded intraday can be sold all the same.
+                holdings = None
             return portfolio.sellable(holdings, self._read("/portfolio/positions"), self.skipped)
 
         return translated(sellable)

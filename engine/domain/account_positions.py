@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from engine.domain.broker import BookEntry, NetPosition
+from engine.domain.broker import ANY_SYMBOL, BookEntry, NetPosition
 from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
 from engine.domain.run import Run
 
@@ -118,7 +118,7 @@ class AccountReading:
 
     def unread(self, symbol: str, product: Product) -> str:
         """Why it does not say what the account has of `symbol`, "" where it does."""
-        rows = (each for each in self.positions if (each.symbol, each.product) == (symbol, product))
+        rows = (row for row in self.positions if row.product is product and row.symbol in (symbol, ANY_SYMBOL))
         field = next((each.unread for each in rows if each.unread), "")
         return f"the position of {symbol} has no readable {field}" if field else ""
 

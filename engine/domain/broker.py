@@ -120,11 +120,16 @@ class Margin:
     used: Decimal
 
 
+#: The symbol of a position that stands for every symbol of its product.
+ANY_SYMBOL = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class NetPosition:
     """What the account can sell of one symbol in one product, net, in units; negative is short.
 
-    `unread`: the broker's field that could not be read; then `quantity` is 0 and proves nothing.
+    `unread`: the broker's field that could not be read; then `quantity` is 0 and proves nothing. Where a whole list of
+    the product could not be read, the symbol is `ANY_SYMBOL`.
     """
 
     symbol: str

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.domain.account_positions import AccountReading, SeenOrder
-from engine.domain.broker import NetPosition
+from engine.domain.broker import ANY_SYMBOL, NetPosition
 from engine.domain.events import EventType
 from engine.domain.orders import Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen, RunStatus
@@ -218,6 +218,22 @@ def test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading(live: Li
     unread = NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
     live.store.cover(1, AccountReading(BUY_AT + S, [unread]))
     assert live.claim().run.net == NetSeen(10, BUY_AT)
+
+
+@pytest.mark.parametrize(("product", "units"), [(Product.DELIVERY, 10), (Product.INTRADAY, 4)])
+def test_where_a_whole_list_cannot_be_read_its_product_keeps_its_older_reading(
+    live: LiveState, product: Product, units: int
+) -> None:
+    live.arm(run(entry(OrderStatus.FILLED, 10), spec=strategy(product=product)))
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, product, 10)]))
+    positions = [NetPosition(ANY_SYMBOL, Product.DELIVERY, 0, unread="holdings")]
+    positions += [NetPosition(SYMBOL, product, 4)] if product is Product.INTRADAY else []
+    reading = AccountReading(BUY_AT + S, positions)
+    live.store.cover(1, reading)
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == units
+    assert bool(reading.unread(SYMBOL, product)) is (product is Product.DELIVERY)
 
 
 def _told(live: LiveState, at: datetime, units: int) -> NetSeen | None:

@@ -139,6 +139,10 @@ GUARDS = [
     _guard("positions alone say nothing of a symbol whose order may fill", "cover",
            "if ended == '0' and not unclear[key] then", "if false then", "integration/test_account_pool.py::"
            "test_positions_alone_prove_nothing_of_a_symbol_whose_order_may_still_fill"),
+    _guard("a list that cannot be read is not empty", "cover",
+           "unclear[each], caps[each] = true, redis.call('HGET', KEYS[3], each .. ' cap')", "caps[each] = nil",
+           "integration/test_account_pool.py::"
+           "test_where_a_whole_list_cannot_be_read_its_product_keeps_its_older_reading"),
     _guard("a position that cannot be read is not empty", "cover",
            "    unclear[key] = true\n    caps", "    caps",
            "integration/test_account_pool.py::test_a_symbol_whose_position_cannot_be_read_keeps_its_older_reading"),

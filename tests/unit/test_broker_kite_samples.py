@@ -27,6 +27,7 @@ from broker_connector.kite_portfolio import sellable
 from broker_connector.registry import Credentials, Reading, connect
 from broker_connector.skipped import Skipped
 from engine.domain.broker import (
+    ANY_SYMBOL,
     BrokerUnreachable,
     Margin,
     NetPosition,
@@ -279,3 +280,12 @@ def test_an_accounts_connector_leaves_out_what_its_reading_says_is_not_ours_and_
         with pytest.raises(BrokerUnreachable, match="100000000000000: quantity"):
             broker.orders()
         broker.close()
+
+
+def test_without_holdings_what_was_traded_intraday_is_told_and_delivery_is_unread() -> None:
+    row = {"tradingsymbol": "SBIN", "exchange": "NSE", "product": "MIS", "quantity": 10}
+    told = sellable(None, {"net": [row, {**row, "product": "CNC"}]}, Skipped())
+    assert told == [
+        NetPosition("NSE:SBIN", Product.INTRADAY, 10),
+        NetPosition(ANY_SYMBOL, Product.DELIVERY, 0, "holdings"),
+    ]

@@ -2,7 +2,7 @@
 -- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills  6 due
 -- ARGV  1 epoch  2 when the broker was asked, us  3 JSON {positions: [[key, units]...],
 --       orders: [[client order id, units filled, '1' once it has ended]...], is_book_read: false where only positions
---       were asked, keep: [key...] that could not be read}; a key is "symbol product"
+--       were asked, keep: [key...] that could not be read}; a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
 -- Reply {units free, units missing, us} for that key, {} without one
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
@@ -71,6 +71,15 @@ local function keep_reading()
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) net$')
     if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
+  end
+  for _, key in ipairs(told.keep) do
+    -- A whole list of a product that could not be read.
+    local suffix = string.match(key, '^%*( .+)$')
+    for each, _ in pairs(suffix and units or {}) do
+      if string.sub(each, -#suffix) == suffix then
+        unclear[each], caps[each] = true, redis.call('HGET', KEYS[3], each .. ' cap')
+      end
+    end
   end
   local kept, moves = {}, {}
   for _, known in ipairs(redis.call('HVALS', KEYS[5])) do moves[string.match(known, '^%-?%d+ %-?%d+ %d (.+)$')] = true end
