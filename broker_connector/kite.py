@@ -154,7 +154,7 @@ class KiteConnector:
                 holdings = self._read("/portfolio/holdings")
             except BrokerUnreachable:
                 # What was traded intraday can be sold all the same.
-                holdings = None
+                holdings = portfolio.UNREAD
             return portfolio.sellable(holdings, self._read("/portfolio/positions"), self.skipped)
 
         return translated(sellable)

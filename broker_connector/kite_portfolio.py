@@ -23,6 +23,10 @@ HOLDING_PRODUCT = "CNC"
 _Key = tuple[str, Product]
 
 
+#: In the place of holdings that could not be read.
+UNREAD: Any = object()
+
+
 class _Tally:
     """Units by key, and the field that could not be read of a key."""
 
@@ -42,20 +46,20 @@ def sellable(holdings: Any, positions: Any, skipped: Skipped) -> list[NetPositio
     """What the account can sell, net, by symbol and product; raises Unreadable where the lists themselves are not.
 
     A row whose quantity cannot be read is told as unread; one that names no symbol, or a product nobody trades here,
-    is left out and counted. `holdings` None: nothing is known of any delivery shares. Ask for `holdings` before
+    is left out and counted. `holdings` UNREAD: nothing is known of any delivery shares. Ask for `holdings` before
     `positions`: what moves from these to those over night is then missed for a moment, and never counted twice.
     """
     net, stock = _Tally(), _Tally()
     for row in read_field(positions, "net", partial(rows_of, of="net positions"), "positions"):
         _add_position(row, net, skipped)
-    for row in () if holdings is None else rows_of(holdings, "holdings"):
+    for row in () if holdings is UNREAD else rows_of(holdings, "holdings"):
         _add_holding(row, stock, skipped)
     told = [
         NetPosition(symbol, product, 0 if (field := net.unread.get((symbol, product), "")) else quantity, field)
         for (symbol, product), quantity in net.units.items()
         if product is not Product.DELIVERY
     ]
-    if holdings is None:
+    if holdings is UNREAD:
         return [*told, NetPosition(ANY_SYMBOL, Product.DELIVERY, 0, "holdings")]
     return [*told, *_delivery(net, stock)]
 

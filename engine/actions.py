@@ -253,7 +253,8 @@ class Actions:
     def _cancel(self, turn: Turn, cancel: Cancel) -> Stepped:
         self._store.extend(turn.holding, ANSWER_WITHIN)
         reply = self._broker(turn).cancel(cancel.order.broker_order_id)
-        asked = turn.run.with_order(cancel.order.on(OrderTrigger.REQUEST_CANCEL, turn.now.real, cancel.reason))
+        order = cancel.order.on(OrderTrigger.REQUEST_CANCEL, turn.now.real, cancel.reason)
+        asked = turn.run.with_order(replace(order, cancels=order.cancels + 1))
         # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
         doubtful = reply.outcome is not Outcome.ACCEPTED
         after = replace(asked, dirty=turn.run.dirty or doubtful)

@@ -163,6 +163,8 @@ class Order:
     #: When it last was, or needed not be, priced anew, real time, and the limit it then had, money.
     repriced_at: datetime | None = None
     limit_price: Decimal | None = None
+    #: How often it was asked to be canceled.
+    cancels: int = 0
     #: Somebody was told that nobody takes it, and that there are two of it.
     rest_alerted: bool = False
     double_alerted: bool = False

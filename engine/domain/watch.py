@@ -55,8 +55,11 @@ def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
 def _take_back(run: Run, order: Order, why: str, now: Moment, policy: Policy) -> Decision:
     """Cancel it: again for as long as the book shows it, for a cancel may be lost, or refused."""
     asked_at = order.updated_at or order.send_by
-    # What is to be sold waits for it.
-    limit = policy.ask_interval if is_exit_due(run, now) else policy.silence_limit
+    # What is to be sold waits for it. One that cannot be canceled must not use up the account's calls.
+    first = policy.ask_interval if is_exit_due(run, now) else policy.silence_limit
+    limit = min(first * 2 ** min(max(0, order.cancels - 1), 16), policy.rest_limit)
+    if is_session_over(run, now):
+        return ask(run, "cancel_unanswered", now, policy.watch_interval)
     if order.status is not OrderStatus.CANCEL_PENDING:
         return Cancel(order, why)
     if now.real < asked_at + limit:

@@ -79,6 +79,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "settled": order.settled,
         "repriced_at": _optional_iso(order.repriced_at),
         "limit_price": None if order.limit_price is None else str(order.limit_price),
+        "cancels": order.cancels,
         "rest_alerted": order.rest_alerted,
         "double_alerted": order.double_alerted,
         "session_ends": _optional_iso(order.session_ends),

@@ -239,6 +239,23 @@ def test_a_given_up_entry_whose_cancel_was_lost_is_not_bought_minutes_later(worl
     assert world.broker.book["B1"].evidence.status is OrderStatus.CANCELED
 
 
+def test_an_order_that_cannot_be_canceled_is_asked_ever_more_seldom_and_not_once_its_session_is_over(
+    breached: World,
+) -> None:
+    breached.broker.answers.append(VANISHES)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(GRACE + 3)
+    breached.push(breached.broker.fill("B3"))
+    breached.broker.cancel_answers.extend([Answer(REFUSED)] * 1000)
+    _appears(breached, 2)
+    breached.pass_time(120)
+    assert 6 <= len(breached.broker.canceled) <= 10
+    breached.clock.jump(CLOSES + timedelta(minutes=5))
+    before = len(breached.broker.canceled)
+    breached.pass_time(120)
+    assert len(breached.broker.canceled) == before
+
+
 def test_a_breach_takes_back_an_entry_that_rests_unfilled(world: World) -> None:
     world.live.arm(buying=False)
     world.serve(E.BUY)

@@ -23,7 +23,7 @@ from broker_connector import kite_words as words
 from broker_connector import reads
 from broker_connector.kite import KiteConnector
 from broker_connector.kite_book import book_entry
-from broker_connector.kite_portfolio import sellable
+from broker_connector.kite_portfolio import UNREAD, sellable
 from broker_connector.registry import Credentials, Reading, connect
 from broker_connector.skipped import Skipped
 from engine.domain.broker import (
@@ -284,7 +284,7 @@ def test_an_accounts_connector_leaves_out_what_its_reading_says_is_not_ours_and_
 
 def test_without_holdings_what_was_traded_intraday_is_told_and_delivery_is_unread() -> None:
     row = {"tradingsymbol": "SBIN", "exchange": "NSE", "product": "MIS", "quantity": 10}
-    told = sellable(None, {"net": [row, {**row, "product": "CNC"}]}, Skipped())
+    told = sellable(UNREAD, {"net": [row, {**row, "product": "CNC"}]}, Skipped())
     assert told == [
         NetPosition("NSE:SBIN", Product.INTRADAY, 10),
         NetPosition(ANY_SYMBOL, Product.DELIVERY, 0, "holdings"),
