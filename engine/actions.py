@@ -26,7 +26,7 @@ from engine.domain.events import Event, EventType
 from engine.domain.exits import UNPROVEN, ask
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
-from engine.domain.orders import Leg, Order, OrderTrigger
+from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
 from engine.ports import (
@@ -45,8 +45,6 @@ from engine.ports import (
 )
 from engine.shared_book import LOOKS_AGAIN, SharedBooks
 
-#: Real time from `intend` within which the order's bytes must be written.
-SEND_WITHIN = timedelta(seconds=2)
 #: Longest a broker's answer to a read or a cancel may take, retries included.
 ANSWER_WITHIN = timedelta(seconds=15)
 #: How long an attempt waits at least that was denied.

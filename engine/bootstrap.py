@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from broker_connector.registry import BROKERS, Reading
-from engine.actions import SEND_WITHIN, Actions
+from engine.actions import Actions
 from engine.blindness import BlindWatch
 from engine.brokers import BrokerPool
 from engine.calendar import AlwaysOpenCalendar, Calendar
@@ -29,6 +29,7 @@ from engine.domain.action import Policy
 from engine.domain.broker import BrokerProfile
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.orders import SEND_WITHIN
 from engine.domain.run import RunId, parse_client_order_id
 from engine.domain.strategy import Session, UnconfirmedYear
 from engine.exporter import Exporter, lengths

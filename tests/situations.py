@@ -1,6 +1,6 @@
 """Situations a run can be in, each with what every event means in it; the decision table of the tests."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -110,8 +110,14 @@ CASES = [
         NOT_BOUGHT | {kind: Abort("entry_retries_exhausted") for kind in (E.BUY, E.RETRY)},
     ),
     Case(
+        "latched before its entry was granted, not bought",
+        seen(RESTING, latch=replace(latch(), seen_at=RESTING.send_by - 3 * S)),
+        NOON,
+        NOT_BOUGHT | ENTRY_OPEN | ignored(STOPLOSS="not_bought") | WATCHED_CLOSELY,
+    ),
+    Case(
         "latched but not bought",
-        seen(RESTING, latch=latch()),
+        seen(RESTING, latch=replace(latch(), seen_at=RESTING.send_by)),
         NOON,
         NOT_BOUGHT
         | ENTRY_OPEN

@@ -11,7 +11,7 @@ from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp
 from engine.domain.events import EventType
 from engine.domain.exits import ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
-from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.domain.watch import is_watched_out, watch
@@ -207,10 +207,16 @@ def _withdraw(order: Order) -> Decision:
 def _exit_leaves_entry(run: Run, _now: Moment, _policy: Policy) -> Decision:
     """The stop was reached, or an exit asked for, while the entry still rests: take the rest of the entry back."""
     entry = run.live(Leg.ENTRY)
-    is_exiting = run.latch is not None or run.filled(Leg.EXIT) > 0 or run.live(Leg.EXIT) is not None
-    if entry is None or not is_exiting:
+    is_exiting = run.filled(Leg.EXIT) > 0 or run.live(Leg.EXIT) is not None
+    if entry is None or not (is_exiting or _is_breached_since(run, entry)):
         return Ignore("no_entry_to_withdraw")
     return _withdraw(entry)
+
+
+def _is_breached_since(run: Run, entry: Order) -> bool:
+    """Whether the stop was reached after `entry` was granted; what was seen before did not keep it from being sent."""
+    seen_at = run.latch.seen_at if run.latch is not None else None
+    return seen_at is not None and seen_at >= entry.send_by - SEND_WITHIN
 
 
 def _retry(run: Run, now: Moment, policy: Policy) -> Decision:

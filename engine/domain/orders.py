@@ -4,7 +4,7 @@ Knows nothing of brokers' own words, of Redis, or of the strategy an order belon
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -113,6 +113,10 @@ class IllegalTransition(Exception):
         super().__init__(f"order {client_order_id} is {status} and cannot {trigger}")
         self.status = status
         self.trigger = trigger
+
+
+#: Real time from its grant within which an order's bytes must be written.
+SEND_WITHIN = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)

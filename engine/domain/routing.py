@@ -128,14 +128,14 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
             routed = _follow(run, order, Route.RETRY, at, 0.0)
         else:
             routed = _follow(run, order, _end_route(order), at, None)
-        run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(old, order)), routed.route
+        run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(run, order)), routed.route
     return Routed(run, chosen, alerts)
 
 
-def _bought_in_part(before: Order | None, ended: Order) -> tuple[Alert, ...]:
-    """What to tell a human of an entry that its exchange ended short of its quantity; not of one we took back."""
-    is_ours = before is not None and before.status is OrderStatus.CANCEL_PENDING
-    if ended.leg is Leg.EXIT or not ended.filled_quantity or is_ours:
+def _bought_in_part(run: Run, ended: Order) -> tuple[Alert, ...]:
+    """What to tell a human of an entry that ended short of its quantity, where its run goes on with what it bought."""
+    is_leaving = run.stop_requested is not None or run.has_failed or run.live(Leg.EXIT) is not None
+    if ended.leg is Leg.EXIT or not ended.filled_quantity or is_leaving:
         return ()
     message = f"bought {ended.filled_quantity} of {ended.quantity}: the rest was {ended.status} and is not bought"
     return (Alert("warning", "bought_in_part", message),)

@@ -10,11 +10,10 @@ from redis import Redis
 
 from broker_connector.registry import BROKERS
 from engine import bootstrap
-from engine.actions import SEND_WITHIN
 from engine.calendar import Calendar
 from engine.config import Settings
 from engine.domain.events import EventType
-from engine.domain.orders import Leg, OrderStatus, Side
+from engine.domain.orders import SEND_WITHIN, Leg, OrderStatus, Side
 from engine.domain.recurrence import Recurrence
 from engine.domain.run import Position, Run, RunId, RunStatus, parse_client_order_id
 from engine.domain.strategy import Strategy

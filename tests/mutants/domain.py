@@ -90,7 +90,7 @@ GUARDS = [
            "    if now is None:\n        # The book may hold orders or fills",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an exit asked for takes back what rests of the entry", "decision",
-           "if entry is None or not is_exiting:", "if entry is None:",
+           "if entry is None or not (is_exiting or", "if entry is None or not (entry or",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an abort takes back an entry that rests", "decision",
            "    if entry is not None:\n        return _withdraw(entry)\n    if run.strategy.on_abort",
@@ -147,7 +147,7 @@ GUARDS = [
            "integration/test_pipeline_standing_orders.py::"
            "test_a_run_that_flattens_is_not_sold_because_one_share_is_missing"),
     _guard("a breach takes back an entry that rests", "decision",
-           "is_exiting = run.latch is not None or ", "is_exiting = ",
+           "(is_exiting or _is_breached_since(run, entry))", "is_exiting",
            "integration/test_pipeline_standing_orders.py::test_a_breach_takes_back_an_entry_that_rests_unfilled"),
     _guard("an exchange that ends every exit refuses them", "routing",
            "    if order.leg is Leg.EXIT and not order.filled_quantity:\n", "    if order is None:\n",

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from engine.domain.broker import Outcome, RejectCause, Reply
 from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus
 from engine.domain.routing import Route, apply_ends, apply_reply, retry_delay, route
 from engine.domain.run import RunStatus
+from engine.domain.strategy import StopMode
 from tests.builders import BUY_AT, entry, exit_, order, run
 
 R, C, S = Route, RejectCause, OrderStatus
@@ -211,18 +213,21 @@ def test_a_rejection_after_acceptance_exhausts_an_entry_as_an_answer_would() -> 
     assert (routed.route, routed.run.abort_requested) == (R.ABORT, "entry_rejected: no margin")
 
 
-@pytest.mark.parametrize(
-    ("before", "end", "leg", "filled", "codes"),
-    [
-        (S.PARTIALLY_FILLED, S.CANCELED, Leg.ENTRY, 4, ["bought_in_part"]),
-        (S.ACCEPTED, S.EXPIRED, Leg.ENTRY, 4, ["bought_in_part"]),
-        (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, []),
-        (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, []),
-        (S.PARTIALLY_FILLED, S.CANCELED, Leg.EXIT, 4, []),
-    ],
-)
-def test_an_entry_its_exchange_ended_in_part_is_alerted_and_one_we_took_back_is_not(
-    before: OrderStatus, end: OrderStatus, leg: Leg, filled: int, codes: list[str]
+#: How an order of so many filled ended, what else its run has, and what is told.
+IN_PART: list[tuple[OrderStatus, OrderStatus, Leg, int, dict[str, Any], list[str]]] = [
+    (S.PARTIALLY_FILLED, S.CANCELED, Leg.ENTRY, 4, {}, ["bought_in_part"]),
+    (S.ACCEPTED, S.EXPIRED, Leg.ENTRY, 4, {}, ["bought_in_part"]),
+    (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {}, ["bought_in_part"]),
+    (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {"stop_requested": StopMode.CLOSE}, []),
+    (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {"status": RunStatus.FAILED, "failure": "aborted"}, []),
+    (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, {}, []),
+    (S.PARTIALLY_FILLED, S.CANCELED, Leg.EXIT, 4, {}, []),
+]
+
+
+@pytest.mark.parametrize(("before", "end", "leg", "filled", "state", "codes"), IN_PART)
+def test_an_entry_that_ended_in_part_is_alerted_where_its_run_goes_on(
+    before: OrderStatus, end: OrderStatus, leg: Leg, filled: int, state: dict[str, Any], codes: list[str]
 ) -> None:
-    routed = apply_ends(run(order(leg, before, min(filled, 4))), run(order(leg, end, filled)), AT)
-    assert [alert.code for alert in routed.alerts] == codes
+    old, new = run(order(leg, before, min(filled, 4)), **state), run(order(leg, end, filled), **state)
+    assert [alert.code for alert in apply_ends(old, new, AT).alerts] == codes
