@@ -1,5 +1,6 @@
 """Orders that stand at the broker while what they were sent for is gone, has come already, or is not all of it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -160,14 +161,23 @@ def test_what_is_covered_again_beside_a_resting_exit_has_an_exit_too(world: Worl
     assert _may_still_sell(world) == world.run().held == QUANTITY
 
 
-def _second_run_beside(world: World) -> None:
-    """Another run of the account holds ten with a lower stop; it bought at the same time."""
-    world.buy(run(spec=strategy(id=8), stop_units=STOP - 100))
+def _stands_needlessly(world: World) -> None:
+    """The first exit was given up, and has filled since: the second one stands for nothing."""
+    _appears(world, 3, QUANTITY)
 
 
-def test_another_run_is_sold_or_told_of_while_a_given_up_exit_of_the_first_stands(world: World) -> None:
+def _cannot_be_canceled(world: World) -> None:
+    """The first exit was given up, and rests since; its cancel is lost."""
+    world.broker.cancel_answers.append(Answer(Reply(Outcome.TIMEOUT, message="timed out")))
+    _appears(world, 3)
+
+
+@pytest.mark.parametrize("happens", [_stands_needlessly, _cannot_be_canceled])
+def test_another_run_of_the_account_is_sold_whatever_the_first_ones_exits_did(
+    world: World, happens: Callable[[World], None]
+) -> None:
     world.buy()
-    _second_run_beside(world)
+    world.buy(run(spec=strategy(id=8), stop_units=STOP - 100))
     world.clock.advance(60)
     world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
     assert world.price(STOP) == 1
@@ -175,26 +185,8 @@ def test_another_run_is_sold_or_told_of_while_a_given_up_exit_of_the_first_stand
     world.serve(E.STOPLOSS)
     world.pass_time(GRACE + 3)
     assert len(world.sides()) == 4
-    world.broker.cancel_answers.append(Answer(Reply(Outcome.TIMEOUT, message="timed out")))
-    _appears(world, 3)
+    happens(world)
     world.pass_time(120)
-    assert world.price(STOP - 100) == 1
-    world.serve(E.STOPLOSS, "sl-8", run_id(8))
-    world.pass_time(120)
-    assert len(world.sides()) == 5
-
-
-def test_another_run_is_sold_or_told_of_while_the_first_ones_needless_exit_rests(world: World) -> None:
-    world.buy()
-    _second_run_beside(world)
-    world.clock.advance(60)
-    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), world.clock.market)]
-    assert world.price(STOP) == 1
-    world.broker.answers.append(VANISHES)
-    world.serve(E.STOPLOSS)
-    world.pass_time(GRACE + 3)
-    _appears(world, 3, QUANTITY)
-    world.pass_time(60)
     assert world.price(STOP - 100) == 1
     world.serve(E.STOPLOSS, "sl-8", run_id(8))
     world.pass_time(120)
