@@ -147,9 +147,7 @@ class Actions:
         run, send_by = turn.run, turn.now.real + SEND_WITHIN
         settles_at = send_by + broker.profile.settles_after
         order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
-        wanted = lifecycle.replaced(run, submit.leg).with_order(order).pausing(submit.leg, None)
-        reason = submit.exit_reason or run.exit_reason
-        wanted = replace(wanted, exit_reason=reason, failure=lifecycle.granted(run), unproven_since=None)
+        wanted = lifecycle.granted(run, order, submit.exit_reason)
         denied = self._store.intend(
             turn.holding,
             f"i{turn.number}",

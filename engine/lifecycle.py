@@ -17,6 +17,7 @@ from engine.domain.run import (
     NOT_COVERED,
     SESSION_OVER,
     SIDE_OF,
+    ExitReason,
     Run,
     RunStatus,
     client_order_id,
@@ -151,9 +152,11 @@ def denied(run: Run, order: Order, why: str) -> Run:
     return run if order.leg is Leg.EXIT else replace(run, failure=f"{DENIED}{why}")
 
 
-def granted(run: Run) -> str:
-    """What `run.failure` is once an attempt was granted."""
-    return "" if run.failure.startswith(DENIED) else run.failure
+def granted(run: Run, order: Order, exit_reason: ExitReason | None) -> Run:
+    """`run` once `order` is granted: it waits for nothing any more, and what denied an earlier one is forgotten."""
+    after = replaced(run, order.leg).with_order(order).pausing(order.leg, None)
+    failure = "" if run.failure.startswith(DENIED) else run.failure
+    return replace(after, exit_reason=exit_reason or run.exit_reason, failure=failure, unproven_since=None)
 
 
 def denied_alert(order: Order, why: str, wait: timedelta) -> tuple[Alert, ...]:
