@@ -196,10 +196,7 @@ class Life(RuleBasedStateMachine):
         )
         assert all(order.attempt > earlier.attempt for earlier in self.sent if earlier.leg is order.leg)
         self.sent.append(order)
-        self.run = replace(
-            lifecycle.replaced(self.run, submit.leg).with_order(order).pausing(submit.leg, None),
-            exit_reason=submit.exit_reason or self.run.exit_reason,
-        )
+        self.run = lifecycle.granted(self.run, order, submit.exit_reason)
         if outcome is Outcome.ACCEPTED or (outcome is Outcome.TIMEOUT and really):
             self.broker.place(order)
         cause = RejectCause.OTHER if outcome is Outcome.REJECTED else None
