@@ -410,6 +410,14 @@ CASES = [
         NOTHING_ASKED | EXIT_OPEN | SELLS_LATER | {kind: Wait(SENT_NOW.send_by) for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
+        "a stop asked for while the scheduled exit rests, its session over",
+        seen(BOUGHT, EXITING, stop_requested=StopMode.CLOSE, exit_reason=ExitReason.SCHEDULE, session_told=CLOSES),
+        at(CLOSES, minutes=2),
+        STOPPING
+        | ignored(FORCE_STOP="exit_in_flight", SELL="exit_in_flight", RETRY="nothing_to_retry")
+        | {E.ORDER_UPDATE: AskBook("silent")},
+    ),
+    Case(
         "a stop asked for while the stop-loss exit rests",
         seen(BOUGHT, EXITING, stop_requested=StopMode.CLOSE, exit_reason=ExitReason.STOP_LOSS),
         NOON,

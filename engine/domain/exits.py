@@ -81,7 +81,8 @@ def _blocked(run: Run, now: Moment, policy: Policy) -> Decision | None:
 
 def _escalate(run: Run, exiting: Order, reason: ExitReason | None, now: Moment) -> Decision:
     """A stronger cause meets an exit that rests: that order is priced anew."""
-    if reason is None or exiting.status is OrderStatus.CANCEL_PENDING or not exiting.is_resting:
+    is_going = exiting.status is OrderStatus.CANCEL_PENDING or not exiting.is_resting
+    if reason is None or is_going or is_session_over(run, now):
         return Ignore("exit_in_flight")
     if is_needless(run, exiting):
         # It is taken back: priced anew it would only fill sooner.

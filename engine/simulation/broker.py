@@ -115,6 +115,9 @@ class SimulatedBroker:
     reached: Callable[[OrderRequest], None] = lambda _request: None
     placing: Callable[[OrderRequest], None] = lambda _request: None
     answered: Callable[[OrderRequest, Reply], None] = lambda _request, _reply: None
+    #: Called with each order that is to be taken back or changed, before it is.
+    canceling: Callable[[Placed], None] = lambda _placed: None
+    changing: Callable[[Placed], None] = lambda _placed: None
     #: What the account holds since yesterday, by symbol.
     holdings: dict[str, int] = field(default_factory=dict)
     #: Until when book and positions cannot be read, and positions are those of a moment ago.
@@ -122,6 +125,8 @@ class SimulatedBroker:
     blind_positions: datetime | None = None
     lies_until: datetime | None = None
     token_dead: bool = False
+    #: The least price of a limit today; 0 where no quote names it.
+    lower_band: Decimal = Decimal(0)
     #: Nothing can be sold.
     at_lower_circuit: bool = False
     #: When an exit of ours was last asked for, whatever became of it.
@@ -156,16 +161,24 @@ class SimulatedBroker:
 
     def _never_placed(self) -> Reply | None:
         """What is answered where no order follows."""
+        if refused := self._not_heard():
+            return refused
+        if self._happens(self.hard.vanish):
+            self._ids += 1
+            return Reply(Outcome.ACCEPTED, f"V{self._ids:05d}")
+        return None
+
+    def _not_heard(self) -> Reply | None:
+        """What is answered where a call that changes something never came to its order."""
         if self.token_dead:
             return Reply(Outcome.TOKEN_INVALID, message="dead token")
+        if self._happens(self.hard.slips):
+            return Reply(Outcome.TOKEN_INVALID, message="a slip: the token lives")
         if self._happens(self.chances.lose_request):
             return Reply(Outcome.TIMEOUT, message="lost")
         if self._happens(self.hard.limited):
             asked = self.rng.uniform(*ASKS_FOR)
             return Reply(Outcome.REJECTED, cause=RejectCause.RATE_LIMITED, message="too many", retry_after=asked)
-        if self._happens(self.hard.vanish):
-            self._ids += 1
-            return Reply(Outcome.ACCEPTED, f"V{self._ids:05d}")
         return None
 
     def _placed(self, request: OrderRequest) -> Reply:
@@ -194,15 +207,41 @@ class SimulatedBroker:
 
     def cancel(self, broker_order_id: str) -> Reply:
         self.boundary("broker.cancel")
-        if self.token_dead:
-            return Reply(Outcome.TOKEN_INVALID, message="dead token")
-        placed = next((each for each in self.book if each.broker_order_id == broker_order_id), None)
-        if placed is None or placed.status in TERMINAL:
+        if asked := self._live(broker_order_id):
+            self.canceling(asked)
+        if refused := self._not_heard():
+            return refused
+        placed = self._live(broker_order_id)
+        if placed is None:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not cancelable")
-        placed.status, placed.changed_at = OrderStatus.CANCELED, self.now()
+        placed.status = OrderStatus.CANCELED
+        return self._changed(placed, "broker.canceled")
+
+    def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
+        self.boundary("broker.modify")
+        if asked := self._live(broker_order_id):
+            self.changing(asked)
+        if refused := self._not_heard():
+            return refused
+        placed = self._live(broker_order_id)
+        if placed is None or change.limit_price < self.lower_band:
+            return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not to be changed so")
+        placed.request = replace(placed.request, limit_price=change.limit_price)
+        return self._changed(placed, "broker.modified")
+
+    def _live(self, broker_order_id: str) -> Placed | None:
+        found = (each for each in self.book if each.broker_order_id == broker_order_id)
+        return next((each for each in found if each.status not in TERMINAL), None)
+
+    def _changed(self, placed: Placed, boundary: str) -> Reply:
+        """An order was changed, whether that is answered or not."""
+        placed.changed_at = self.now()
         self.changed()
         self.push(placed.entry())
-        return Reply(Outcome.ACCEPTED, broker_order_id)
+        self.boundary(boundary)
+        if self._happens(self.chances.lose_answer):
+            return Reply(Outcome.TIMEOUT, message="answer lost")
+        return Reply(Outcome.ACCEPTED, placed.broker_order_id)
 
     def orders(self) -> Sequence[BookEntry]:
         self.boundary("broker.orders")
@@ -218,10 +257,6 @@ class SimulatedBroker:
         self._read(self.blind_book)
         found = [each.trades() for each in self.book if each.broker_order_id == broker_order_id]
         return found[0] if found else []
-
-    def modify(self, broker_order_id: str, _change: OrderChange) -> Reply:
-        self.boundary("broker.modify")
-        return Reply(Outcome.ACCEPTED, broker_order_id)
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")
@@ -306,8 +341,10 @@ class SimulatedBroker:
             return []
         return [Instrument(f"{exchange}:SIM", 1, Decimal("0.05"), 1)]
 
-    def quote(self, _symbols: Sequence[str]) -> Sequence[Quote]:
-        return []
+    def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
+        self.boundary("broker.quote")
+        self._read(None)
+        return [Quote(each, Decimal(100), self.lower_band, Decimal(120), self.now()) for each in symbols]
 
     def account_id(self) -> str:
         self.boundary("broker.account_id")
@@ -329,7 +366,7 @@ class SimulatedBroker:
             and each.visible_at <= self.now()
             and not (self.at_lower_circuit and each.request.side is Side.SELL)
         ]
-        if not live:
+        if not live or self._happens(self.hard.thin):
             return False
         placed = self.rng.choice(live)
         left = placed.request.quantity - placed.filled

@@ -36,6 +36,12 @@ UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
 MOST_UNITS = 2 * QUANTITY
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
+#: How long before an order is there a price may have been seen that takes it back.
+BEFORE_ITS_ANSWER = timedelta(seconds=5)
+#: How long an entry rests at least before it is taken back for that; and how soon a book tells of what it shows.
+RESTS_AT_LEAST, TOLD_BY_THE_BOOK = timedelta(seconds=19), timedelta(seconds=15)
+#: Kinds in which somebody else, or a lie, decides what an account has left to sell.
+BESIDE = frozenset({Kind.MANUAL, Kind.FOREIGN, Kind.LYING_POSITIONS, Kind.POLICIES, Kind.REDIS_REFUSES})
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Conduct:
             self._limited[account, leg] = (self._now(), max(until, before))
         elif reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
             attempts.failed_at, attempts.failed = self._now(), attempt
-        if reply.outcome is Outcome.TOKEN_INVALID:
+        if self._brokers[account].token_dead:
             self._dead_since.setdefault(account, self._now())
         else:
             self._dead_since.pop(account, None)
@@ -137,6 +143,52 @@ class Conduct:
             pause = MOST_OF * retry_delay(attempts.failed)
             if self._now() < attempts.failed_at + pause:
                 raise Violation(f"{name} was sent {self._now() - attempts.failed_at} after one that failed")
+
+    def canceling(self, account: int, placed: Placed) -> None:
+        """One of ours is to be taken back: what rests loses its place in the queue, so that there must be a reason."""
+        if self._is_plain(account) and not self._may_cancel(account, placed):
+            raise Violation(f"{placed.request.client_order_id} is canceled at {self._now():%M:%S} without a cause")
+
+    def _may_cancel(self, account: int, placed: Placed) -> bool:
+        run_id, leg, attempt = _parsed(placed.request)
+        run, own = self._durable.run(run_id), self._own(account, run_id)
+        bought, sold = _filled(own, Side.BUY), _filled(own, Side.SELL)
+        left = placed.request.quantity - placed.filled
+        is_replaced = attempt < max(
+            _parsed(each.request)[2] for each in own if each.request.side is placed.request.side
+        )
+        if is_replaced or run.stop_requested is not None or self._durable.is_failed(run_id):
+            return True
+        if leg is Leg.EXIT:
+            # Nothing says how low a limit may be: only a new order is priced by the broker.
+            return left != bought - sold or not self._brokers[account].lower_band
+        rests_for = self._now() - placed.visible_at
+        is_exiting = any(each.request.side is Side.SELL for each in own)
+        is_breached = min(self._prices_since(placed.visible_at - BEFORE_ITS_ANSWER)) <= STOP
+        return rests_for >= RESTS_AT_LEAST or is_exiting or is_breached or left > QUANTITY - bought
+
+    def changing(self, account: int, placed: Placed) -> None:
+        """One of ours is to be priced anew: while it can still sell, what it is to sell, and not again and again."""
+        run_id, leg, _ = _parsed(placed.request)
+        run, now, name = self._durable.run(run_id), self._now(), placed.request.client_order_id
+        if leg is Leg.ENTRY:
+            raise Violation(f"{name} is an entry, and priced anew")
+        over = run.closes_at + EXIT_LATEST + timedelta(seconds=self._seed.skew)
+        if now > over and not self._is_next_day(run):
+            raise Violation(f"{name} is priced anew at {now:%H:%M:%S}, its session ended {run.closes_at:%H:%M:%S}")
+        own = self._own(account, run_id)
+        is_known = max([each.changed_at or each.visible_at for each in own], default=now) < now - TOLD_BY_THE_BOOK
+        held = _filled(own, Side.BUY) - _filled(own, Side.SELL)
+        if is_known and self._is_plain(account) and placed.request.quantity - placed.filled > held:
+            raise Violation(f"{name} is priced anew, and sells more than the {held} that are held")
+
+    def _is_plain(self, account: int) -> bool:
+        """Whether whoever changes an order knows what the world does."""
+        is_steady = self._seed.is_sound and not BESIDE & self._seed.hard.kinds
+        return is_steady and self._brokers[account].is_honest() and not self._seed.skew
+
+    def _own(self, account: int, run_id: RunId) -> list[Placed]:
+        return [each for each in self._brokers[account].book if not each.is_foreign and run_id_of(each) == run_id]
 
     def _pauses(self, account: int, leg: Leg) -> list[tuple[datetime, datetime]]:
         """What the broker asked of an order of `leg`: an exit's pause is one of all the account's orders.
@@ -180,7 +232,7 @@ class Conduct:
     def _has_cause(self, account: int, run: Run, now: datetime) -> bool:
         if now >= run.sell_at or run.stop_requested is not None:
             return True
-        own = [each for each in self._brokers[account].book if not each.is_foreign and run_id_of(each) == run.id]
+        own = self._own(account, run.id)
         bought = [each for each in own if each.request.side is Side.BUY]
         if sum(each.filled for each in bought) > QUANTITY:
             return True
@@ -200,6 +252,10 @@ class Conduct:
         before = [price for when, price in self._prices if when <= at]
         stood = STOP + 1000 if Kind.ILLIQUID in self._seed.hard else before[-1]
         return [stood, *(price for when, price in self._prices if when > at)]
+
+
+def _filled(own: list[Placed], side: Side) -> int:
+    return sum(each.filled for each in own if each.request.side is side)
 
 
 def _parsed(request: OrderRequest) -> tuple[RunId, Leg, int]:

@@ -32,7 +32,7 @@ class Kind(StrEnum):
     BEYOND_GRACE = "beyond_grace"
     #: Book, positions, or both cannot be read for long.
     BLIND = "blind"
-    #: The token dies; somebody logs in later.
+    #: The token dies, and somebody logs in later; or one call alone is answered as if it had.
     TOKEN = "token"  # noqa: S105 - a kind, no secret
     #: Redis answers every command with an error for seconds.
     REDIS_REFUSES = "redis_refuses"
@@ -60,6 +60,8 @@ class Kind(StrEnum):
     ASLEEP = "asleep"
     #: An entry is canceled by the exchange when it has filled in part: its owner is told what was not bought.
     PARTLY = "partly"
+    #: Few trade: orders rest for seconds, and fill in parts.
+    THIN = "thin"
     #: Nothing can be sold for long: an exit keeps its place in the queue.
     CIRCUIT = "circuit"
     #: The broker lists no instruments, or not ours.
@@ -73,6 +75,8 @@ NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UN
 STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2
+#: How often nobody trades where few do.
+THIN = (0.9, 0.97, 0.99, 0.997)
 #: How often a feed that dies comes late, too.
 LATE_FEED = 0.5
 
@@ -90,10 +94,13 @@ class Hardships:
     beyond_grace: float = 0.0
     blind: float = 0.0
     token: float = 0.0
+    slips: float = 0.0
     refuses: float = 0.0
     bad_ticks: float = 0.0
     illiquid: float = 0.0
     limited: float = 0.0
+    #: How often nobody takes an order that could have filled.
+    thin: float = 0.0
     feed: float = 0.0
     #: Whether the feed begins after the time to buy.
     comes_late: bool = False
@@ -114,8 +121,7 @@ class Hardships:
         if kind not in self.kinds:
             return self
         nothing = Hardships()
-        name = _BROUGHT_BY.get(kind)
-        brought = {name: getattr(nothing, name)} if name else {}
+        brought = {name: getattr(nothing, name) for name in _BROUGHT_BY.get(kind, ())}
         return replace(self, kinds=self.kinds - {kind}, **brought)
 
     @property
@@ -129,13 +135,14 @@ class Hardships:
         return Kind.NIGHT in self.kinds or Kind.ASLEEP in self.kinds
 
 
-#: Which field a kind sets.
-_BROUGHT_BY: dict[Kind, str] = {
-    Kind.MANUAL: "manual", Kind.FOREIGN: "foreign", Kind.LYING_POSITIONS: "lies", Kind.VANISHED: "vanish",
-    Kind.REFUSED_RESTS: "refused_rests", Kind.BEYOND_GRACE: "beyond_grace", Kind.BLIND: "blind", Kind.TOKEN: "token",
-    Kind.REDIS_REFUSES: "refuses", Kind.BAD_TICKS: "bad_ticks", Kind.POLICIES: "policies", Kind.UNLISTED: "unlisted",
-    Kind.FEED: "feed", Kind.ILLIQUID: "illiquid", Kind.LIMITED: "limited",
-    Kind.CLOCKS: "clock", Kind.WINDOWS: "limits", Kind.DELIVERY: "product",
+#: Which fields a kind sets.
+_BROUGHT_BY: dict[Kind, tuple[str, ...]] = {
+    Kind.MANUAL: ("manual",), Kind.FOREIGN: ("foreign",), Kind.LYING_POSITIONS: ("lies",), Kind.VANISHED: ("vanish",),
+    Kind.REFUSED_RESTS: ("refused_rests",), Kind.BEYOND_GRACE: ("beyond_grace",), Kind.BLIND: ("blind",),
+    Kind.TOKEN: ("token", "slips"), Kind.REDIS_REFUSES: ("refuses",), Kind.BAD_TICKS: ("bad_ticks",),
+    Kind.POLICIES: ("policies", "on_abort"), Kind.UNLISTED: ("unlisted",), Kind.FEED: ("feed", "comes_late"),
+    Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock",), Kind.WINDOWS: ("limits",),
+    Kind.DELIVERY: ("product",), Kind.THIN: ("thin",),
 }  # fmt: skip
 
 
@@ -157,6 +164,7 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         beyond_grace=rate(Kind.BEYOND_GRACE, 0.4),
         blind=rate(Kind.BLIND, 0.1),
         token=rate(Kind.TOKEN, 0.05),
+        slips=rate(Kind.TOKEN, 0.2),
         refuses=rate(Kind.REDIS_REFUSES, 0.1),
         bad_ticks=rate(Kind.BAD_TICKS, 0.5),
         policies=rate(Kind.POLICIES, 0.1),
@@ -165,6 +173,8 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         illiquid=rate(Kind.ILLIQUID, 0.8),
         limited=rate(Kind.LIMITED, 0.5),
     )
+    if Kind.THIN in chosen:
+        made = replace(made, thin=rng.choice(THIN))
     if Kind.FEED in chosen:
         made = replace(made, comes_late=rng.random() < LATE_FEED)
     if Kind.CLOCKS in chosen:

@@ -7,6 +7,7 @@ import random
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -48,6 +49,7 @@ from engine.simulation.scenario import (
     strategy_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
+from engine.simulation.standing import Standing
 from engine.simulation.stops import Stops
 from engine.simulation.troubles import Troubles
 from engine.simulation.upkeep import Upkeep
@@ -56,6 +58,8 @@ from engine.sweeper import Sweeper
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
+#: The least price of a limit today, where quotes name it.
+LOWER_BAND = Decimal(80)
 #: A rare thing: a process that stands still for seconds.
 RARE, HALF = 0.02, 0.5
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
@@ -117,6 +121,7 @@ class World:
             partial(self._pushed, account),
             chances,
             hard=self.seed.hard,
+            lower_band=self.rng.choice((Decimal(0), LOWER_BAND)),
         )
 
     def _compose(self) -> None:
@@ -129,6 +134,7 @@ class World:
         self.oversight = Oversight(self.seed, self.brokers, self.durable)
         self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
         self._upkeep = Upkeep(self.seed, self.store, lambda: self.now, self.brokers)
+        self._standing = Standing(self.seed, lambda: self.now, self.brokers, self.durable)
         self.stops = Stops(self.seed, lambda: self.now, self.brokers)
         self._audit = Audit(self.store, self.accounts[0].limits)
         self.news = News(self.seed, self.store, lambda: self.now)
@@ -136,6 +142,8 @@ class World:
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
             broker.answered = partial(self.conduct.answered, account)
+            broker.canceling = partial(self.conduct.canceling, account)
+            broker.changing = partial(self.conduct.changing, account)
         self.market = Market(self, Clock(self), self._log)
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
@@ -420,9 +428,12 @@ class World:
         # Before it is judged: where all stood still for a while, the listener comes to its ticks first.
         self.market.pause()
         if self.store.is_ready():
-            self.stops.check(self._upkeep.check())
+            runs = self._upkeep.check()
+            self.stops.check(runs)
+            self._standing.check([] if self._is_busy() else runs)
         else:
             self._upkeep.stirred()
+            self._standing.disturbed()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:

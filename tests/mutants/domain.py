@@ -140,6 +140,9 @@ GUARDS = [
     _guard("nothing is priced anew once its session is over", "watch", " or is_session_over(run, now)\n", "\n",
            "integration/test_pipeline_standing_orders.py::"
            "test_no_order_is_changed_while_its_exchange_is_closed"),
+    _guard("no cause prices an exit anew once its session is over", "exits",
+           "if reason is None or is_going or is_session_over(run, now):", "if reason is None or is_going:",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a position left over night is told of each evening", "decision",
            " and run.session_told != run.closes_at:", " and run.session_told is None:",
            "integration/test_pipeline_standing_orders.py::test_a_second_night_with_the_position_is_told_of_too"),

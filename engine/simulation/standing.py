@@ -1,0 +1,115 @@
+"""Whether what rests at each broker is what its run still wants, while nothing keeps the engine from changing it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from engine.domain.orders import TERMINAL, Side
+from engine.domain.run import EXIT_TROUBLES, NOT_COVERED, Run, RunId, RunStatus
+from engine.domain.strategy import StopMode
+from engine.simulation.broker import Placed, SimulatedBroker
+from engine.simulation.durable import SimulatedDurable
+from engine.simulation.hardships import Kind
+from engine.simulation.invariants import Violation, run_id_of
+from engine.simulation.scenario import QUANTITY, Seed
+from engine.simulation.upkeep import Told
+
+#: How long an order may rest that nobody wants: until a book shows it, a worker takes it up, and its broker obeys.
+STANDS_FOR = timedelta(seconds=15)
+#: Kinds in which an order cannot be taken back when we like, or is not known to be there.
+HOLD_BACK = frozenset({Kind.LIMITED, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.MANUAL, Kind.FOREIGN})
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """The orders of one run as its broker has them."""
+
+    orders: Sequence[Placed]
+
+    def filled(self, side: Side) -> int:
+        """Units, of orders in sight or not."""
+        return sum(each.filled for each in self.orders if each.request.side is side)
+
+    @property
+    def held(self) -> int:
+        """Units bought and not sold."""
+        return self.filled(Side.BUY) - self.filled(Side.SELL)
+
+    def resting(self, side: Side, now: datetime) -> list[Placed]:
+        """What its book shows and may still fill."""
+        alive = [each for each in self.orders if each.status not in TERMINAL and each.visible_at <= now]
+        return [each for each in alive if each.request.side is side]
+
+
+class Standing:
+    """Looks at every order of ours that rests, once a second."""
+
+    def __init__(
+        self,
+        seed: Seed,
+        now: Callable[[], datetime],
+        brokers: Mapping[int, SimulatedBroker],
+        durable: SimulatedDurable,
+    ) -> None:
+        self._seed = seed
+        self._now = now
+        self._brokers = brokers
+        self._durable = durable
+        #: Since when an order rests that is not wanted, by its number at its account's broker and by why.
+        self._unwanted: dict[tuple[int, str, str], datetime] = {}
+
+    def disturbed(self) -> None:
+        """Something keeps the engine from taking back what it likes."""
+        self._unwanted.clear()
+
+    def check(self, runs: Iterable[Told]) -> None:
+        """Raises Violation of what has rested for too long."""
+        if not self._seed.is_sound or HOLD_BACK & self._seed.hard.kinds:
+            return
+        before, self._unwanted = self._unwanted, {}
+        for told in runs:
+            run = self._durable.run(RunId.parse(told.name))
+            broker = self._brokers[run.strategy.account_id]
+            if not (broker.can_be_read() and broker.is_honest() and self._now() < run.closes_at):
+                continue
+            own = _Own([each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id])
+            for placed, why in self._unwanted_of(run, told, own):
+                key = (run.strategy.account_id, placed.broker_order_id, why)
+                since = self._unwanted[key] = before.get(key, self._now())
+                if self._now() - since > STANDS_FOR:
+                    name = placed.request.client_order_id
+                    raise Violation(f"{name} rests at the broker since {since:%M:%S} at least though {why}")
+
+    def _unwanted_of(self, run: Run, told: Told, own: _Own) -> Iterable[tuple[Placed, str]]:
+        now = self._now()
+        entries, exits = own.resting(Side.BUY, now), own.resting(Side.SELL, now)
+        for placed in entries:
+            if placed.request.quantity - placed.filled > max(0, QUANTITY - own.filled(Side.BUY)):
+                yield placed, "all was bought"
+            if exits or own.filled(Side.SELL):
+                yield placed, "what it buys is being sold"
+            if _is_over(told):
+                yield placed, "its run has failed or was stopped"
+        for placed in exits:
+            left = placed.request.quantity - placed.filled
+            if left > own.held:
+                yield placed, "it sells more than is held"
+        left = sum(each.request.quantity - each.filled for each in exits)
+        if exits and self._is_due(run, told) and left < min(own.held, self._sellable(run) + left):
+            yield exits[0], "it sells less than is held"
+
+    def _is_due(self, run: Run, told: Told) -> bool:
+        is_asked = told.fields.get("stop_requested") == StopMode.CLOSE
+        return told.is_latched or is_asked or self._now() >= run.sell_at
+
+    def _sellable(self, run: Run) -> int:
+        """What the account has beside all that is being sold."""
+        broker, (symbol, product) = self._brokers[run.strategy.account_id], (run.strategy.symbol, run.strategy.product)
+        return max(0, broker.net(symbol, product) - broker.promised(symbol, product))
+
+
+def _is_over(told: Told) -> bool:
+    """Whether its run buys nothing more."""
+    failure = told.fields.get("failure", "")
+    has_failed = told.fields["status"] == RunStatus.FAILED and failure not in {*EXIT_TROUBLES, NOT_COVERED}
+    return has_failed or bool(told.fields.get("stop_requested"))
