@@ -430,6 +430,18 @@ CASES = [
         HELD | SELLS_LATER | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
+        "latched, what was read since the exit waits is of an hour ago",
+        seen(BOUGHT, now=at(NOON.market, hours=-1), latch=latch(), unproven_since=NOON.real - 7200 * S),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched near the square-off, what the exit asked for is of twenty seconds ago",
+        seen(BOUGHT, now=at(CLOSES, minutes=-10, seconds=-20), latch=latch(), unproven_since=CLOSES - 630 * S),
+        at(CLOSES, minutes=-10),
+        HELD | exits(10, "STOPLOSS", "SELL") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+    ),
+    Case(
         "latched a second after the fill",
         seen(FILLED_NOW, net=None, latch=latch()),
         NOON,

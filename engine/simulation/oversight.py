@@ -16,6 +16,8 @@ from engine.simulation.scenario import MORNING, START, STOP, SYMBOL, Seed
 
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
+#: The same where positions may lag or be empty: what others sold is taken for certain once it was read twice.
+READ_TWICE_WITHIN = timedelta(seconds=15)
 #: How long a breached position that can be sold may be without an exit at the broker, or an alert.
 EXIT_WITHIN = timedelta(seconds=5)
 #: How long a push of a fill may take.
@@ -113,7 +115,8 @@ class Oversight:
         sold = self._sold[account]
         if not self._seed.is_sound or not self._brokers[account].is_honest():
             return sum(quantity for _, quantity in sold)
-        read_at = [at for at in self._read_at[account] if at <= now - UNKNOWN_FOR]
+        unknown_for = READ_TWICE_WITHIN if Kind.LYING_POSITIONS in self._seed.hard else UNKNOWN_FOR
+        read_at = [at for at in self._read_at[account] if at <= now - unknown_for]
         return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
 
     def check(self, now: datetime, price: int, traded_at: datetime, *, is_well: bool, is_fed: bool) -> None:

@@ -1,6 +1,6 @@
 """Whether the live state says the same of its runs in all its places: their orders, the account's pool, every index."""
 
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +14,12 @@ from engine.simulation.broker import SimulatedBroker
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
-from engine.simulation.scenario import Seed
+from engine.simulation.scenario import SYMBOL, Seed
 
-#: How long after the last change readings may lag behind it.
-SETTLES = timedelta(seconds=20)
+#: How long what the runs are told of their account may lag behind what it has.
+LAGS = timedelta(seconds=25)
+#: How long less may be told: what others bought may be positions that lag, until book and positions are read again.
+TOO_FEW_FOR = timedelta(seconds=27)
 #: Kinds in which an order of ours may be at the broker that no run knows, or a run is told what is not so.
 UNSURE = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.POLICIES})
 _ENTRY, _EXIT = "entry", "exit"
@@ -66,13 +68,20 @@ class Upkeep:
         self._store = store
         self._now = now
         self._brokers = brokers
-        #: Since when nothing has changed at any broker, nor kept the live state from hearing of it.
-        self._calm_since = now()
+        #: By account: what it had after each change of its book, as long as it could be read.
+        self._had: defaultdict[int, deque[tuple[datetime, int]]] = defaultdict(deque)
+        #: By account: since when it is told to have less than it has.
+        self._too_few: dict[int, datetime] = {}
         self._call: Callable[[str, list[str]], Any] = store.server.keys.call
 
-    def stirred(self) -> None:
-        """Something changed, or could not be kept."""
-        self._calm_since = self._now()
+    def disturbed(self) -> None:
+        """Nothing can be kept, or a night has passed."""
+        self._had.clear()
+        self._too_few.clear()
+
+    def changed(self, account: int) -> None:
+        """An order of the account was placed, filled or ended."""
+        self._had[account].append((self._now(), self._brokers[account].net(SYMBOL, self._seed.hard.product)))
 
     def check(self) -> list[Told]:
         """Every live run as its hash tells it; raises Violation. Only while the store is open."""
@@ -128,25 +137,43 @@ class Upkeep:
         most = sum(_unfilled(run.exits) for run in runs)
         if not least <= pool["out"] <= most:
             raise Violation(f"exits of account {account} may fill {least} to {most}, and its pool says {pool['out']}")
-        if runs and self._is_calm(account) and (run := self._store.run(runs[0].name)) is not None:
-            self._check_cover(account, run)
+        if runs and (run := self._store.run(runs[0].name)) is not None:
+            self._check_cover(account, run, held, pool["out"])
 
-    def _is_calm(self, account: int) -> bool:
-        """Whether the account was told as it is for long enough that nobody need be wrong about it."""
-        broker = self._brokers[account]
-        read_at = (broker.book_told_at, broker.positions_told_at)
-        since = max(self._calm_since, broker.lied_at or self._calm_since) + SETTLES
-        is_read = all(at is not None and at > since for at in read_at)
-        return is_read and self._seed.is_sound and broker.is_honest() and not UNSURE & self._seed.hard.kinds
+    def _check_cover(self, account: int, run: Run, held: int, out: int) -> None:
+        """What runs are told they may sell is, with what they are selling, what their account had at some time lately.
 
-    def _check_cover(self, account: int, run: Run) -> None:
-        """What may be sold is what the account has, less what is being sold."""
-        broker, product = self._brokers[account], run.strategy.product
-        has = broker.net(run.strategy.symbol, product) - broker.promised(run.strategy.symbol, product)
-        known = self._store.covered(run).net
+        `held`: what they hold in all; how much more there is says nothing to them.
+        """
+        broker, now = self._brokers[account], self._now()
+        self.changed(account)
+        lately = self._had[account]
         # Once its session is over an exit is settled by the next one.
-        if self._now() < run.closes_at and known is not None and known.quantity != has:
-            raise Violation(f"account {account} has {has} left to sell, and its runs are told {known}")
+        is_open = now < run.closes_at
+        if not (is_open and broker.can_be_read() and broker.is_honest()) or UNSURE & self._seed.hard.kinds:
+            self._too_few.pop(account, None)
+            lately.clear()
+            return
+        while len(lately) > 1 and lately[1][0] < now - LAGS:
+            lately.popleft()
+        known = self._store.covered(run).net
+        if known is None or not self._seed.is_sound or not lately or lately[0][0] > now - LAGS:
+            return
+        least, most = min(units for _, units in lately), max(units for _, units in lately)
+        told = _within(known.quantity + out, held)
+        if told >= _within(least, held):
+            self._too_few.pop(account, None)
+        # Less is told while a fill is known of and not contained in any reading; more never is.
+        if told > _within(most, held) or now - self._too_few.get(account, now) > TOO_FEW_FOR:
+            raise Violation(
+                f"account {account} has {least} to {most}, {out} of it being sold, and is told to have {known}"
+            )
+        if told < _within(least, held):
+            self._too_few.setdefault(account, now)
+
+
+def _within(units: int, held: int) -> int:
+    return max(0, min(units, held))
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

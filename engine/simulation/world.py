@@ -117,7 +117,7 @@ class World:
             lambda: self.now,
             self.boundary,
             self._hang,
-            self._book_changed,
+            partial(self._book_changed, account),
             partial(self._pushed, account),
             chances,
             hard=self.seed.hard,
@@ -239,9 +239,6 @@ class World:
         """A call of the store has answered."""
         self._audit.called(name, arguments, named, reply)
         self.news.called(name, arguments, named, reply)
-        if name == "intend":
-            # An order that was granted is on its way.
-            self._upkeep.stirred()
 
     def _serve(self, event: Event, reading: object) -> None:
         self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
@@ -317,7 +314,7 @@ class World:
         self.now = max(self.now, MORNING)
         self.oversight.night_passed(self.now)
         self.stops.night_passed()
-        self._upkeep.stirred()
+        self._upkeep.disturbed()
         self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
@@ -351,9 +348,9 @@ class World:
                 # Whoever says of an order that is there that it is not is believed where nobody can look.
                 check_always(each for each in self.book if run_id_of(each) not in self.misled)
 
-    def _book_changed(self) -> None:
+    def _book_changed(self, account: int) -> None:
         self._is_unchecked = True
-        self._upkeep.stirred()
+        self._upkeep.changed(account)
 
     def _is_settled(self) -> bool:
         waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
@@ -432,7 +429,7 @@ class World:
             self.stops.check(runs)
             self._standing.check([] if self._is_busy() else runs)
         else:
-            self._upkeep.stirred()
+            self._upkeep.disturbed()
             self._standing.disturbed()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()

@@ -129,9 +129,8 @@ GUARDS = [
            "    if is_needless(run, exiting):\n", "    if now is None:\n",
            "unit/test_domain_decision.py::"
            "test_a_stop_prices_no_exit_anew_whose_shares_are_gone"),
-    _guard("an exit goes by a reading asked for it, however old that is", "exits",
-           "if run.net is not None and run.unproven_since is not None and run.net.at >= run.unproven_since:",
-           "if run is None:", "integration/test_pipeline_unproven.py::"
+    _guard("an exit goes by a reading asked for it also near the square-off", "exits",
+           "if squared_off and not is_asked_for else", "if squared_off else", "integration/test_pipeline_unproven.py::"
            "test_an_exit_goes_by_a_reading_asked_for_it_however_long_that_took"),
     _guard("a cancel is asked again while its order stands", "watch",
            "return Cancel(order, why) if is_shown else ask", "return ask",
