@@ -145,9 +145,7 @@ def simulate(
     first: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     hardships: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--with", metavar="KIND", help="What may be hard in each: a kind, 'stood' or 'all'; may be repeated."
-        ),
+        typer.Option("--with", metavar="KIND", help="What is hard in each: a kind; may be repeated, or 'all'."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

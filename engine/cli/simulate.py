@@ -5,7 +5,7 @@ from collections.abc import Collection
 from engine.cli import DONE, FAILED
 from engine.cli.output import console, errors, print_json, status_line
 from engine.simulation.campaign import Failure, campaign
-from engine.simulation.hardships import STOOD, Kind
+from engine.simulation.hardships import Kind
 
 
 def run(seeds: int, first: int, hardships: Collection[str], *, as_json: bool) -> int:
@@ -26,9 +26,8 @@ def run(seeds: int, first: int, hardships: Collection[str], *, as_json: bool) ->
 
 
 def kinds_of(names: Collection[str]) -> Collection[Kind]:
-    """Kinds of hardship by their names; "stood" are those that no seed breaks, "all" every one."""
-    groups = {"stood": STOOD, "all": frozenset(Kind)}
-    return sorted({kind for name in names for kind in groups.get(name) or {Kind(name)}})
+    """Kinds of hardship by their names; "all" is every one."""
+    return sorted(Kind) if "all" in names else sorted({Kind(name) for name in names})
 
 
 def _tell(failure: Failure) -> None:

@@ -7,14 +7,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engine.domain.orders import Order, Side
-from engine.domain.run import RunId
-from engine.ports import Holding, Slot
+from engine.domain.run import Run, RunId
+from engine.ports import Denied, Holding, Slot
 from engine.runtime import codec, keys
+from engine.simulation.broker import SimulatedBroker
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
 
 #: Seconds of each window of the rate.
 _WINDOWS = {"second": 1, "minute": 60, "day": 86_400}
+#: How long an exit may wait for a window.
+LONGEST_WINDOW = timedelta(seconds=61)
 #: A lease ends by the millisecond.
 _MS = timedelta(milliseconds=1)
 #: Which limit an account has of each class.
@@ -32,9 +35,13 @@ class _Held:
 class Audit:
     """Keeps its own books of what was granted, and compares."""
 
-    def __init__(self, store: LiveState, limits: Mapping[str, int]) -> None:
+    def __init__(self, store: LiveState, limits: Mapping[str, int], brokers: Mapping[int, SimulatedBroker]) -> None:
         """`limits`: every account's."""
         self._store = store
+        self._brokers = brokers
+        #: Every attempt that was granted, and the last one of each run.
+        self._granted: set[str] = set()
+        self._last_order: dict[RunId, str] = {}
         self._limits = limits
         self._held: dict[RunId, _Held] = {}
         #: How many attempts each window of an account was charged, by (account, window, number of the window).
@@ -50,6 +57,8 @@ class Audit:
         self._held.clear()
         self._charged.clear()
         self._last.clear()
+        self._granted.clear()
+        self._last_order.clear()
 
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
         """A call of the store has answered `reply`."""
@@ -60,13 +69,13 @@ class Audit:
         if name == "claim" and isinstance(reply, Holding):
             self._take(reply.run.id, reply.token, reply.run.strategy.account_id, arguments[2])
         elif name == "intend":
-            self._intended(arguments[0], arguments[4], is_granted=reply is None)
+            self._intended(arguments[0], arguments[4], reply)
         elif name == "extend":
             self._keep(arguments[0])
         elif name == "commit":
             self._keep(arguments[0])
             if named.get("unsent"):
-                self._given_back(arguments[0].run.id)
+                self._given_back(arguments[0].run)
             if reply is None:
                 self._held.pop(arguments[0].run.id, None)
 
@@ -89,11 +98,15 @@ class Audit:
         if held is None or held.token != holding.token or self._now() > held.until:
             raise Violation(f"{holding.run.id} was changed by a worker that did not hold it")
         held.until = self._until(holding.run.id)
+        slots = f"account:{held.account}:slots:{held.slot}"
+        until = self._store.server.keys.call("ZSCORE", [slots, str(holding.run.id)])
+        if held.slot in _SLOTS and until is not None and codec.from_us(int(float(until))) + _MS * 2 < held.until:
+            raise Violation(f"{holding.run.id} is held beyond its {held.slot} slot")
 
     def _until(self, run_id: RunId) -> datetime:
         return self._now() + timedelta(milliseconds=1 + self._store.server.keys.do_pttl(keys.lock(str(run_id))))
 
-    def _intended(self, holding: Holding, order: Order, *, is_granted: bool) -> None:
+    def _intended(self, holding: Holding, order: Order, denied: Denied | None) -> None:
         """One attempt was granted, or denied; a run that was only glanced at is held from here on."""
         run_id, account = holding.run.id, holding.run.strategy.account_id
         slot = Slot.ENTRY if order.side is Side.BUY else Slot.EXIT
@@ -102,8 +115,14 @@ class Audit:
             self._take(run_id, holding.token, account, slot)
         else:
             self._keep(holding)
-        if is_granted:
+        if denied is None:
+            if order.client_order_id in self._granted:
+                raise Violation(f"{order.client_order_id} was granted twice")
+            self._granted.add(order.client_order_id)
+            self._last_order[run_id] = order.client_order_id
             self._charge(run_id, account, slot)
+        elif slot is Slot.EXIT and denied.by in tuple(_WINDOWS) and denied.retry_after > LONGEST_WINDOW:
+            raise Violation(f"{order.client_order_id} waits {denied.retry_after} for a window of {denied.by}")
 
     def _charge(self, run_id: RunId, account: int, slot: Slot) -> None:
         second = codec.to_us(self._now()) // 1_000_000
@@ -120,7 +139,11 @@ class Audit:
                 raise Violation(f"account {account} was granted {self._charged[window]} of {limit} a {window[1]}")
             self._compare(window)
 
-    def _given_back(self, run_id: RunId) -> None:
+    def _given_back(self, run: Run) -> None:
+        run_id, name = run.id, self._last_order.get(run.id)
+        book = self._brokers[run.strategy.account_id].book
+        if any(each.request.client_order_id == name for each in book):
+            raise Violation(f"the rate of {name} was given back, and its broker has it")
         for window in self._last.pop(run_id, []):
             self._charged[window] -= 1
             self._compare(window)

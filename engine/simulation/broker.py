@@ -35,6 +35,10 @@ HANGS_FOR = timedelta(seconds=10)
 ASKS_FOR = (1.0, 12.0)
 #: How late an order appears that appears beyond its grace, seconds.
 BEYOND_GRACE = (15.0, 60.0)
+#: How long an order's fills may be told after its status, seconds.
+BEHIND_FOR = (0.2, 3.0)
+#: How often nobody trades once all is well again, at most.
+THIN_AT_LAST = 0.95
 #: How often an order whose answer is lost appears late, and how often a fill is a whole one.
 LATE, WHOLE = 0.5, 0.6
 
@@ -72,16 +76,21 @@ class Placed:
     is_foreign: bool = False
     #: Of an earlier day: in no book any more.
     is_past: bool = False
+    #: Until when its fills are not told, though its status is, and how many were told before.
+    behind_until: datetime | None = None
+    told_before: int = 0
 
-    def entry(self) -> BookEntry:
-        """The order as its book tells it."""
+    def entry(self, now: datetime) -> BookEntry:
+        """The order as its book tells it at `now`."""
+        is_behind = self.behind_until is not None and now < self.behind_until
+        filled = self.told_before if is_behind else self.filled
         evidence = Evidence(
             client_order_id=self.request.client_order_id,
             broker_order_id=self.broker_order_id,
             status=self.status,
             quantity=self.request.quantity,
-            filled_quantity=self.filled,
-            average_price=Decimal(100) if self.filled else Decimal(0),
+            filled_quantity=filled,
+            average_price=Decimal(100) if filled and not is_behind else Decimal(0),
             filled_at=self.filled_at,
         )
         return BookEntry(evidence, self.request.symbol, self.request.side, self.request.client_order_id)
@@ -115,7 +124,8 @@ class SimulatedBroker:
     reached: Callable[[OrderRequest], None] = lambda _request: None
     placing: Callable[[OrderRequest], None] = lambda _request: None
     answered: Callable[[OrderRequest, Reply], None] = lambda _request, _reply: None
-    #: Called with each order that is to be taken back or changed, before it is.
+    #: Called with each order that the exchange ended, and that is to be taken back or changed, before it is.
+    ended: Callable[[Placed], None] = lambda _placed: None
     canceling: Callable[[Placed], None] = lambda _placed: None
     changing: Callable[[Placed], None] = lambda _placed: None
     #: What the account holds since yesterday, by symbol.
@@ -125,6 +135,10 @@ class SimulatedBroker:
     blind_positions: datetime | None = None
     lies_until: datetime | None = None
     token_dead: bool = False
+    #: Until when a row of the positions cannot be read.
+    blind_row: datetime | None = None
+    #: The exchange is closed: nothing trades, and every order is refused.
+    is_closed: bool = False
     #: The least price of a limit today; 0 where no quote names it.
     lower_band: Decimal = Decimal(0)
     #: Nothing can be sold.
@@ -136,6 +150,8 @@ class SimulatedBroker:
     #: When the book and the positions were last told as they are.
     book_told_at: datetime | None = None
     positions_told_at: datetime | None = None
+    #: When books, quotes and positions were asked for, as long as somebody counts.
+    asked: dict[str, list[datetime]] = field(default_factory=dict)
     #: When positions were last told as they are not.
     lied_at: datetime | None = None
     _told: list[NetPosition] = field(default_factory=list)
@@ -157,6 +173,8 @@ class SimulatedBroker:
         self.reached(request)
         if request.side is Side.SELL:
             self.exit_asked_at = self.now()
+        if self.is_closed:
+            return Reply(Outcome.REJECTED, cause=RejectCause.OTHER, message="the exchange is closed")
         return self._never_placed() or self._placed(request)
 
     def _never_placed(self) -> Reply | None:
@@ -212,8 +230,10 @@ class SimulatedBroker:
         if refused := self._not_heard():
             return refused
         placed = self._live(broker_order_id)
-        if placed is None:
+        if placed is None or self.is_closed:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not cancelable")
+        if self._happens(self.hard.stubborn):
+            return Reply(Outcome.ACCEPTED, placed.broker_order_id, message="and it stands all the same")
         placed.status = OrderStatus.CANCELED
         return self._changed(placed, "broker.canceled")
 
@@ -224,7 +244,7 @@ class SimulatedBroker:
         if refused := self._not_heard():
             return refused
         placed = self._live(broker_order_id)
-        if placed is None or change.limit_price < self.lower_band:
+        if placed is None or self.is_closed or change.limit_price < self.lower_band:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not to be changed so")
         placed.request = replace(placed.request, limit_price=change.limit_price)
         return self._changed(placed, "broker.modified")
@@ -237,7 +257,7 @@ class SimulatedBroker:
         """An order was changed, whether that is answered or not."""
         placed.changed_at = self.now()
         self.changed()
-        self.push(placed.entry())
+        self.push(placed.entry(self.now()))
         self.boundary(boundary)
         if self._happens(self.chances.lose_answer):
             return Reply(Outcome.TIMEOUT, message="answer lost")
@@ -245,9 +265,10 @@ class SimulatedBroker:
 
     def orders(self) -> Sequence[BookEntry]:
         self.boundary("broker.orders")
+        self._ask("orders")
         self._read(self.blind_book)
-        self.book_told_at = self.now()
-        return [placed.entry() for placed in self.book if placed.visible_at <= self.now() and not placed.is_past]
+        self.book_told_at = now = self.now()
+        return [placed.entry(now) for placed in self.book if placed.visible_at <= self.now() and not placed.is_past]
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
@@ -260,7 +281,10 @@ class SimulatedBroker:
 
     def positions(self) -> Sequence[NetPosition]:
         self.boundary("broker.positions")
+        self._ask("positions")
         self._read(self.blind_positions)
+        if self.blind_row is not None and self.now() < self.blind_row:
+            return [NetPosition(each.symbol, each.product, 0, unread="quantity") for each in self._positions()]
         if self.lies_until is not None and self.now() < self.lies_until:
             self.lied_at = self.now()
             return self._told
@@ -305,10 +329,20 @@ class SimulatedBroker:
         )
         self.book.append(placed)
         self.changed()
-        self.push(placed.entry())
+        self.push(placed.entry(now))
+
+    def close_session(self, *, expires: bool) -> None:
+        """The exchange closes; what rests expires there, or is shown as resting until the next day."""
+        self.is_closed = True
+        for placed in self.book if expires else ():
+            if placed.status not in TERMINAL:
+                placed.status, placed.changed_at = OrderStatus.EXPIRED, self.now()
+                self.push(placed.entry(self.now()))
+        self.changed()
 
     def night(self) -> None:
         """Orders that rest expire, intraday positions are squared off, delivery settles, and a new book begins."""
+        self.is_closed = False
         for placed in self.book:
             if placed.status not in TERMINAL:
                 placed.status = OrderStatus.EXPIRED
@@ -321,12 +355,15 @@ class SimulatedBroker:
         """Whether the account can be read, truly; its book may fail where nothing is in doubt."""
         now = self.now()
         is_in_doubt = self.hard.vanish or self.hard.refused_rests or self.hard.beyond_grace
-        trouble = (self.blind_positions, self.lies_until, self.blind_book if is_in_doubt else None)
+        trouble = (self.blind_positions, self.blind_row, self.lies_until, self.blind_book if is_in_doubt else None)
         return not self.token_dead and all(until is None or until <= now for until in trouble)
 
     def is_honest(self) -> bool:
         """Whether its line never fails."""
         return replace(self.chances, cancel_order=0.0) == Chances()
+
+    def _ask(self, what: str) -> None:
+        self.asked.setdefault(what, []).append(self.now())
 
     def _read(self, blind_until: datetime | None) -> None:
         if self.token_dead:
@@ -343,6 +380,7 @@ class SimulatedBroker:
 
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         self.boundary("broker.quote")
+        self._ask("quote")
         self._read(None)
         return [Quote(each, Decimal(100), self.lower_band, Decimal(120), self.now()) for each in symbols]
 
@@ -366,13 +404,17 @@ class SimulatedBroker:
             and each.visible_at <= self.now()
             and not (self.at_lower_circuit and each.request.side is Side.SELL)
         ]
-        if not live or self._happens(self.hard.thin):
+        if not live or self.is_closed or self._happens(self.hard.thin):
             return False
         placed = self.rng.choice(live)
         left = placed.request.quantity - placed.filled
         if self._happens(self.chances.cancel_order):
             placed.status = OrderStatus.CANCELED
+            self.ended(placed)
         else:
+            if self._happens(self.hard.behind):
+                placed.behind_until = self.now() + timedelta(seconds=self.rng.uniform(*BEHIND_FOR))
+                placed.told_before = placed.filled
             placed.filled += left if self._happens(WHOLE) else self.rng.randint(1, left)
             placed.filled_at = self.now()
             placed.first_filled_at = placed.first_filled_at or placed.filled_at
@@ -380,13 +422,14 @@ class SimulatedBroker:
             placed.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
         placed.changed_at = self.now()
         self.changed()
-        self.push(placed.entry())
+        self.push(placed.entry(self.now()))
         return True
 
     def heal(self) -> None:
         """No fault from here on."""
-        self.chances, self.hard = Chances(), Hardships()
-        self.blind_book = self.blind_positions = self.lies_until = None
+        # Few trade on for a while: what rests by mistake must show.
+        self.chances, self.hard = Chances(), Hardships(thin=min(self.hard.thin, THIN_AT_LAST))
+        self.blind_book = self.blind_positions = self.blind_row = self.lies_until = None
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self.rng.random() < chance

@@ -58,7 +58,8 @@ def campaign(
 ) -> Failure | None:
     """Play seeds `first` to `first + count - 1`; tells how many are done; the first failure found, shrunk.
 
-    `hardships`: what may be in each of them besides failures; worlds of every sort in turn where it is empty.
+    `hardships`: what is in each of them besides failures, and of all kinds each by half; worlds of every sort in turn
+    where it is empty.
     """
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(cores or os.cpu_count()) as pool:
@@ -73,7 +74,8 @@ def campaign(
 
 
 def _play_all(numbers: Iterable[int], *, hardships: Collection[Kind]) -> Failure | None:
-    seeds = (hard_seed(number, hardships) if hardships else any_seed(number) for number in numbers)
+    is_some = len(hardships) < len(Kind)
+    seeds = (hard_seed(number, hardships, all_of_them=is_some) if hardships else any_seed(number) for number in numbers)
     return next((failure for seed in seeds if (failure := play(seed)) is not None), None)
 
 

@@ -5,21 +5,29 @@ times, answers and the word of its owner.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest, Outcome, Reply
-from engine.domain.orders import Leg, Side
+from engine.domain.orders import Leg, Product, Side
 from engine.domain.routing import RETRIES, retry_delay
-from engine.domain.run import SIDE_OF, Run, RunId, parse_client_order_id
-from engine.domain.strategy import AbortPolicy, StopMode
+from engine.domain.run import EXIT_TROUBLES, SIDE_OF, Run, RunId, RunStatus, parse_client_order_id
+from engine.domain.strategy import SQUARE_OFF, AbortPolicy, StopMode
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
 from engine.simulation.scenario import DEPLOYMENT, QUANTITY, START, STOP, Seed
+from engine.simulation.upkeep import Told
 
+#: How old what is known of a position may be when it is sold, and when the broker may square it off any minute.
+LONG_TRUST, SHORT_TRUST = timedelta(seconds=30), timedelta(seconds=5)
+#: How many exits of a run may fill nothing before somebody is told.
+FRUITLESS = RETRIES + 3
+#: How often an account may be asked within so long.
+COUNTED_FOR = timedelta(seconds=10)
+MOST_ASKED = {"orders": 60, "positions": 60, "quote": 20}
 #: How late an entry may be sent, and how long after its session an exit, with the time an order takes to be sent.
 ENTRY_LATEST, EXIT_LATEST = timedelta(seconds=32), timedelta(seconds=62)
 #: How long what the world tells, a price, a pause, a dead token, may take to reach whoever sends.
@@ -77,6 +85,49 @@ class Conduct:
         #: When an owner said that a run's position is his.
         self._left_at: dict[RunId, datetime] = {}
         self._fed_at = START
+        #: Since when this host's clock is doubted, and until when.
+        self._doubted = (START, START)
+        #: Since when a run is left to a human.
+        self._frozen: dict[str, datetime] = {}
+        #: How many exits of a run went out since one of them filled anything.
+        self._fruitless: Counter[RunId] = Counter()
+
+    def look(self, runs: Iterable[Told]) -> None:
+        """The live runs as they tell themselves, once a second."""
+        now = self._now()
+        self._frozen = {run.name: self._frozen.get(run.name, now) for run in runs if self._is_frozen(run)}
+        for account, broker in self._brokers.items():
+            self._count(account, broker)
+
+    def _is_frozen(self, told: Told) -> bool:
+        failure = told.fields.get("failure", "")
+        is_aborted = told.fields["status"] == RunStatus.FAILED and failure not in EXIT_TROUBLES
+        policy = self._durable.run(RunId.parse(told.name)).strategy.on_abort
+        return is_aborted and policy is AbortPolicy.FREEZE and not told.fields.get("stop_requested")
+
+    def _count(self, account: int, broker: SimulatedBroker) -> None:
+        """How often a broker was asked lately: it is not asked again and again for what it has just said."""
+        since = self._now() - COUNTED_FOR
+        for what, times in broker.asked.items():
+            times[:] = [at for at in times if at > since]
+            if len(times) > MOST_ASKED[what] and self._seed.is_sound and broker.is_honest():
+                raise Violation(f"account {account} was asked for its {what} {len(times)} times in {COUNTED_FOR}")
+
+    def doubted(self, since: datetime, until: datetime) -> None:
+        """Others disagree on the time."""
+        self._doubted = (since, until)
+
+    def ended(self, account: int, placed: Placed) -> None:
+        """The exchange ended one of ours."""
+        del account
+        if placed.request.side is Side.SELL and placed.filled and not placed.is_foreign:
+            self._fruitless.pop(run_id_of(placed), None)
+
+    def check_end(self) -> None:
+        """What is said of a run's end must have been so."""
+        for run in self._durable.runs():
+            if "stop_above_price" in run.failure and min(price for _, price in self._prices) > STOP:
+                raise Violation(f"{run.id} was not bought for a price at its stop, and there was none")
 
     def fed(self) -> None:
         """The line of the feed was proven."""
@@ -90,6 +141,7 @@ class Conduct:
         """The live state went: attempts and pauses that were not drained are forgotten, and rightly."""
         self._sent.clear()
         self._limited.clear()
+        self._fruitless.clear()
 
     def asked(self, run_id: RunId, mode: StopMode) -> None:
         """Its owner keeps what the run holds, or has it sold all the same."""
@@ -206,6 +258,8 @@ class Conduct:
             raise Violation(f"{run.id} sent {len(attempts.ids)} entries")
         if not run.buy_at - skew <= now <= run.buy_at + ENTRY_LATEST + skew:
             raise Violation(f"{run.id} buys at {now:%M:%S}, its time is {run.buy_at:%M:%S}")
+        if self._doubted[0] + ON_ITS_WAY < now < self._doubted[1]:
+            raise Violation(f"{run.id} buys by a clock that is doubted since {self._doubted[0]:%M:%S}")
         if now > self._fed_at + BLIND_AFTER + ON_ITS_WAY:
             raise Violation(f"{run.id} buys though nobody watches its symbol since {self._fed_at:%M:%S}")
         # While the live state takes nothing, the listener keeps what it heard.
@@ -214,7 +268,7 @@ class Conduct:
             raise Violation(f"{run.id} buys though its stop is reached")
         if account in self._dead_since and now > self._dead_since[account] + ON_ITS_WAY:
             self._under_dead[account] += 1
-            if self._under_dead[account] > UNDER_WAY:
+            if self._under_dead[account] > (0 if is_stored else UNDER_WAY):
                 raise Violation(f"account {account} buys on under a dead token")
 
     def _judge_exit(self, account: int, run: Run) -> None:
@@ -225,6 +279,26 @@ class Conduct:
             raise Violation(f"{run.id} sells what its owner keeps")
         if not self._has_cause(account, run, now + skew):
             raise Violation(f"{run.id} sells at {now:%M:%S} without a cause")
+        if now > self._frozen.get(str(run.id), now) + ON_ITS_WAY:
+            raise Violation(f"{run.id} sells what is left to a human")
+        self._judge_knowledge(account, run)
+        self._fruitless[run.id] += 1
+        if any(each.filled for each in self._own(account, run.id)[-1:] if each.request.side is Side.SELL):
+            self._fruitless[run.id] = 1
+        if self._fruitless[run.id] > FRUITLESS and not self._durable.alerts_of(run):
+            raise Violation(f"{run.id} sent {self._fruitless[run.id]} exits that filled nothing, and nobody was told")
+
+    def _judge_knowledge(self, account: int, run: Run) -> None:
+        """What is sold was bought, or read of the account, a moment ago: somebody else may have sold it since."""
+        broker, now = self._brokers[account], self._now()
+        if not (self._seed.is_sound and broker.is_honest()) or self._seed.skew:
+            return
+        known = [each.filled_at for each in self._own(account, run.id) if each.filled_at is not None]
+        known += broker.asked.get("positions", [])[-1:]
+        squared_off = run.strategy.product is Product.INTRADAY and now >= run.closes_at - SQUARE_OFF
+        limit = (SHORT_TRUST if squared_off else LONG_TRUST) + ON_ITS_WAY
+        if now - max(known, default=START) > limit:
+            raise Violation(f"{run.id} sells by what was known {now - max(known, default=START)} ago")
 
     def _is_next_day(self, run: Run) -> bool:
         return self._seed.hard.has_night and self._now().date() > run.closes_at.date()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
-from engine.domain.run import ExitReason, Latch, Run, RunId, RunStatus
+from engine.domain.run import NOT_COVERED, ExitReason, Latch, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode, Strategy
 from engine.ports import AccountState
 from engine.runtime import codec, keys
@@ -91,9 +91,9 @@ class SimulatedDurable:
         return self._runs[str(run_id)]
 
     def is_failed(self, run_id: RunId) -> bool:
-        """Whether the live state says so of a run."""
-        status = self._live.server.keys.call("HGET", [keys.runtime(str(run_id)), "status"])
-        return bool(status == RunStatus.FAILED)
+        """Whether the live state says so of a run; that its account lacks what it holds is no failure of its own."""
+        fields = self._live.server.keys.call("HMGET", [keys.runtime(str(run_id)), "status", "failure"])
+        return bool(fields[0] == RunStatus.FAILED and fields[1] != NOT_COVERED)
 
     def runs(self) -> Sequence[Run]:
         """Every run, as far as it was drained."""

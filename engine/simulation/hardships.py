@@ -1,6 +1,6 @@
 """What the world does beside failing: owners who trade by hand, brokers that lie, servers that refuse, nights.
 
-Each kind can be asked for alone. Those the engine does not stand yet are named, and are in no seed that is not asked.
+Each kind can be asked for alone.
 """
 
 import random
@@ -62,6 +62,12 @@ class Kind(StrEnum):
     PARTLY = "partly"
     #: Few trade: orders rest for seconds, and fill in parts.
     THIN = "thin"
+    #: A cancel is accepted, and its order stands all the same.
+    STUBBORN = "stubborn"
+    #: An order's status is told before its fills, and its price later still.
+    BEHIND = "behind"
+    #: A row of the positions cannot be read.
+    ROWS = "rows"
     #: Nothing can be sold for long: an exit keeps its place in the queue.
     CIRCUIT = "circuit"
     #: The broker lists no instruments, or not ours.
@@ -70,9 +76,6 @@ class Kind(StrEnum):
     DELIVERY = "delivery"
 
 
-#: Kinds of which some seeds break an invariant in mixtures today.
-NOT_STOOD: frozenset[Kind] = frozenset({Kind.PARTLY, Kind.REFUSED_RESTS, Kind.UNLISTED})
-STOOD: frozenset[Kind] = frozenset(Kind) - NOT_STOOD
 #: How often a kind is in a seed that may have it, and the least share of the most it may be.
 HAS_KIND, LEAST = 0.5, 0.2
 #: How often nobody trades where few do.
@@ -101,6 +104,11 @@ class Hardships:
     limited: float = 0.0
     #: How often nobody takes an order that could have filled.
     thin: float = 0.0
+    stubborn: float = 0.0
+    behind: float = 0.0
+    rows: float = 0.0
+    #: How often this host's clock is doubted.
+    doubted: float = 0.0
     feed: float = 0.0
     #: Whether the feed begins after the time to buy.
     comes_late: bool = False
@@ -141,8 +149,9 @@ _BROUGHT_BY: dict[Kind, tuple[str, ...]] = {
     Kind.REFUSED_RESTS: ("refused_rests",), Kind.BEYOND_GRACE: ("beyond_grace",), Kind.BLIND: ("blind",),
     Kind.TOKEN: ("token", "slips"), Kind.REDIS_REFUSES: ("refuses",), Kind.BAD_TICKS: ("bad_ticks",),
     Kind.POLICIES: ("policies", "on_abort"), Kind.UNLISTED: ("unlisted",), Kind.FEED: ("feed", "comes_late"),
-    Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock",), Kind.WINDOWS: ("limits",),
-    Kind.DELIVERY: ("product",), Kind.THIN: ("thin",),
+    Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock", "doubted"),
+    Kind.WINDOWS: ("limits",), Kind.DELIVERY: ("product",), Kind.THIN: ("thin",), Kind.STUBBORN: ("stubborn",),
+    Kind.BEHIND: ("behind",), Kind.ROWS: ("rows",),
 }  # fmt: skip
 
 
@@ -172,6 +181,10 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         feed=rate(Kind.FEED, 0.1),
         illiquid=rate(Kind.ILLIQUID, 0.8),
         limited=rate(Kind.LIMITED, 0.5),
+        stubborn=rate(Kind.STUBBORN, 0.4),
+        behind=rate(Kind.BEHIND, 0.8),
+        rows=rate(Kind.ROWS, 0.1),
+        doubted=rate(Kind.CLOCKS, 0.1),
     )
     if Kind.THIN in chosen:
         made = replace(made, thin=rng.choice(THIN))

@@ -12,6 +12,7 @@ from engine.domain.strategy import Session
 from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import AccountState, Breach, Clock, Log
+from engine.runtime import codec, keys
 from engine.simulation.conduct import Conduct
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
@@ -25,6 +26,8 @@ CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
 LOWEST, HIGHEST, DOWN, UP = 8_500, 11_900, -400, 380
 #: How far beyond a stop the price stays at the end.
 FAR = 500
+#: How often a day opens below every stop, and how often a price of the day before is known.
+OPENS_LOW, HAS_YESTERDAY = 0.15, 0.3
 #: How long after the start a feed comes that comes late.
 FEED_BEGINS = timedelta(seconds=12)
 
@@ -57,10 +60,17 @@ class Market:
         #: When that price was traded.
         self.traded_at = START - timedelta(hours=1)
         self.silent_until = world.now + (FEED_BEGINS if hard.comes_late else timedelta(0))
-        self._price = CLOSE
+        self._price = STOP - FAR if world.rng.random() < OPENS_LOW else CLOSE
         self._is_over = False
         wakes: Any = _Wakes(world)
         self._listener = Listener(wakes, world.accounts[0].market, clock, _guard, log)
+
+    def leave_yesterday(self) -> None:
+        """Now and then the live state has kept the last price of the day before, and it is below every stop."""
+        if self._world.rng.random() < HAS_YESTERDAY:
+            then = str(codec.to_us(START - timedelta(hours=18)))
+            left = ("price", str(STOP - FAR), "time", then, "traded_at", then)
+            self._world.store.server.keys.call("HSET", [keys.price(self._world.accounts[0].market, SYMBOL), *left])
 
     @property
     def is_fed(self) -> bool:

@@ -33,6 +33,8 @@ class News:
         self._news: Counter[str] = Counter()
         self._hints: Counter[str] = Counter()
         self._seen: dict[str, tuple[int, int]] = {}
+        #: How much news each run had when it was latched last: its worker is told the run as it was then.
+        self._breached: Counter[str] = Counter()
         #: When each run was nudged last, and which nudge that was.
         self._nudged: dict[str, tuple[datetime, int]] = {}
         #: What was last said of each run, run by run and word by word.
@@ -41,7 +43,7 @@ class News:
         self._once: set[str] = set()
         self._judges: dict[str, Callable[[tuple[Any, ...], Mapping[str, Any], Any], None]] = {
             "claim": lambda given, _named, reply: self._claimed(str(given[0].run_id), reply),
-            "intend": lambda given, _named, _reply: self._intended(given[0]),
+            "intend": lambda given, _named, reply: self._intended(given[0], is_granted=reply is None),
             "commit": lambda given, named, reply: self._committed(
                 str(given[0].run.id), given[4], is_over=bool(named.get("finished")), is_released=reply is None
             ),
@@ -58,7 +60,7 @@ class News:
         epoch = self._store.server.keys.do_get(keys.EPOCH)
         if epoch != self._epoch:
             self._epoch = epoch
-            for kept in (self._news, self._hints, self._seen, self._nudged, self._said, self._once):
+            for kept in (self._news, self._hints, self._seen, self._breached, self._nudged, self._said, self._once):
                 kept.clear()
         if name in self._judges:
             self._judges[name](given, named, reply)
@@ -71,6 +73,11 @@ class News:
         score = self._store.server.keys.call("ZSCORE", [keys.DUE, run])
         if score is None or float(score) > codec.to_us(due):
             raise Violation(f"{run} has news to be looked at by {due:%M:%S.%f}, and is due at {score}")
+
+    def latched(self, run: str, due: datetime) -> None:
+        """A run was latched, and told as it is to whoever serves the breach."""
+        self.told(run, due)
+        self._breached[run] = self._news[run]
 
     def _signaled(self, given: tuple[Any, ...], reply: Any, *, is_hint: bool) -> None:
         if reply == "ok":
@@ -86,7 +93,11 @@ class News:
             # Where its account has no free slot, it is looked at again at once.
             self._nudged.pop(run, None)
 
-    def _intended(self, holding: Holding) -> None:
+    def _intended(self, holding: Holding, *, is_granted: bool) -> None:
+        run = str(holding.run.id)
+        news, _ = self._seen.get(run, (0, 0))
+        if is_granted and holding.glanced_at and self._news[run] > max(news, self._breached[run]):
+            raise Violation(f"{run} was granted an order by what was read before its last news")
         # An order that goes out is looked at by its own time.
         self._nudged.pop(str(holding.run.id), None)
         if holding.glanced_at:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest
 from engine.domain.orders import TERMINAL, Leg, Product, Side
-from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.run import EXIT_TROUBLES, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
@@ -165,6 +165,18 @@ class Oversight:
             told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
             if now - since > EXIT_WITHIN and not told:
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
+
+    def check_evening(self, closed_at: datetime) -> None:
+        """Whoever holds something when its session is over has been told so this evening."""
+        if not self._seed.is_sound:
+            return
+        for run in self._durable.runs():
+            broker = self._brokers[run.strategy.account_id]
+            is_left = run.has_failed and run.failure not in EXIT_TROUBLES
+            is_his = is_left or run.id in self._closed or run.status is RunStatus.STOPPED
+            is_known = broker.is_honest() and broker.can_be_read()
+            if run.held > 0 and is_known and not is_his and not self._durable.alerts_of(run, closed_at):
+                raise Violation(f"{run.id} holds {run.held} over the night, and nobody was told this evening")
 
     def _check_queue(self, run: Run, *, is_selling: bool) -> None:
         """At the lower circuit an exit is worth its place in the queue."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
 from engine.simulation.broker import Chances
-from engine.simulation.hardships import STOOD, Hardships, Kind, hardships_of
+from engine.simulation.hardships import Hardships, Kind, hardships_of
 
 #: How often a fault a seed may have is in it, and how often a hard world has none of them.
 HAS_FAULT, SOUND = 0.5, 0.67
@@ -21,6 +21,8 @@ DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 BUY_AFTER, SELL_AFTER, FAULTS_END = timedelta(seconds=2), timedelta(seconds=40), timedelta(seconds=60)
 #: Market time from the start to the session's end.
 CLOSES_AFTER = timedelta(seconds=150)
+#: How often a broker refuses, or an exchange ends an order, at most.
+SOMETIMES_OR_MOSTLY = (0.35, 0.35, 0.95)
 #: How often the exchange cancels an order, where it does.
 CANCELS = 0.3
 #: The session's end where a night follows, when nothing can be sold before it, and when the next day begins.
@@ -103,7 +105,15 @@ def seed_of(number: int) -> Seed:
     return Seed(
         number=number,
         runs=rng.randint(1, 3),
-        chances=Chances(chance(0.4), chance(0.4), chance(0.5), chance(0.3), chance(0.5), chance(0.3), chance(0.2)),
+        chances=Chances(
+            chance(rng.choice(SOMETIMES_OR_MOSTLY)),
+            chance(rng.choice(SOMETIMES_OR_MOSTLY)),
+            chance(0.5),
+            chance(0.3),
+            chance(0.5),
+            chance(rng.choice(SOMETIMES_OR_MOSTLY)),
+            chance(0.2),
+        ),
         ill_accounts=rng.randint(0, 3),
         crash=chance(0.08),
         lose_message=chance(0.5),
@@ -134,7 +144,7 @@ def hard_seed(number: int, kinds: Collection[Kind], *, all_of_them: bool = False
 
 def any_seed(number: int) -> Seed:
     """One world of every sort in turn: without hardships, with one, two or three of them, and with many."""
-    count, kinds = TURNS[number % len(TURNS)], sorted(STOOD)
+    count, kinds = TURNS[number % len(TURNS)], sorted(Kind)
     if count == 0:
         return seed_of(number)
     if count > len(kinds):
@@ -156,7 +166,7 @@ def run_of(number: int, account: int, hard: Hardships) -> Run:
     sell_after, closes_after = SELL_AFTER, CLOSES_AFTER
     if Kind.STAYS_LOW in hard or Kind.CIRCUIT in hard:
         sell_after, closes_after = timedelta(hours=1), timedelta(hours=2)
-    elif hard.has_night:
+    if hard.has_night:
         closes_after = CLOSES_TONIGHT
     times = (START + BUY_AFTER, START + sell_after, START + closes_after)
     return Run(RunId(number, START.date()), strategy_of(number, account, hard), *times, STOP)

@@ -24,6 +24,8 @@ class Around(Protocol):
     now: datetime
     rng: random.Random
     seed: Seed
+    #: Until when this host's clock is doubted.
+    doubted_until: datetime | None
 
     def boundary(self, name: str) -> None:
         """An I/O boundary."""
@@ -50,7 +52,9 @@ class Clock:
     def now(self) -> Moment:
         """This instant, by the clock of whoever asks."""
         now = self._world.now + self._world.skew()
-        return Moment(now, now)
+        return Moment(
+            now, now, is_trusted=self._world.doubted_until is None or self._world.now >= self._world.doubted_until
+        )
 
     def sleep_until(self, real: datetime) -> None:
         """Whoever asks goes on then; where nobody else could act meanwhile, the world's time moves there."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from engine.domain.orders import TERMINAL, Side
 from engine.domain.run import EXIT_TROUBLES, NOT_COVERED, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
+from engine.runtime import codec
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
@@ -67,6 +68,7 @@ class Standing:
         if not self._seed.is_sound or HOLD_BACK & self._seed.hard.kinds:
             return
         before, self._unwanted = self._unwanted, {}
+        stands_for = STANDS_FOR * 3 if Kind.STUBBORN in self._seed.hard else STANDS_FOR
         for told in runs:
             run = self._durable.run(RunId.parse(told.name))
             broker = self._brokers[run.strategy.account_id]
@@ -76,7 +78,7 @@ class Standing:
             for placed, why in self._unwanted_of(run, told, own):
                 key = (run.strategy.account_id, placed.broker_order_id, why)
                 since = self._unwanted[key] = before.get(key, self._now())
-                if self._now() - since > STANDS_FOR:
+                if self._now() - since > stands_for:
                     name = placed.request.client_order_id
                     raise Violation(f"{name} rests at the broker since {since:%M:%S} at least though {why}")
 
@@ -88,6 +90,8 @@ class Standing:
                 yield placed, "all was bought"
             if exits or own.filled(Side.SELL):
                 yield placed, "what it buys is being sold"
+            if _is_breached_since(told, placed):
+                yield placed, "its stop was reached since"
             if _is_over(told):
                 yield placed, "its run has failed or was stopped"
         for placed in exits:
@@ -106,6 +110,12 @@ class Standing:
         """What the account has beside all that is being sold."""
         broker, (symbol, product) = self._brokers[run.strategy.account_id], (run.strategy.symbol, run.strategy.product)
         return max(0, broker.net(symbol, product) - broker.promised(symbol, product))
+
+
+def _is_breached_since(told: Told, entry: Placed) -> bool:
+    """Whether its stop was reached while it rested."""
+    seen_at = told.fields.get("latch_seen_at")
+    return bool(seen_at) and codec.from_us(int(seen_at or 0)) > entry.visible_at + timedelta(seconds=1)
 
 
 def _is_over(told: Told) -> bool:

@@ -19,8 +19,12 @@ from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 
 #: How long, seconds: a reading that lies, one that fails, a dead token, a server that refuses, a feed that is down.
 LIES_FOR, BLIND_FOR, DEAD_FOR, REFUSES_FOR, SILENT_FOR = (1, 8), (2, 20), (3, 25), (1, 6), (2, 15)
+#: The same: a row that cannot be read, and a clock that is doubted.
+ROW_FOR, DOUBTED_FOR = (1, 10), (2, 15)
 #: How often an owner who trades sells, and one who could says what is to become of a run; and a coin.
 SELLS, SPEAKS, HALF = 0.7, 0.3, 0.5
+#: How often an owner who sells looks at what our orders sell.
+SEES = 0.8
 #: Tags of others: none, another program's, one that looks like ours, another deployment's.
 TAGS = ("", "algo-7", "SM0000000000000000", "ZZ000000195M01E001")
 #: What a server answers that is there and does not do it.
@@ -51,6 +55,9 @@ class Around(Protocol):
     def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
         """Wake a worker."""
 
+    def doubt_clock(self, until: datetime) -> None:
+        """Others disagree on the time until then."""
+
     def tell(self, what: str) -> None:
         """A line of the trace."""
 
@@ -68,26 +75,37 @@ class Troubles:
         world, hard = self._world, self._world.seed.hard
         self._end_what_ends()
         for account, broker in world.brokers.items():
-            if self._happens(hard.manual):
-                self._by_hand(account, broker)
-            if self._happens(hard.foreign):
-                self._foreign(account, broker)
-            if self._happens(hard.lies):
-                self._tell(f"positions of {account} lie")
-                broker.lie(self._until(LIES_FOR), is_empty=world.rng.random() < HALF)
-            if self._happens(hard.blind):
-                self._blind(account, broker)
-            if self._happens(hard.token) and not broker.token_dead:
-                self._tell(f"the token of {account} dies")
-                broker.token_dead, self._logins[account] = True, self._until(DEAD_FOR)
+            self._trouble(account, broker)
         if self._happens(hard.refuses) and not world.store.server.refuses:
             world.store.server.refuses, self._refuses_until = world.rng.choice(REFUSALS), self._until(REFUSES_FOR)
             self._tell(world.store.server.refuses)
         if self._happens(hard.feed) and world.market.is_fed:
             self._tell("the feed dies")
             world.market.silent_until = self._until(SILENT_FOR)
+        if self._happens(hard.doubted):
+            self._tell("the clock is doubted")
+            world.doubt_clock(self._until(DOUBTED_FOR))
         if self._happens(hard.policies):
             self._resolve()
+
+    def _trouble(self, account: int, broker: SimulatedBroker) -> None:
+        """What is one account's own."""
+        hard = self._world.seed.hard
+        if self._happens(hard.manual):
+            self._by_hand(account, broker)
+        if self._happens(hard.foreign):
+            self._foreign(account, broker)
+        if self._happens(hard.lies):
+            self._tell(f"positions of {account} lie")
+            broker.lie(self._until(LIES_FOR), is_empty=self._world.rng.random() < HALF)
+        if self._happens(hard.blind):
+            self._blind(account, broker)
+        if self._happens(hard.rows):
+            self._tell(f"a row of the positions of {account} cannot be read")
+            broker.blind_row = self._until(ROW_FOR)
+        if self._happens(hard.token) and not broker.token_dead:
+            self._tell(f"the token of {account} dies")
+            broker.token_dead, self._logins[account] = True, self._until(DEAD_FOR)
 
     def heal(self) -> None:
         """The last of them ends."""
@@ -108,7 +126,10 @@ class Troubles:
     def _by_hand(self, account: int, broker: SimulatedBroker) -> None:
         """The owner buys, or sells what is there."""
         world, product = self._world, self._world.seed.hard.product
-        free = broker.net(SYMBOL, product) - broker.promised(SYMBOL, product)
+        free = broker.net(SYMBOL, product)
+        if world.rng.random() < SEES:
+            # He sees our orders, and leaves them what they sell.
+            free -= broker.promised(SYMBOL, product)
         if free > 0 and world.rng.random() < SELLS:
             quantity = world.rng.choice((1, free, world.rng.randint(1, free)))
             self._tell(f"the owner of {account} sells {quantity} by hand")

@@ -58,6 +58,8 @@ from engine.sweeper import Sweeper
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
+#: Of so many orders one is struck as it is sent, where the live state is lost once in a hundred seconds.
+STRUCK_IN = 40
 #: The least price of a limit today, where quotes name it.
 LOWER_BAND = Decimal(80)
 #: A rare thing: a process that stands still for seconds.
@@ -96,6 +98,9 @@ class World:
         #: What happened: when, what, and the facts a log line tells of it.
         self._happened: list[tuple[datetime, str, Mapping[str, object]]] = []
         self._healed = False
+        self.doubted_until: datetime | None = None
+        #: When the live state is struck in the middle of an order.
+        self._struck_at: datetime | None = None
         #: Whether a book changed since the invariants were checked last.
         self._is_unchecked = False
         #: Runs whose owner said of an order of theirs that it was never placed.
@@ -136,12 +141,13 @@ class World:
         self._upkeep = Upkeep(self.seed, self.store, lambda: self.now, self.brokers)
         self._standing = Standing(self.seed, lambda: self.now, self.brokers, self.durable)
         self.stops = Stops(self.seed, lambda: self.now, self.brokers)
-        self._audit = Audit(self.store, self.accounts[0].limits)
+        self._audit = Audit(self.store, self.accounts[0].limits, self.brokers)
         self.news = News(self.seed, self.store, lambda: self.now)
         for account, broker in self.brokers.items():
             broker.placing = self.oversight.placing(account, lambda: self.now)
             broker.reached = self.conduct.sending(account)
             broker.answered = partial(self.conduct.answered, account)
+            broker.ended = partial(self.conduct.ended, account)
             broker.canceling = partial(self.conduct.canceling, account)
             broker.changing = partial(self.conduct.changing, account)
         self.market = Market(self, Clock(self), self._log)
@@ -155,6 +161,7 @@ class World:
         self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
         self.reconciler = Reconciler(store, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
+        self.market.leave_yesterday()
         self._recover()
         self.market.carry()
         self._on_disk = self.store.snapshot()
@@ -238,7 +245,19 @@ class World:
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
         """A call of the store has answered."""
         self._audit.called(name, arguments, named, reply)
+        if name == "intend" and reply is None and not self._healed:
+            self._aim()
         self.news.called(name, arguments, named, reply)
+
+    def _aim(self) -> None:
+        """An order was granted: the worst moment to lose what was not drained."""
+        if self.rng.random() < (self.seed.lose_store + self.seed.roll_back) / STRUCK_IN:
+            self._struck_at = self.now + self.rng.randint(0, 500) * _MS
+
+    def doubt_clock(self, until: datetime) -> None:
+        """Others disagree on the time until then."""
+        self.doubted_until = until
+        self.conduct.doubted(self.now, until)
 
     def _serve(self, event: Event, reading: object) -> None:
         self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
@@ -281,10 +300,12 @@ class World:
             broker.heal()
             broker.at_lower_circuit = False
         self._troubles.heal()
+        self.doubted_until = self._struck_at = None
         self.market.heal()
         while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
+        self.conduct.check_end()
         if self.seed.hard.kinds:
             self.oversight.check_end()
             if not self.seed.hard.has_night:
@@ -307,6 +328,8 @@ class World:
         over = START + CLOSES_TONIGHT + timedelta(seconds=90)
         while Kind.ASLEEP not in self.seed.hard and self.now < over:
             self.step()
+        if not (Kind.ASLEEP in self.seed.hard or self.seed.hard.are_created) and self.store.is_ready():
+            self.oversight.check_evening(START + CLOSES_TONIGHT)
         for broker in self.brokers.values():
             broker.night()
             broker.at_lower_circuit = False
@@ -404,7 +427,7 @@ class World:
         """The listener's store latched runs: their workers are woken."""
         for breach in breaches:
             self._observer.wants_exit(breach.run_id, self.now, self.book)
-            self.news.told(str(breach.run_id), self.now + SERVED_WITHIN)
+            self.news.latched(str(breach.run_id), self.now + SERVED_WITHIN)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
 
     def _pass_time(self) -> None:
@@ -415,6 +438,11 @@ class World:
         long = self.rng.random() < RARE and not self._healed and not self.seed.is_steady
         usual = BUSY_MS if self.actors else IDLE_MS
         self.now += self.rng.randint(*(PAUSE_MS if long else usual)) * _MS
+        if self._struck_at is not None and self.now >= self._struck_at and not self._healed:
+            self._struck_at = None
+            self._lose_state(
+                is_whole=self.rng.random() * (self.seed.lose_store + self.seed.roll_back) < self.seed.lose_store
+            )
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + timedelta(seconds=1)
             self._every_second()
@@ -422,15 +450,10 @@ class World:
     def _every_second(self) -> None:
         """The processes that look once a second: sweeper, drainer, recoverer; and now and then a loss."""
         self.market.carry()
+        self._close_exchange()
         # Before it is judged: where all stood still for a while, the listener comes to its ticks first.
         self.market.pause()
-        if self.store.is_ready():
-            runs = self._upkeep.check()
-            self.stops.check(runs)
-            self._standing.check([] if self._is_busy() else runs)
-        else:
-            self._upkeep.disturbed()
-            self._standing.disturbed()
+        self._judge_runs()
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:
@@ -451,6 +474,27 @@ class World:
         if not self._healed:
             self._lose_something()
 
+    def _judge_runs(self) -> None:
+        """Everything the live state tells of its runs, where it can be asked."""
+        if not self.store.is_ready():
+            self._upkeep.disturbed()
+            self._standing.disturbed()
+            return
+        runs = self._upkeep.check()
+        self.stops.check(runs)
+        self._standing.check([] if self._is_busy() else runs)
+        self.conduct.look(runs)
+
+    def _close_exchange(self) -> None:
+        """The session's end, as far as a night follows; runs the recoverer makes have the calendar's session."""
+        is_over = START + CLOSES_TONIGHT <= self.now < MORNING
+        if not self.seed.hard.has_night or self.seed.hard.are_created or not is_over:
+            return
+        for broker in self.brokers.values():
+            if not broker.is_closed:
+                # Some books show what rested as resting until the next day.
+                broker.close_session(expires=self.seed.number % 2 == 0)
+
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
         is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
@@ -465,22 +509,26 @@ class World:
 
     def _lose_something(self) -> None:
         if self._happens(self.seed.lose_store):
-            self.tell("THE LIVE STATE IS LOST")
-            self.store.flush(is_gone=self.rng.random() < HALF)
-            self.conduct.lost()
-            self.stops.lost()
-            self._observer.lost(self.durable.open_runs())
+            self._lose_state(is_whole=True)
         if self._happens(self.seed.roll_back):
-            self.tell("THE LIVE STATE GOES BACK")
-            self.store.roll_back(self._on_disk)
-            self.conduct.lost()
-            self.stops.lost()
-            self._observer.lost(self.durable.open_runs())
+            self._lose_state(is_whole=False)
         if self._happens(self.seed.jump):
             self.tell("EVERY MACHINE STANDS STILL")
             self.now += JUMP
         if self.seed.roll_back:
             self._on_disk = self.store.snapshot()
+
+    def _lose_state(self, *, is_whole: bool) -> None:
+        """All of it, or what came since the last second."""
+        if is_whole:
+            self.tell("THE LIVE STATE IS LOST")
+            self.store.flush(is_gone=self.rng.random() < HALF)
+        else:
+            self.tell("THE LIVE STATE GOES BACK")
+            self.store.roll_back(self._on_disk)
+        self.conduct.lost()
+        self.stops.lost()
+        self._observer.lost(self.durable.open_runs())
 
     def _happens(self, in_a_hundred: float) -> bool:
         return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from tests.mutants.copies import Broken, Copy, Ran
 from tests.mutants.guard import Guard
+from tests.mutants.worlds import WORLDS
 
 #: Seconds the tests of one guard may take, and those of all together where none is taken away. What takes longer hangs.
 LIMIT, LIMIT_OF_ALL = 240.0, 1800.0
@@ -52,7 +53,8 @@ def by_tests(copy: Copy, guard: Guard) -> Outcome:
 
 def by_simulation(copy: Copy, guard: Guard, seeds: int) -> Outcome:
     """Whether the simulation alone notices, within so many seeds."""
-    return _tried(copy, guard, _played(seeds), max(LIMIT, float(seeds)), _of_simulation)
+    commands = _played(seeds, WORLDS.get(guard.name, "").split())
+    return _tried(copy, guard, commands, max(LIMIT, 3.0 * seeds), _of_simulation)
 
 
 def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
@@ -64,8 +66,11 @@ def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
             raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
 
 
-def _played(seeds: int) -> list[list[str]]:
-    return [[*_SIMULATE, "--seeds", str(seeds)]]
+def _played(seeds: int, worlds: Iterable[str] = ()) -> list[list[str]]:
+    """Worlds of every sort in turn, and before them those in which a guard is missed soonest."""
+    everything = [*_SIMULATE, "--seeds", str(seeds)]
+    named = [text for kind in worlds for text in ("--with", kind)]
+    return [[*everything, *named], everything] if named else [everything]
 
 
 def _tried(copy: Copy, guard: Guard, commands: list[list[str]], limit: float, judged: Judge) -> Outcome:

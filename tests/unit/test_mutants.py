@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import ALL
+from engine.simulation.hardships import Kind
+from tests.mutants.__main__ import ALL, SIMULATED
 from tests.mutants.copies import ROOT
 from tests.mutants.guard import Area, Guard
+from tests.mutants.worlds import WORLDS
 
 TESTS = Path(__file__).parents[1]
 
@@ -24,3 +26,9 @@ def test_a_guard_stands_once_in_its_file_and_names_tests_that_are_there(guard: G
 def test_guards_are_told_apart_by_name_and_every_area_has_some() -> None:
     assert max(Counter(guard.name for guard in ALL).values()) == 1
     assert {guard.area for guard in ALL} == set(Area)
+
+
+def test_worlds_are_named_for_guards_that_are_there_and_by_kinds_that_are_there() -> None:
+    simulated = {guard.name for guard in ALL if guard.area in SIMULATED}
+    assert not {*WORLDS} - simulated
+    assert not {kind for kinds in WORLDS.values() for kind in kinds.split()} - {*Kind}

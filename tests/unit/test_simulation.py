@@ -15,7 +15,7 @@ from engine.ports import LockLost
 from engine.runtime import store
 from engine.simulation.broker import Chances
 from engine.simulation.campaign import campaign, play
-from engine.simulation.hardships import STOOD, Kind
+from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
 from engine.simulation.scenario import Seed, hard_seed, seed_of
 from engine.simulation.server import Server
@@ -34,11 +34,11 @@ def test_no_seed_of_the_short_range_breaks_an_invariant() -> None:
 
 
 def test_no_seed_of_a_hard_world_breaks_an_invariant() -> None:
-    failure = campaign(0, 40, lambda _done: None, hardships=sorted(STOOD))
+    failure = campaign(0, 40, lambda _done: None, hardships=sorted(Kind))
     assert failure is None, failure
 
 
-@pytest.mark.parametrize("kind", sorted(STOOD))
+@pytest.mark.parametrize("kind", sorted(Kind))
 def test_no_seed_with_one_hardship_breaks_an_invariant(kind: Kind) -> None:
     broken = [failure for number in range(4) if (failure := play(hard_seed(number, [kind])))]
     assert not broken
