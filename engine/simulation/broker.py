@@ -412,12 +412,14 @@ class SimulatedBroker:
             placed.status = OrderStatus.CANCELED
             self.ended(placed)
         else:
-            if self._happens(self.hard.behind):
-                placed.behind_until = self.now() + timedelta(seconds=self.rng.uniform(*BEHIND_FOR))
-                placed.told_before = placed.filled
+            before = placed.filled
             placed.filled += left if self._happens(WHOLE) else self.rng.randint(1, left)
             placed.filled_at = self.now()
             placed.first_filled_at = placed.first_filled_at or placed.filled_at
+            if self._happens(self.hard.behind):
+                # Its price is told later, and its fills, too, or not.
+                placed.behind_until = self.now() + timedelta(seconds=self.rng.uniform(*BEHIND_FOR))
+                placed.told_before = self.rng.choice((before, placed.filled))
             done = placed.filled == placed.request.quantity
             placed.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
         placed.changed_at = self.now()

@@ -27,7 +27,7 @@ LONG_TRUST, SHORT_TRUST = timedelta(seconds=30), timedelta(seconds=5)
 FRUITLESS = RETRIES + 3
 #: How often an account may be asked within so long.
 COUNTED_FOR = timedelta(seconds=10)
-MOST_ASKED = {"orders": 60, "positions": 60, "quote": 20}
+MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}
 #: How late an entry may be sent, and how long after its session an exit, with the time an order takes to be sent.
 ENTRY_LATEST, EXIT_LATEST = timedelta(seconds=32), timedelta(seconds=62)
 #: How long what the world tells, a price, a pause, a dead token, may take to reach whoever sends.

@@ -104,8 +104,7 @@ class Market:
         world.stops.told(self._price)
         ticks = [Tick(SYMBOL, self._price, world.now, CLOSE, self._stamp())]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
-            # Two of them in a row would confirm each other.
-            ticks.append(self._bad_tick())
+            ticks += self._bad_ticks()
         self._listener.on_frame(ticks, world.now)
         if self._listener.doubted:
             self._ask()
@@ -135,16 +134,18 @@ class Market:
         band = BAND if self._world.rng.random() < QUOTES_BAND else (0, 0)
         self._listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
 
-    def _bad_tick(self) -> Tick:
-        """What a feed sends besides: no price, no time, an old one, one from the future, one far off."""
+    def _bad_ticks(self) -> list[Tick]:
+        """What a feed sends besides: no price, no time, one far off; an old one, or one from the future, close by."""
         price, at = self._price, self._world.now
+        near = price * 96 // 100
         choices = (
-            Tick(SYMBOL, 0, at, CLOSE),
-            Tick(SYMBOL, price, None, CLOSE),
-            Tick(SYMBOL, price // 2, at, CLOSE),
-            Tick(SYMBOL, price, at - timedelta(minutes=1), CLOSE),
-            Tick(SYMBOL, price // 3, at + timedelta(minutes=1), CLOSE),
-            Tick(SYMBOL, price, at - timedelta(days=1), CLOSE),
+            [Tick(SYMBOL, 0, at, CLOSE)],
+            [Tick(SYMBOL, near, None, CLOSE)],
+            # Told twice of the same moment it is no less wrong.
+            [Tick(SYMBOL, price // 2, at, CLOSE)] * 2,
+            [Tick(SYMBOL, near, at - timedelta(seconds=self._world.rng.randint(2, 15)), CLOSE)],
+            [Tick(SYMBOL, near, at + timedelta(minutes=1), CLOSE)],
+            [Tick(SYMBOL, near, at - timedelta(days=1), CLOSE)],
         )
         return self._world.rng.choice(choices)
 

@@ -12,11 +12,17 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.scenario import QUANTITY, Seed
+from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 from engine.simulation.upkeep import Told
 
 #: How long an order may rest that nobody wants: until a book shows it, a worker takes it up, and its broker obeys.
 STANDS_FOR = timedelta(seconds=15)
+#: How long exits may rest that sell more than the account has: until two readings have shown it for a while.
+OVERDRAWN_FOR = timedelta(seconds=20)
+#: Kinds in which an order is not taken back at once, or is not known of.
+UNTAKEN = frozenset(
+    {Kind.STUBBORN, Kind.LIMITED, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.BEYOND_GRACE, Kind.REFUSED_RESTS}
+)
 #: Kinds in which an order cannot be taken back when we like, or is not known to be there.
 HOLD_BACK = frozenset({Kind.LIMITED, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.MANUAL, Kind.FOREIGN})
 
@@ -58,14 +64,20 @@ class Standing:
         self._durable = durable
         #: Since when an order rests that is not wanted, by its number at its account's broker and by why.
         self._unwanted: dict[tuple[int, str, str], datetime] = {}
+        #: Since when the exits of an account would sell more than it has.
+        self._overdrawn: dict[int, datetime] = {}
 
     def disturbed(self) -> None:
         """Something keeps the engine from taking back what it likes."""
         self._unwanted.clear()
+        self._overdrawn.clear()
 
     def check(self, runs: Iterable[Told]) -> None:
         """Raises Violation of what has rested for too long."""
-        if not self._seed.is_sound or HOLD_BACK & self._seed.hard.kinds:
+        if not self._seed.is_sound:
+            return
+        self._check_promises()
+        if HOLD_BACK & self._seed.hard.kinds:
             return
         before, self._unwanted = self._unwanted, {}
         stands_for = STANDS_FOR * 3 if Kind.STUBBORN in self._seed.hard else STANDS_FOR
@@ -81,6 +93,22 @@ class Standing:
                 if self._now() - since > stands_for:
                     name = placed.request.client_order_id
                     raise Violation(f"{name} rests at the broker since {since:%M:%S} at least though {why}")
+
+    def _check_promises(self) -> None:
+        """Exits that rest sell no more than the account has, once it is known that somebody else sold."""
+        now, product = self._now(), self._seed.hard.product
+        for account, broker in self._brokers.items():
+            is_known = (
+                broker.can_be_read()
+                and broker.is_honest()
+                and not (broker.is_closed or UNTAKEN & self._seed.hard.kinds)
+            )
+            if not is_known or broker.promised(SYMBOL, product) <= max(0, broker.net(SYMBOL, product)):
+                self._overdrawn.pop(account, None)
+            elif now - self._overdrawn.setdefault(account, now) > OVERDRAWN_FOR:
+                raise Violation(
+                    f"exits of account {account} rest for more than it has since {self._overdrawn[account]:%M:%S}"
+                )
 
     def _unwanted_of(self, run: Run, told: Told, own: _Own) -> Iterable[tuple[Placed, str]]:
         now = self._now()

@@ -44,8 +44,9 @@ class Stops:
             self._breached.setdefault(run_id, self._now())
 
     def lost(self) -> None:
-        """The live state went, and with it what had not been drained."""
-        self._breached = {run: at for run, at in self._breached.items() if at < self._now() - LOSES}
+        """The live state went, and with it what had not been drained, and the prices of what no run knew to be held."""
+        kept_before = self._now() - LOSES
+        self._breached = {run: at for run, at in self._breached.items() if at < kept_before and str(run) in self._known}
         self._known.clear()
 
     def night_passed(self) -> None:

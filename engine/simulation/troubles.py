@@ -24,7 +24,7 @@ ROW_FOR, DOUBTED_FOR = (1, 10), (2, 15)
 #: How often an owner who trades sells, and one who could says what is to become of a run; and a coin.
 SELLS, SPEAKS, HALF = 0.7, 0.3, 0.5
 #: How often an owner who sells looks at what our orders sell.
-SEES = 0.8
+SEES = 0.6
 #: Tags of others: none, another program's, one that looks like ours, another deployment's.
 TAGS = ("", "algo-7", "SM0000000000000000", "ZZ000000195M01E001")
 #: What a server answers that is there and does not do it.

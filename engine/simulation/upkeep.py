@@ -70,6 +70,8 @@ class Upkeep:
         self._brokers = brokers
         #: By account: what it had after each change of its book, as long as it could be read.
         self._had: defaultdict[int, deque[tuple[datetime, int]]] = defaultdict(deque)
+        #: Orders whose average price was known.
+        self._priced: set[str] = set()
         #: By account: since when it is told to have less than it has.
         self._too_few: dict[int, datetime] = {}
         self._call: Callable[[str, list[str]], Any] = store.server.keys.call
@@ -88,6 +90,7 @@ class Upkeep:
         runs = [Told(name, _pairs(self._call("HGETALL", [keys.runtime(name)]))) for name in self._store.runtimes]
         for run in runs:
             self._check_indexes(run)
+            self._check_prices(run)
         for account in {run.fields["account_id"] for run in runs}:
             self._check_account(int(account), [run for run in runs if run.fields["account_id"] == account])
         return runs
@@ -112,6 +115,15 @@ class Upkeep:
         is_indexed = bool(self._call("SISMEMBER", [keys.holding(market), name]))
         if is_indexed is not (fields.get("position") == "bought"):
             raise Violation(f"{name} is {fields.get('position')}, and its market's index says {is_indexed}")
+
+    def _check_prices(self, run: Told) -> None:
+        """A price that was known once stays known."""
+        for order in (*run.entries, *run.exits):
+            name, is_known = order["client_order_id"], float(order["average_price"]) > 0
+            if name in self._priced and not is_known and self._seed.is_sound:
+                raise Violation(f"the price of {name} was known, and is not any more")
+            if is_known:
+                self._priced.add(name)
 
     def _check_account(self, account: int, runs: list[Told]) -> None:
         if missing := {run.name for run in runs} - {*self._call("SMEMBERS", [keys.account_runs(account)])}:
