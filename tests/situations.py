@@ -466,6 +466,12 @@ CASES = [
         HELD | {kind: AskBook("position_unproven") for kind in (E.SELL, E.RETRY)},
     ),
     Case(
+        "held, its session cut short to end before its sale",
+        replace(seen(BOUGHT), sell_at=CLOSES + 3600 * S),
+        NOON,
+        HELD | {kind: Wait(CLOSES + 3600 * S) for kind in (E.SELL, E.RETRY)} | {E.ORDER_UPDATE: Wait(CLOSES + 61 * S)},
+    ),
+    Case(
         "held when its session is over",
         seen(BOUGHT, now=at(CLOSES, minutes=2)),
         at(CLOSES, minutes=2),

@@ -5,16 +5,19 @@ nothing. Says what to do, not how; `engine.domain.routing` says what follows an 
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.events import EventType
-from engine.domain.exits import ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
+from engine.domain.exits import AFTER_CLOSE, ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
 from engine.domain.moment import Moment
 from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.domain.watch import is_watched_out, watch
+
+#: How long after the last moment an exit may be sent a human is told of what is held.
+TOLD_AFTER = timedelta(seconds=1)
 
 
 def decide(run: Run, event: EventType, now: Moment, policy: Policy) -> Decision:
@@ -183,12 +186,17 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
 def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     """What a run that goes on needs: its session's end told, its account looked at, its orders watched."""
     is_left = run.status is not RunStatus.ACTIVE and run.failure not in EXIT_TROUBLES
-    if run.held > 0 and is_session_over(run, now) and not is_left and run.session_told != run.closes_at:
-        # Each evening anew, for as long as it is held.
+    # Each evening anew, for as long as it is held.
+    is_to_be_told = run.held > 0 and not is_left and run.session_told != run.closes_at
+    if is_to_be_told and is_session_over(run, now):
         return Abort(SESSION_OVER)
     if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
-    return watch(run, now, policy)
+    decision = watch(run, now, policy)
+    if is_to_be_told and run.sell_at > run.closes_at and isinstance(decision, Ignore):
+        # Its session was cut short: no sale of its own has it looked at before.
+        return Wait(now.when(run.closes_at + AFTER_CLOSE + TOLD_AFTER))
+    return decision
 
 
 def _over(run: Run) -> Finish:

@@ -65,12 +65,14 @@ class Placed:
 
     broker_order_id: str
     request: OrderRequest
+    #: When the book shows it first.
     visible_at: datetime
     status: OrderStatus = OrderStatus.ACCEPTED
     filled: int = 0
     filled_at: datetime | None = None
     first_filled_at: datetime | None = None
-    #: When it last changed.
+    #: When it reached the broker, and when it last changed.
+    placed_at: datetime | None = None
     changed_at: datetime | None = None
     #: Somebody else's: by hand, or of another engine.
     is_foreign: bool = False
@@ -205,7 +207,7 @@ class SimulatedBroker:
         late = LATEST * self.rng.random() if lost and self._happens(LATE) else timedelta(0)
         if self._happens(self.hard.beyond_grace):
             lost, late = True, timedelta(seconds=self.rng.uniform(*BEYOND_GRACE))
-        placed = Placed(f"{len(self.book) + 1:06d}", request, self.now() + late)
+        placed = Placed(f"{len(self.book) + 1:06d}", request, self.now() + late, placed_at=self.now())
         self.book.append(placed)
         if self._happens(self.hard.refused_rests):
             self.changed()

@@ -40,8 +40,8 @@ MOST_OF = 0.9
 CLOCKS_APART = timedelta(seconds=5)
 #: Kinds in which the trades of an order may not be read, so that nobody knows when it filled first.
 UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
-#: The most units of an order: what two entries bought where one of them was believed lost.
-MOST_UNITS = 2 * QUANTITY
+#: The most units of an order: what two entries bought where one of them was believed lost, or all that may appear late.
+MOST_UNITS, MOST_LATE_UNITS = 2 * QUANTITY, (1 + RETRIES) * QUANTITY
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
 #: How long before an order is there a price may have been seen that takes it back.
@@ -182,7 +182,8 @@ class Conduct:
         attempts.reached_at = self._now()
         run = self._durable.run(run_id)
         terms = (request.symbol, request.product, request.side)
-        if terms != (run.strategy.symbol, run.strategy.product, SIDE_OF[leg]) or not 0 < request.quantity <= MOST_UNITS:
+        most = MOST_LATE_UNITS if Kind.BEYOND_GRACE in self._seed.hard else MOST_UNITS
+        if terms != (run.strategy.symbol, run.strategy.product, SIDE_OF[leg]) or not 0 < request.quantity <= most:
             raise Violation(f"{name} is none of its strategy's orders: {request}")
         for asked_at, until in self._pauses(account, leg):
             if asked_at + ON_ITS_WAY < attempts.reached_at < until - CLOCKS_APART * bool(self._seed.skew):
@@ -214,7 +215,7 @@ class Conduct:
         if leg is Leg.EXIT:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
             return left != bought - sold or not self._brokers[account].lower_band
-        rests_for = self._now() - placed.visible_at
+        rests_for = self._now() - (placed.placed_at or placed.visible_at)
         is_exiting = any(each.request.side is Side.SELL for each in own)
         is_breached = min(self._prices_since(placed.visible_at - BEFORE_ITS_ANSWER)) <= STOP
         return rests_for >= RESTS_AT_LEAST or is_exiting or is_breached or left > QUANTITY - bought
@@ -226,7 +227,7 @@ class Conduct:
         if leg is Leg.ENTRY:
             raise Violation(f"{name} is an entry, and priced anew")
         over = run.closes_at + EXIT_LATEST + timedelta(seconds=self._seed.skew)
-        if now > over and not self._is_next_day(run):
+        if self._seed.is_sound and now > over and not self._is_next_day(run):
             raise Violation(f"{name} is priced anew at {now:%H:%M:%S}, its session ended {run.closes_at:%H:%M:%S}")
         own = self._own(account, run_id)
         is_known = max([each.changed_at or each.visible_at for each in own], default=now) < now - TOLD_BY_THE_BOOK

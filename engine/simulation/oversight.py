@@ -229,7 +229,10 @@ class Oversight:
         if run.latch is not None or run.stop_requested is not None:
             return True
         bought = run.filled(Leg.ENTRY)
-        is_cut = 0 < bought < run.strategy.quantity and Kind.PARTLY not in self._seed.hard
+        last = run.last_order(Leg.ENTRY)
+        # Its sale was due before the entry was known to have ended.
+        is_overtaken = last is not None and (last.updated_at or run.buy_at) >= run.sell_at
+        is_cut = 0 < bought < run.strategy.quantity and (is_overtaken or Kind.PARTLY not in self._seed.hard)
         return is_cut or bought == run.strategy.quantity
 
 

@@ -142,8 +142,11 @@ GUARDS = [
     _guard("no cause prices an exit anew once its session is over", "exits",
            "if reason is None or is_going or is_session_over(run, now):", "if reason is None or is_going:",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("a position is told of when its session ends before its sale", "decision",
+           "if is_to_be_told and run.sell_at > run.closes_at and", "if is_to_be_told and run is None and",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a position left over night is told of each evening", "decision",
-           " and run.session_told != run.closes_at:", " and run.session_told is None:",
+           "and run.session_told != run.closes_at\n", "and run.session_told is None\n",
            "integration/test_pipeline_standing_orders.py::test_a_second_night_with_the_position_is_told_of_too"),
     _guard("what the account lacks is no abort", "run", " and self.failure != NOT_COVERED\n", "\n",
            "integration/test_pipeline_standing_orders.py::"

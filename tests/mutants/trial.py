@@ -53,23 +53,23 @@ def by_tests(copy: Copy, guard: Guard) -> Outcome:
 
 def by_simulation(copy: Copy, guard: Guard, seeds: int) -> Outcome:
     """Whether the simulation alone notices, within so many seeds."""
-    commands = _played(seeds, WORLDS.get(guard.name, "").split())
-    return _tried(copy, guard, commands, max(LIMIT, 3.0 * seeds), _of_simulation)
+    return _tried(copy, guard, _of(guard, seeds), max(LIMIT, 3.0 * seeds), _of_simulation)
 
 
 def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
     """Raise Broken unless everything passes while no guard is taken away: else nothing it says means anything."""
     tests = dict.fromkeys(test for guard in guards for test in guard.tests)
-    for arguments in [[*_PYTEST, *_paths(tests)]] if seeds is None else _played(seeds):
-        ran = copy.run(arguments, LIMIT_OF_ALL)
+    played = [] if seeds is None else [*dict.fromkeys(tuple(each) for guard in guards for each in _of(guard, seeds))]
+    for arguments in played or [(*_PYTEST, *_paths(tests))]:
+        ran = copy.run([*arguments], LIMIT_OF_ALL)
         if ran.code != PASSED:
             raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
 
 
-def _played(seeds: int, worlds: Iterable[str] = ()) -> list[list[str]]:
-    """Worlds of every sort in turn, and before them those in which a guard is missed soonest."""
+def _of(guard: Guard, seeds: int) -> list[list[str]]:
+    """Worlds of every sort in turn, and before them those in which the guard is missed soonest."""
     everything = [*_SIMULATE, "--seeds", str(seeds)]
-    named = [text for kind in worlds for text in ("--with", kind)]
+    named = [text for kind in WORLDS.get(guard.name, "").split() for text in ("--with", kind)]
     return [[*everything, *named], everything] if named else [everything]
 
 
