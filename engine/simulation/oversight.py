@@ -17,7 +17,7 @@ from engine.simulation.scenario import MORNING, START, STOP, SYMBOL, Seed
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
 #: The same where positions may lag or be empty: what others sold is taken for certain once it was read twice.
-READ_TWICE_WITHIN = timedelta(seconds=15)
+READ_TWICE_WITHIN = timedelta(seconds=30)
 #: How long a breached position that can be sold may be without an exit at the broker, or an alert.
 EXIT_WITHIN = timedelta(seconds=5)
 #: How long a push of a fill may take.

@@ -353,6 +353,25 @@ def test_positions_need_not_contain_what_was_sold_since(
     assert net.quantity == free
 
 
+def test_what_others_have_is_known_by_positions_alone_once_no_order_is_under_way(live: LiveState) -> None:
+    """Nobody has read the book since the entry filled; positions were read twice after its owner sold five by hand."""
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run())
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT,)))
+    position = NetPosition(SYMBOL, Product.INTRADAY, 5)
+    for after in (0, 2):
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position]))
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
+    # They lag behind our sale of the other five: there is nothing left.
+    orders = [SeenOrder(each.client_order_id, each.filled_quantity, True) for each in live.run().orders]
+    live.store.cover(1, AccountReading(began + timedelta(seconds=4), [position], orders))
+    net = live.claim().run.net
+    assert net is not None
+    assert net.quantity == 0
+
+
 def test_a_reading_while_an_exit_was_under_way_proves_nothing_of_what_others_have(live: LiveState) -> None:
     began = datetime.now(UTC) - timedelta(minutes=1)
     live.arm(run(BOUGHT), buying=False)

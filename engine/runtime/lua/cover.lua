@@ -82,7 +82,11 @@ local function keep_reading()
     end
   end
   local kept, moves = {}, {}
-  for _, known in ipairs(redis.call('HVALS', KEYS[5])) do moves[string.match(known, '^%-?%d+ %-?%d+ %d (.+)$')] = true end
+  for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
+    -- One that has ended, and of which a book that was read told otherwise, may have filled more.
+    local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
+    if ended == '0' or told.is_book_read then moves[key] = true end
+  end
   for key, _ in pairs(unclear) do
     kept[key] = redis.call('HMGET', KEYS[3], key, key .. ' others', key .. ' lags')
   end
