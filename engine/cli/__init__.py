@@ -145,7 +145,9 @@ def simulate(
     first: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
     hardships: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--with", metavar="KIND", help="What is hard in each: a kind; may be repeated, or 'all'."),
+        typer.Option(
+            "--with", metavar="KIND", help="What is hard in each: a kind, may be repeated; or 'all', 'failures'."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

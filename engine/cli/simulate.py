@@ -1,19 +1,24 @@
 """`engine simulate`: seeds of the simulated world, and what to do with one that fails."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
+
+import typer
 
 from engine.cli import DONE, FAILED
 from engine.cli.output import console, errors, print_json, status_line
 from engine.simulation.campaign import Failure, campaign
 from engine.simulation.hardships import Kind
+from engine.simulation.scenario import Seed, any_seed, hard_seed
+from engine.simulation.scenario import seed_of as seed_of_failures
 
 
 def run(seeds: int, first: int, hardships: Collection[str], *, as_json: bool) -> int:
     """Play the seeds; 1 where an invariant broke, with the seed, its trace and how to replay it."""
-    kinds = kinds_of(hardships)
+    seed_of = worlds_of(hardships)
     say, done = status_line()
     try:
-        failure = campaign(first, seeds, lambda count: say(f"{count} of {seeds} seeds"), hardships=kinds)
+        failure = campaign(first, seeds, lambda count: say(f"{count} of {seeds} seeds"), seed_of=seed_of)
     finally:
         done()
     if as_json:
@@ -25,9 +30,24 @@ def run(seeds: int, first: int, hardships: Collection[str], *, as_json: bool) ->
     return DONE if failure is None else FAILED
 
 
-def kinds_of(names: Collection[str]) -> Collection[Kind]:
-    """Kinds of hardship by their names; "all" is every one."""
-    return sorted(Kind) if "all" in names else sorted({Kind(name) for name in names})
+#: What may be named instead of kinds: every kind by half, and none but crashes, losses and a broker that fails.
+ALL, FAILURES = "all", "failures"
+
+
+def worlds_of(names: Collection[str]) -> Callable[[int], Seed]:
+    """The worlds that are hard as `names` say, each kind in each of them; of every sort in turn without a name."""
+    if not names:
+        return any_seed
+    if FAILURES in names:
+        return seed_of_failures
+    if ALL in names:
+        return partial(hard_seed, kinds=sorted(Kind))
+    known = {*Kind}
+    for name in names:
+        if name not in known:
+            choices = ", ".join((ALL, FAILURES, *sorted(known)))
+            raise typer.BadParameter(f"there is no hardship {name!r}; there are {choices}", param_hint="--with")
+    return partial(hard_seed, kinds=sorted({Kind(name) for name in names}), all_of_them=True)
 
 
 def _tell(failure: Failure) -> None:

@@ -210,6 +210,7 @@ class SimulatedBroker:
         placed = Placed(f"{len(self.book) + 1:06d}", request, self.now() + late, placed_at=self.now())
         self.book.append(placed)
         if self._happens(self.hard.refused_rests):
+            placed.visible_at = self.now()
             self.changed()
             self.boundary("broker.placed")
             return Reply(Outcome.REJECTED, cause=RejectCause.OTHER, message="refused, and rests all the same")

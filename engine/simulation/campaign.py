@@ -1,7 +1,7 @@
 """Many seeds: run over the machine's cores, stopped at the first violation, which is shrunk and told with its trace."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -9,7 +9,7 @@ from functools import partial
 from engine.simulation.broker import Chances
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
-from engine.simulation.scenario import Seed, any_seed, hard_seed
+from engine.simulation.scenario import Seed, any_seed
 from engine.simulation.world import World
 
 #: Seeds one worker process takes at a time.
@@ -54,17 +54,16 @@ def campaign(
     count: int,
     told: Callable[[int], None],
     cores: int | None = None,
-    hardships: Collection[Kind] = (),
+    seed_of: Callable[[int], Seed] = any_seed,
 ) -> Failure | None:
     """Play seeds `first` to `first + count - 1`; tells how many are done; the first failure found, shrunk.
 
-    `hardships`: what is in each of them besides failures, and of all kinds each by half; worlds of every sort in turn
-    where it is empty.
+    `seed_of`: what a seed of that number is; worlds of every sort in turn where it is not given.
     """
     chunks = [range(start, min(start + CHUNK, first + count)) for start in range(first, first + count, CHUNK)]
     with ProcessPoolExecutor(cores or os.cpu_count()) as pool:
         done = 0
-        for chunk, failure in zip(chunks, pool.map(partial(_play_all, hardships=hardships), chunks), strict=True):
+        for chunk, failure in zip(chunks, pool.map(partial(_play_all, seed_of=seed_of), chunks), strict=True):
             if failure is not None:
                 pool.shutdown(cancel_futures=True)
                 return shrunk(failure)
@@ -73,10 +72,8 @@ def campaign(
     return None
 
 
-def _play_all(numbers: Iterable[int], *, hardships: Collection[Kind]) -> Failure | None:
-    is_some = len(hardships) < len(Kind)
-    seeds = (hard_seed(number, hardships, all_of_them=is_some) if hardships else any_seed(number) for number in numbers)
-    return next((failure for seed in seeds if (failure := play(seed)) is not None), None)
+def _play_all(numbers: Iterable[int], *, seed_of: Callable[[int], Seed]) -> Failure | None:
+    return next((failure for number in numbers if (failure := play(seed_of(number))) is not None), None)
 
 
 def _simpler() -> Iterator[Callable[[Seed], Seed]]:

@@ -68,7 +68,7 @@ class Upkeep:
         self._store = store
         self._now = now
         self._brokers = brokers
-        #: By account: what it had after each change of its book, as long as it could be read.
+        #: By account: what it had left to sell after each change of its book, as long as it could be read.
         self._had: defaultdict[int, deque[tuple[datetime, int]]] = defaultdict(deque)
         #: Orders whose average price was known.
         self._priced: set[str] = set()
@@ -83,7 +83,9 @@ class Upkeep:
 
     def changed(self, account: int) -> None:
         """An order of the account was placed, filled or ended."""
-        self._had[account].append((self._now(), self._brokers[account].net(SYMBOL, self._seed.hard.product)))
+        broker, product = self._brokers[account], self._seed.hard.product
+        left = broker.net(SYMBOL, product) - broker.promised(SYMBOL, product)
+        self._had[account].append((self._now(), left))
 
     def check(self) -> list[Told]:
         """Every live run as its hash tells it; raises Violation. Only while the store is open."""
@@ -153,7 +155,7 @@ class Upkeep:
             self._check_cover(account, run, held, pool["out"])
 
     def _check_cover(self, account: int, run: Run, held: int, out: int) -> None:
-        """What runs are told they may sell is, with what they are selling, what their account had at some time lately.
+        """What runs are told they may sell is what their account had at some time lately, less what was being sold.
 
         `held`: what they hold in all; how much more there is says nothing to them.
         """
@@ -172,15 +174,16 @@ class Upkeep:
         if known is None or not self._seed.is_sound or not lately or lately[0][0] > now - LAGS:
             return
         least, most = min(units for _, units in lately), max(units for _, units in lately)
-        told = _within(known.quantity + out, held)
-        if told >= _within(least, held):
+        # What was granted may be on its way to the broker yet.
+        is_enough = _within(known.quantity + out, held) >= _within(least, held)
+        if is_enough:
             self._too_few.pop(account, None)
         # Less is told while a fill is known of and not contained in any reading; more never is.
-        if told > _within(most, held) or now - self._too_few.get(account, now) > TOO_FEW_FOR:
+        if _within(known.quantity, held) > _within(most, held) or now - self._too_few.get(account, now) > TOO_FEW_FOR:
             raise Violation(
-                f"account {account} has {least} to {most}, {out} of it being sold, and is told to have {known}"
+                f"account {account} has {least} to {most} left to sell, {out} being sold, and is told {known}"
             )
-        if told < _within(least, held):
+        if not is_enough:
             self._too_few.setdefault(account, now)
 
 

@@ -1,7 +1,32 @@
 """In which worlds of the simulation a guard of the domain or the scripts is missed soonest, by its name."""
 
-#: Kinds of hardship, all of them in each world. A guard that is not named is missed in worlds of every sort.
+#: Kinds of hardship, all of them in each world; "failures" is a world of crashes and losses without any. A guard that
+#: is not named is missed in worlds of every sort.
 WORLDS: dict[str, str] = {
+    "a step is granted once": "failures",
+    "an attempt is granted once": "failures",
+    "what came during the hold stays due": "failures",
+    "a hint that came during the hold stays": "failures",
+    "no script runs under another epoch": "failures",
+    "a run of another epoch is unread": "failures",
+    "a run that ended is not armed again": "failures",
+    "a run that exists is not armed again": "failures",
+    "a book that may hold an unknown exit is read before one is sent": "failures",
+    "after a loss of state the book is read before anything is bought": "failures",
+    "a stop ends no run whose book may hold more": "failures",
+    "an entry is sent a few times at most": "failures",
+    "a hint is numbered": "failures",
+    "an exit is never given up": "failures",
+    "a repeated commit applies nothing again": "failures",
+    "what came during the hold keeps the run held": "failures",
+    "an exchange that ends every exit refuses them": "failures",
+    "a nudge moves its run ahead": "failures",
+    "timers are left to be first": "failures",
+    "an alert that is told once is recorded once": "failures",
+    "a run that is held is busy": "failures",
+    "whoever lost the lock is granted nothing": "failures",
+    "whoever lost the lock commits nothing": "failures",
+    "whoever lost the lock cannot extend it": "failures",
     "an exit sells no more than the account has": "manual",
     "a position is sold by what was read a while ago at most": "manual blind",
     "near the square-off only a reading of seconds ago is trusted": "blind night",
