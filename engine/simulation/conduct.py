@@ -5,7 +5,7 @@ times, answers and the word of its owner.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -68,7 +68,7 @@ class Conduct:
     """Watches what is sent to every broker of a world."""
 
     def __init__(
-        self, seed: Seed, now: Callable[[], datetime], brokers: dict[int, SimulatedBroker], durable: SimulatedDurable
+        self, seed: Seed, now: Callable[[], datetime], brokers: Mapping[int, SimulatedBroker], durable: SimulatedDurable
     ) -> None:
         self._seed = seed
         self._now = now

@@ -13,12 +13,11 @@ from engine.domain.ticks import Tick
 from engine.listener import Listener
 from engine.ports import AccountState, Breach, Clock, Log
 from engine.runtime import codec, keys
-from engine.simulation.conduct import Conduct
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
+from engine.simulation.judges import Judges
 from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import CIRCUIT_AT, MORNING, START, STOP, SYMBOL, Seed
-from engine.simulation.stops import Stops
 
 #: Yesterday's close, the day's band, and how often a quote names that.
 CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
@@ -40,8 +39,7 @@ class Around(Protocol):
     seed: Seed
     store: LiveState
     accounts: list[AccountState]
-    conduct: Conduct
-    stops: Stops
+    judges: Judges
 
     def latched(self, breaches: Sequence[Breach]) -> None:
         """The listener's store latched runs."""
@@ -85,7 +83,7 @@ class Market:
     def carry(self) -> None:
         """A listener proves that the line of the symbol lives."""
         if self.is_fed and self._can_store():
-            self._world.conduct.fed()
+            self._world.judges.conduct.fed()
             self._world.store.carry(self._world.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def tick(self) -> bool:
@@ -100,8 +98,8 @@ class Market:
         if not self.is_fed:
             return False
         self.told, self.traded_at = self._price, world.now
-        world.conduct.told(self._price)
-        world.stops.told(self._price)
+        world.judges.conduct.told(self._price)
+        world.judges.stops.told(self._price)
         ticks = [Tick(SYMBOL, self._price, world.now, CLOSE, self._stamp())]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
             ticks += self._bad_ticks()

@@ -1,7 +1,7 @@
 """What must hold however bad the world is: no short of our making, no breach left alone, nobody left untold."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest
@@ -47,7 +47,7 @@ DOUBLES = frozenset({Kind.BEYOND_GRACE})
 class Oversight:
     """Watches every account of a world."""
 
-    def __init__(self, seed: Seed, brokers: dict[int, SimulatedBroker], durable: SimulatedDurable) -> None:
+    def __init__(self, seed: Seed, brokers: Mapping[int, SimulatedBroker], durable: SimulatedDurable) -> None:
         self._seed = seed
         self._brokers = brokers
         self._durable = durable

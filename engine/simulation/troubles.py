@@ -9,12 +9,10 @@ from engine.domain.orders import Side
 from engine.domain.run import Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
 from engine.simulation.broker import SimulatedBroker
-from engine.simulation.conduct import Conduct
 from engine.simulation.durable import SimulatedDurable
+from engine.simulation.judges import Judges
 from engine.simulation.livestate import LiveState
 from engine.simulation.market import Market
-from engine.simulation.news import News
-from engine.simulation.oversight import Oversight
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 
 #: How long, seconds: a reading that lies, one that fails, a dead token, a server that refuses, a feed that is down.
@@ -46,9 +44,7 @@ class Around(Protocol):
     brokers: dict[int, SimulatedBroker]
     store: LiveState
     durable: SimulatedDurable
-    oversight: Oversight
-    conduct: Conduct
-    news: News
+    judges: Judges
     market: Market
     misled: set[RunId]
 
@@ -133,18 +129,18 @@ class Troubles:
         if free > 0 and world.rng.random() < SELLS:
             quantity = world.rng.choice((1, free, world.rng.randint(1, free)))
             self._tell(f"the owner of {account} sells {quantity} by hand")
-            world.oversight.sold_by_hand(account, quantity, world.now)
+            world.judges.oversight.sold_by_hand(account, quantity, world.now)
             broker.by_hand(SYMBOL, product, Side.SELL, quantity)
         else:
             self._tell(f"the owner of {account} buys by hand")
-            world.oversight.bought_by_hand(account, world.now)
+            world.judges.oversight.bought_by_hand(account, world.now)
             broker.by_hand(SYMBOL, product, Side.BUY, world.rng.randint(1, QUANTITY))
 
     def _foreign(self, account: int, broker: SimulatedBroker) -> None:
         """Another engine buys, and sells what it bought."""
         world, product = self._world, self._world.seed.hard.product
         quantity, tag = world.rng.randint(1, QUANTITY), world.rng.choice(TAGS)
-        world.oversight.bought_by_hand(account, world.now)
+        world.judges.oversight.bought_by_hand(account, world.now)
         broker.by_hand(SYMBOL, product, Side.BUY, quantity, tag)
         if world.rng.random() < HALF:
             broker.by_hand(SYMBOL, product, Side.SELL, quantity, tag)
@@ -186,22 +182,22 @@ class Troubles:
         }[way]
         if way == "absent":
             world.misled.add(run.id)
-            world.oversight.said_absent(run.strategy.account_id)
+            world.judges.oversight.said_absent(run.strategy.account_id)
         if way == "closed":
-            world.oversight.said_closed(run.id)
+            world.judges.oversight.said_closed(run.id)
             broker = world.brokers[run.strategy.account_id]
             free = broker.net(SYMBOL, run.strategy.product) - broker.promised(SYMBOL, run.strategy.product)
             if free >= run.held:
-                world.oversight.sold_by_hand(run.strategy.account_id, run.held, world.now)
+                world.judges.oversight.sold_by_hand(run.strategy.account_id, run.held, world.now)
                 broker.by_hand(SYMBOL, run.strategy.product, Side.SELL, run.held)
         if not world.store.is_ready():
             return
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))
         if world.store.signal(run.id, fields, world.now) == "ok":
-            world.news.told(str(run.id), world.now)
+            world.judges.news.told(str(run.id), world.now)
             if "stop_requested" in fields:
-                world.conduct.asked(run.id, StopMode(fields["stop_requested"]))
+                world.judges.conduct.asked(run.id, StopMode(fields["stop_requested"]))
             world.publish(Event(f"user:{world.now:%M%S%f}", EventType.FORCE_STOP, run.id))
 
     def _until(self, span: tuple[float, float]) -> datetime:

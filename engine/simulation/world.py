@@ -26,16 +26,16 @@ from engine.ports import AccountState, Breach, StoreClosed
 from engine.reconcile import Reconciler
 from engine.recovery import Recoverer
 from engine.simulation.actors import NO_SKEW, Actor
-from engine.simulation.audit import Audit
 from engine.simulation.broker import Chances, Placed, SimulatedBroker
-from engine.simulation.conduct import UNREAD, Conduct
+from engine.simulation.conduct import UNREAD
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
-from engine.simulation.invariants import Observer, Violation, check_always, check_end, check_history, run_id_of
+from engine.simulation.invariants import Violation, check_always, check_end, check_history, run_id_of
+from engine.simulation.judges import Judges
 from engine.simulation.livestate import LiveState
+from engine.simulation.losses import Losses
 from engine.simulation.market import Market
-from engine.simulation.news import News
-from engine.simulation.oversight import DOUBLES, Oversight
+from engine.simulation.oversight import DOUBLES
 from engine.simulation.scenario import (
     CIRCUIT_AT,
     CLOSES_TONIGHT,
@@ -49,27 +49,22 @@ from engine.simulation.scenario import (
     strategy_of,
 )
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
-from engine.simulation.standing import Standing
-from engine.simulation.stops import Stops
 from engine.simulation.troubles import Troubles
-from engine.simulation.upkeep import Upkeep
 from engine.sweeper import Sweeper
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
 _DEEDS, _UP_TO = list(ODDS), [sum(list(ODDS.values())[: n + 1]) / 100 for n in range(len(ODDS))]
-#: Of so many orders one is struck as it is sent, where the live state is lost once in a hundred seconds.
-STRUCK_IN = 40
 #: The least price of a limit today, where quotes name it.
 LOWER_BAND = Decimal(80)
 #: A rare thing: a process that stands still for seconds.
-RARE, HALF = 0.02, 0.5
+RARE = 0.02
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
 THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
-#: How long every machine stands still at a jump, and how often accounts are reconciled.
-JUMP, RECONCILED_EVERY = timedelta(seconds=20), timedelta(seconds=10)
+#: How often accounts are reconciled.
+RECONCILED_EVERY = timedelta(seconds=10)
 #: How soon a breach is served whose message is lost.
 SERVED_WITHIN = timedelta(seconds=1)
 #: In a hard world positions are read as often as the order stream's process does, and the book at every fifth look.
@@ -99,15 +94,12 @@ class World:
         self._happened: list[tuple[datetime, str, Mapping[str, object]]] = []
         self._healed = False
         self.doubted_until: datetime | None = None
-        #: When the live state is struck in the middle of an order.
-        self._struck_at: datetime | None = None
         #: Whether a book changed since the invariants were checked last.
         self._is_unchecked = False
         #: Runs whose owner said of an order of theirs that it was never placed.
         self.misled: set[RunId] = set()
         self._looks = 0
         self._sweep_at = self._reconcile_at = self.now
-        self._observer = Observer(seed)
         accounts = {number: seed.account_of(number) for number in range(1, seed.runs + 1)}
         self.brokers = {account: self._broker(account) for account in sorted({*accounts.values()})}
         self._strategies = [strategy_of(number, account, seed.hard) for number, account in accounts.items()]
@@ -136,20 +128,8 @@ class World:
         ]
         strategies = self._strategies if self.seed.hard.are_created else []
         self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies, lambda: self.now)
-        self.oversight = Oversight(self.seed, self.brokers, self.durable)
-        self.conduct = Conduct(self.seed, lambda: self.now, self.brokers, self.durable)
-        self._upkeep = Upkeep(self.seed, self.store, lambda: self.now, self.brokers)
-        self._standing = Standing(self.seed, lambda: self.now, self.brokers, self.durable)
-        self.stops = Stops(self.seed, lambda: self.now, self.brokers)
-        self._audit = Audit(self.store, self.accounts[0].limits, self.brokers)
-        self.news = News(self.seed, self.store, lambda: self.now)
-        for account, broker in self.brokers.items():
-            broker.placing = self.oversight.placing(account, lambda: self.now)
-            broker.reached = self.conduct.sending(account)
-            broker.answered = partial(self.conduct.answered, account)
-            broker.ended = partial(self.conduct.ended, account)
-            broker.canceling = partial(self.conduct.canceling, account)
-            broker.changing = partial(self.conduct.changing, account)
+        limits = self.accounts[0].limits
+        self.judges = Judges(self.seed, lambda: self.now, self.store, self.brokers, self.durable, limits)
         self.market = Market(self, Clock(self), self._log)
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
@@ -164,7 +144,7 @@ class World:
         self.market.leave_yesterday()
         self._recover()
         self.market.carry()
-        self._on_disk = self.store.snapshot()
+        self._losses = Losses(self)
         # From here on, so that the first opening needs no luck.
         self._set_clock()
 
@@ -228,7 +208,7 @@ class World:
 
     def ended(self, run_id: RunId) -> None:
         """A run's STOP was committed."""
-        self._observer.ended(run_id, self.book)
+        self.judges.observer.ended(run_id, self.book)
 
     def publish(self, event: Event, at: datetime | None = None, reading: object = None) -> None:
         """The `Publisher` port: a queue that loses, repeats and reorders."""
@@ -244,23 +224,17 @@ class World:
 
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
         """A call of the store has answered."""
-        self._audit.called(name, arguments, named, reply)
-        if name == "intend" and reply is None and not self._healed:
-            self._aim()
-        self.news.called(name, arguments, named, reply)
-
-    def _aim(self) -> None:
-        """An order was granted: the worst moment to lose what was not drained."""
-        if self.rng.random() < (self.seed.lose_store + self.seed.roll_back) / STRUCK_IN:
-            self._struck_at = self.now + self.rng.randint(0, 500) * _MS
+        if name == "intend" and reply is None:
+            self._losses.granted()
+        self.judges.called(name, arguments, named, reply)
 
     def doubt_clock(self, until: datetime) -> None:
         """Others disagree on the time until then."""
         self.doubted_until = until
-        self.conduct.doubted(self.now, until)
+        self.judges.conduct.doubted(self.now, until)
 
     def _serve(self, event: Event, reading: object) -> None:
-        self._observer.answered(event, self.pipeline.process(event.as_wire(), reading))
+        self.judges.observer.answered(event, self.pipeline.process(event.as_wire(), reading))
 
     def boundary(self, name: str) -> None:
         """An I/O boundary of the code that runs: hand over to the world, if it is an actor's."""
@@ -300,19 +274,20 @@ class World:
             broker.heal()
             broker.at_lower_circuit = False
         self._troubles.heal()
-        self.doubted_until = self._struck_at = None
+        self.doubted_until = None
+        self._losses.heal()
         self.market.heal()
         while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
-        self.conduct.check_end()
+        self.judges.conduct.check_end()
         if self.seed.hard.kinds:
-            self.oversight.check_end()
+            self.judges.oversight.check_end()
             if not self.seed.hard.has_night:
                 check_history([each for each in self.book if self._can_be_known(each)], self.durable)
             return
         check_end(self.book, self.store, self.durable)
-        self._observer.check_end(self.durable)
+        self.judges.observer.check_end(self.durable)
 
     def _can_be_known(self, placed: Placed) -> bool:
         """Whether an order showed itself before its run ended; what fills after that is told to a human."""
@@ -329,15 +304,13 @@ class World:
         while Kind.ASLEEP not in self.seed.hard and self.now < over:
             self.step()
         if not (Kind.ASLEEP in self.seed.hard or self.seed.hard.are_created) and self.store.is_ready():
-            self.oversight.check_evening(START + CLOSES_TONIGHT)
+            self.judges.oversight.check_evening(START + CLOSES_TONIGHT)
         for broker in self.brokers.values():
             broker.night()
             broker.at_lower_circuit = False
         self.tell("THE NIGHT PASSES")
         self.now = max(self.now, MORNING)
-        self.oversight.night_passed(self.now)
-        self.stops.night_passed()
-        self._upkeep.disturbed()
+        self.judges.night_passed(self.now)
         self._sweep_at = self._reconcile_at = self.now
 
     def close(self) -> None:
@@ -373,7 +346,7 @@ class World:
 
     def _book_changed(self, account: int) -> None:
         self._is_unchecked = True
-        self._upkeep.changed(account)
+        self.judges.upkeep.changed(account)
 
     def _is_settled(self) -> bool:
         waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
@@ -417,17 +390,17 @@ class World:
         if self.rng.random() < self.seed.user_stops:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)
-            self.conduct.asked(run_id, StopMode.CLOSE)
+            self.judges.conduct.asked(run_id, StopMode.CLOSE)
             if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
-                self.news.told(str(run_id), self.now)
-                self._observer.wants_exit(run_id, self.now, self.book)
+                self.judges.news.told(str(run_id), self.now)
+                self.judges.observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
 
     def latched(self, breaches: Sequence[Breach]) -> None:
         """The listener's store latched runs: their workers are woken."""
         for breach in breaches:
-            self._observer.wants_exit(breach.run_id, self.now, self.book)
-            self.news.latched(str(breach.run_id), self.now + SERVED_WITHIN)
+            self.judges.observer.wants_exit(breach.run_id, self.now, self.book)
+            self.judges.news.latched(str(breach.run_id), self.now + SERVED_WITHIN)
             self.publish(Event(breach.event_id, EventType.STOPLOSS, breach.run_id), reading=breach.reading)
 
     def _pass_time(self) -> None:
@@ -438,11 +411,7 @@ class World:
         long = self.rng.random() < RARE and not self._healed and not self.seed.is_steady
         usual = BUSY_MS if self.actors else IDLE_MS
         self.now += self.rng.randint(*(PAUSE_MS if long else usual)) * _MS
-        if self._struck_at is not None and self.now >= self._struck_at and not self._healed:
-            self._struck_at = None
-            self._lose_state(
-                is_whole=self.rng.random() * (self.seed.lose_store + self.seed.roll_back) < self.seed.lose_store
-            )
+        self._losses.pass_time()
         if self.now >= self._sweep_at:
             self._sweep_at = self.now + timedelta(seconds=1)
             self._every_second()
@@ -453,11 +422,11 @@ class World:
         self._close_exchange()
         # Before it is judged: where all stood still for a while, the listener comes to its ticks first.
         self.market.pause()
-        self._judge_runs()
+        self.judges.look(is_busy=self._is_busy())
         if self.seed.hard.kinds:
             self._troubles_and_oversight()
         else:
-            self._observer.check(self.now, self.book, is_busy=self._is_busy())
+            self.judges.observer.check(self.now, self.book, is_busy=self._is_busy())
         self._begin("sweeper", self.sweeper.sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
@@ -471,19 +440,7 @@ class World:
                 if not any(actor.name == f"reconciler {account.id}" for actor in self.actors):
                     has_book = not is_hard or self._looks % COVERS_A_BOOK == 0
                     self._begin(f"reconciler {account.id}", partial(self._reconcile, account, has_book=has_book))
-        if not self._healed:
-            self._lose_something()
-
-    def _judge_runs(self) -> None:
-        """Everything the live state tells of its runs, where it can be asked."""
-        if not self.store.is_ready():
-            self._upkeep.disturbed()
-            self._standing.disturbed()
-            return
-        runs = self._upkeep.check()
-        self.stops.check(runs)
-        self._standing.check([] if self._is_busy() else runs)
-        self.conduct.look(runs)
+        self._losses.every_second()
 
     def _close_exchange(self) -> None:
         """The session's end, as far as a night follows; runs the recoverer makes have the calendar's session."""
@@ -498,7 +455,7 @@ class World:
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
         is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
-        self.oversight.check(self.now, self.market.told, self.market.traded_at, is_well=is_well, is_fed=is_fed)
+        self.judges.oversight.check(self.now, self.market.told, self.market.traded_at, is_well=is_well, is_fed=is_fed)
         if not self._healed:
             self._troubles.every_second()
 
@@ -506,32 +463,6 @@ class World:
         self.reconciler.cover(account, self.brokers[account.id])
         if has_book:
             self.reconciler.reconcile(account, self.brokers[account.id])
-
-    def _lose_something(self) -> None:
-        if self._happens(self.seed.lose_store):
-            self._lose_state(is_whole=True)
-        if self._happens(self.seed.roll_back):
-            self._lose_state(is_whole=False)
-        if self._happens(self.seed.jump):
-            self.tell("EVERY MACHINE STANDS STILL")
-            self.now += JUMP
-        if self.seed.roll_back:
-            self._on_disk = self.store.snapshot()
-
-    def _lose_state(self, *, is_whole: bool) -> None:
-        """All of it, or what came since the last second."""
-        if is_whole:
-            self.tell("THE LIVE STATE IS LOST")
-            self.store.flush(is_gone=self.rng.random() < HALF)
-        else:
-            self.tell("THE LIVE STATE GOES BACK")
-            self.store.roll_back(self._on_disk)
-        self.conduct.lost()
-        self.stops.lost()
-        self._observer.lost(self.durable.open_runs())
-
-    def _happens(self, in_a_hundred: float) -> bool:
-        return in_a_hundred > 0 and self.rng.random() < in_a_hundred / 100
 
     def tell(self, what: str, facts: Mapping[str, object] = _NO_FACTS) -> None:
         self._happened.append((self.now, what, facts))
