@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest, Outcome, Reply
-from engine.domain.orders import Leg, Product, Side
+from engine.domain.health import DeniedBy
+from engine.domain.orders import Leg, Order, Product, Side
 from engine.domain.routing import RETRIES, retry_delay
 from engine.domain.run import EXIT_TROUBLES, SIDE_OF, Run, RunId, RunStatus, parse_client_order_id
 from engine.domain.strategy import SQUARE_OFF, AbortPolicy, StopMode
+from engine.ports import Denied
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
@@ -24,7 +26,7 @@ from engine.simulation.upkeep import Told
 #: How old what is known of a position may be when it is sold, and when the broker may square it off any minute.
 LONG_TRUST, SHORT_TRUST = timedelta(seconds=30), timedelta(seconds=5)
 #: How many exits of a run may fill nothing before somebody is told.
-FRUITLESS = RETRIES + 3
+FRUITLESS = RETRIES + 1
 #: How often an account may be asked within so long.
 COUNTED_FOR = timedelta(seconds=10)
 MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}
@@ -98,6 +100,8 @@ class Conduct:
         self._frozen = {run.name: self._frozen.get(run.name, now) for run in runs if self._is_frozen(run)}
         for account, broker in self._brokers.items():
             self._count(account, broker)
+            if not broker.token_dead:
+                self._dead_since.pop(account, None)
 
     def _is_frozen(self, told: Told) -> bool:
         failure = told.fields.get("failure", "")
@@ -123,12 +127,6 @@ class Conduct:
         if placed.request.side is Side.SELL and placed.filled and not placed.is_foreign:
             self._fruitless.pop(run_id_of(placed), None)
 
-    def check_end(self) -> None:
-        """What is said of a run's end must have been so."""
-        for run in self._durable.runs():
-            if "stop_above_price" in run.failure and min(price for _, price in self._prices) > STOP:
-                raise Violation(f"{run.id} was not bought for a price at its stop, and there was none")
-
     def fed(self) -> None:
         """The line of the feed was proven."""
         self._fed_at = self._now()
@@ -153,6 +151,11 @@ class Conduct:
     def sending(self, account: int) -> Callable[[OrderRequest], None]:
         """What judges each order of ours that reaches `account`."""
         return lambda request: self._judge(account, request)
+
+    def denied(self, order: Order, denied: Denied) -> None:
+        """The engine itself refused an attempt."""
+        if denied.by is DeniedBy.STOP and min(price for _, price in self._prices) > STOP:
+            raise Violation(f"{order.client_order_id} is denied for a price at its stop, and there was none today")
 
     def answered(self, account: int, request: OrderRequest, reply: Reply) -> None:
         """What came of it."""

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from engine.domain.run import Run
+from engine.ports import Denied
 from engine.simulation.audit import Audit
 from engine.simulation.broker import SimulatedBroker
 from engine.simulation.conduct import Conduct
@@ -54,6 +55,8 @@ class Judges:
         """A call of the store has answered."""
         self.audit.called(name, arguments, named, reply)
         self.news.called(name, arguments, named, reply)
+        if isinstance(reply, Denied):
+            self.conduct.denied(arguments[4], reply)
 
     def look(self, *, is_busy: bool) -> None:
         """Once a second: everything the live state tells of its runs, where it can be asked.

@@ -19,6 +19,8 @@ START = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 DEPLOYMENT, SYMBOL, STOP, QUANTITY = "SM", "NSE:SIM", 9_000, 10
 #: Market time from the start to each run's buy, sell, and to the end of the faults.
 BUY_AFTER, SELL_AFTER, FAULTS_END = timedelta(seconds=2), timedelta(seconds=40), timedelta(seconds=60)
+#: How far apart runs of one account buy, seconds.
+BUYS_APART = 4
 #: Market time from the start to the session's end.
 CLOSES_AFTER = timedelta(seconds=150)
 #: How often a broker refuses, or an exchange ends an order, at most.
@@ -153,11 +155,16 @@ def any_seed(number: int) -> Seed:
     return hard_seed(number, chosen, all_of_them=True)
 
 
+def _later(number: int, hard: Hardships) -> int:
+    """How much later than the first a run buys, seconds: where several share an account, one after another."""
+    return BUYS_APART * (number - 1) if Kind.SHARED in hard else 0
+
+
 def strategy_of(number: int, account: int, hard: Hardships) -> Strategy:
     """The strategy of run `number`; its times are India's, as the world's start is 9:30 there."""
     return Strategy(
-        number, f"s{number}", f"t{account}", account, SYMBOL, QUANTITY, time(9, 30, 2), time(9, 30, 40), Decimal(90),
-        hard.product, on_abort=hard.on_abort, trading_date=START.date(),
+        number, f"s{number}", f"t{account}", account, SYMBOL, QUANTITY, time(9, 30, 2 + _later(number, hard)),
+        time(9, 30, 40), Decimal(90), hard.product, on_abort=hard.on_abort, trading_date=START.date(),
     )  # fmt: skip
 
 
@@ -168,5 +175,5 @@ def run_of(number: int, account: int, hard: Hardships) -> Run:
         sell_after, closes_after = timedelta(hours=1), timedelta(hours=2)
     if hard.has_night:
         closes_after = CLOSES_TONIGHT
-    times = (START + BUY_AFTER, START + sell_after, START + closes_after)
+    times = (START + BUY_AFTER + timedelta(seconds=_later(number, hard)), START + sell_after, START + closes_after)
     return Run(RunId(number, START.date()), strategy_of(number, account, hard), *times, STOP)

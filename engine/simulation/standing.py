@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from engine.domain.orders import TERMINAL, Side
 from engine.domain.run import EXIT_TROUBLES, NOT_COVERED, Run, RunId, RunStatus
-from engine.domain.strategy import StopMode
+from engine.domain.strategy import AbortPolicy, StopMode
 from engine.runtime import codec
 from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
@@ -126,9 +126,21 @@ class Standing:
             left = placed.request.quantity - placed.filled
             if left > own.held:
                 yield placed, "it sells more than is held"
+        # One in doubt may be selling it.
+        is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own.orders)
+        if own.held > QUANTITY and not is_selling and self._may_sell(run, told):
+            yield (
+                next(each for each in own.orders if each.request.side is Side.BUY),
+                "what is too much is not being sold",
+            )
         left = sum(each.request.quantity - each.filled for each in exits)
         if exits and self._is_due(run, told) and left < min(own.held, self._sellable(run) + left):
             yield exits[0], "it sells less than is held"
+
+    def _may_sell(self, run: Run, told: Told) -> bool:
+        """Whether neither its owner nor its policy keeps what it holds."""
+        is_frozen = _is_over(told) and run.strategy.on_abort is AbortPolicy.FREEZE
+        return not (is_frozen or told.fields.get("stop_requested") or told.fields.get("closed_elsewhere"))
 
     def _is_due(self, run: Run, told: Told) -> bool:
         is_asked = told.fields.get("stop_requested") == StopMode.CLOSE

@@ -280,7 +280,6 @@ class World:
         while self.now < ends_at and not self._is_settled():
             self.step()
         self.durable.take(len(self.store.ledger))
-        self.judges.conduct.check_end()
         if self.seed.hard.kinds:
             self.judges.oversight.check_end()
             if not self.seed.hard.has_night:
