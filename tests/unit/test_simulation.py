@@ -7,8 +7,10 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+import typer
 
 from engine import sweeper
+from engine.cli.simulate import worlds_of
 from engine.domain import routing
 from engine.domain.broker import BrokerProfile, Outcome, RejectCause
 from engine.domain.orders import Leg, OrderTrigger
@@ -223,3 +225,19 @@ def _fails(seed: Seed) -> bool:
         return play(seed) is not None
     except (Violation, LockLost, KeyError):
         return True
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [((), None), (("failures",), set()), (("thin", "night"), {Kind.THIN, Kind.NIGHT})],
+)
+def test_worlds_are_as_hard_as_they_are_asked_to_be(names: tuple[str, ...], kinds: set[Kind] | None) -> None:
+    found = [{*worlds_of(names)(number).hard.kinds} for number in range(12)]
+    assert all(each == kinds for each in found) if kinds is not None else len({frozenset(each) for each in found}) > 6
+
+
+def test_a_hardship_that_is_none_is_refused_with_those_there_are() -> None:
+    with pytest.raises(
+        typer.BadParameter, match=r"no hardship 'nonsense'; there are all, failures, asleep, .*, windows"
+    ):
+        worlds_of(["thin", "nonsense"])
