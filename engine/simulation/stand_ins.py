@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from engine.domain.moment import Moment
 from engine.domain.run import Run, RunId
-from engine.ports import Broker
+from engine.ports import Broker, LockLost, NoSlot
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
 from engine.simulation.scenario import Seed
@@ -106,7 +106,10 @@ class Bounded:
             self._world.boundary(before)
             reply = call(*args, **named)
             if is_repeated and self._world.rng.random() < self._world.seed.repeat_reply:
-                again = call(*args, **named)
+                try:
+                    again = call(*args, **named)
+                except (LockLost, NoSlot) as error:
+                    again = error
                 if again != reply:
                     raise Violation(f"{name} was answered {reply}, and its repeat {again}")
             if name in UNDER_AN_EPOCH and not self._store.is_current():
