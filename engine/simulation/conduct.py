@@ -20,6 +20,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
+from engine.simulation.oversight import TELLS_OF_A_POSITION
 from engine.simulation.scenario import DEPLOYMENT, QUANTITY, START, STOP, Seed
 from engine.simulation.upkeep import Told
 
@@ -27,6 +28,8 @@ from engine.simulation.upkeep import Told
 LONG_TRUST, SHORT_TRUST = timedelta(seconds=30), timedelta(seconds=5)
 #: How many exits of a run may fill nothing before somebody is told.
 FRUITLESS = RETRIES + 1
+#: Alerts besides that tell that it does not go out as it should.
+TELLS_OF_AN_EXIT = frozenset({"safety_abort", "not_covered", "attempt_given_up"})
 #: How often an account may be asked within so long.
 COUNTED_FOR = timedelta(seconds=10)
 MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}
@@ -289,7 +292,8 @@ class Conduct:
         self._fruitless[run.id] += 1
         if any(each.filled for each in self._own(account, run.id)[-1:] if each.request.side is Side.SELL):
             self._fruitless[run.id] = 1
-        if self._fruitless[run.id] > FRUITLESS and not self._durable.alerts_of(run):
+        is_told = (TELLS_OF_A_POSITION | TELLS_OF_AN_EXIT) & self._durable.alerts_of(run)
+        if self._fruitless[run.id] > FRUITLESS and not is_told:
             raise Violation(f"{run.id} sent {self._fruitless[run.id]} exits that filled nothing, and nobody was told")
 
     def _judge_knowledge(self, account: int, run: Run) -> None:
