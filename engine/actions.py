@@ -271,7 +271,9 @@ class Actions:
         lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
         if lowest is None:
             # Nothing says how low a limit may be: only a new order is priced by the broker.
-            return self._cancel(turn, Cancel(order, reprice.reason))
+            order, alerts = lifecycle.told_that_it_rests(run, order, reprice.reason)
+            canceled = self._cancel(turn, Cancel(order, reprice.reason))
+            return replace(canceled, note=replace(canceled.note, alerts=alerts))
         if order.limit_price is not None and order.limit_price <= lowest:
             return self._repriced(turn, reprice, order, "left: nothing better is allowed")
         reply = broker.modify(order.broker_order_id, OrderChange(limit_price=lowest))
@@ -283,14 +285,14 @@ class Actions:
         return self._repriced(turn, reprice, order, reply.outcome, dirty=True)
 
     def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
-        order, alerts = lifecycle.told_that_it_rests(order, reprice.reason)
+        order, alerts = lifecycle.told_that_it_rests(turn.run, order, reprice.reason)
         after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
         after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
         return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts))
 
     def _unpriced(self, turn: Turn, reprice: Reprice, outcome: str, *, dirty: bool = False) -> Stepped:
         """Nothing was priced: it is tried again soon, and told as if it had been."""
-        order, alerts = lifecycle.told_that_it_rests(reprice.order, reprice.reason)
+        order, alerts = lifecycle.told_that_it_rests(turn.run, reprice.order, reprice.reason)
         after = replace(turn.run.with_order(order), dirty=turn.run.dirty or dirty)
         note = Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts)
         return Stepped(turn.holding, after, note, lets_go=True, not_before=turn.now.real + PRICED_AGAIN)

@@ -196,14 +196,14 @@ def positions_unread(
     return book_unread(known, now, reason, asked_at)
 
 
-def told_that_it_rests(order: Order, why: str) -> tuple[Order, tuple[Alert, ...]]:
-    """`order`, an exit that is priced anew for `why`, and the alert that nobody takes it; once an order."""
-    if order.rest_alerted or why != RESTS_TOO_LONG:
+def told_that_it_rests(run: Run, order: Order, why: str) -> tuple[Order, tuple[Alert, ...]]:
+    """`order`, an exit of `run` that is priced anew for `why`, and the alert that nobody takes it; once a run."""
+    if why != RESTS_TOO_LONG or any(each.rest_alerted for each in (order, *run.orders)):
         return order, ()
     left = order.quantity - order.filled_quantity
     message = (
         f"an exit of {left} rests since {order.send_by:%H:%M:%S} UTC and nobody takes it: it keeps its place in the "
-        "queue, at the day's lowest price where the broker allows that"
+        "queue, at the day's lowest price, or is sent again where no quote names that price"
     )
     return replace(order, rest_alerted=True), (Alert("critical", "exit_rests", message),)
 

@@ -29,7 +29,7 @@ LONG_TRUST, SHORT_TRUST = timedelta(seconds=30), timedelta(seconds=5)
 #: How many exits of a run may fill nothing before somebody is told.
 FRUITLESS = RETRIES + 1
 #: Alerts besides that tell that it does not go out as it should.
-TELLS_OF_AN_EXIT = frozenset({"safety_abort", "not_covered", "attempt_given_up"})
+TELLS_OF_AN_EXIT = frozenset({"safety_abort", "not_covered", "attempt_given_up", "exit_rests"})
 #: How often an account may be asked within so long.
 COUNTED_FOR = timedelta(seconds=10)
 MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}

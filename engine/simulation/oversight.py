@@ -204,6 +204,9 @@ class Oversight:
         is_his = run.id in self._closed or run.stop_requested is StopMode.LEAVE
         if is_his or "position_left" in self._durable.alerts_of(run) or _held(own) <= 0 or _is_new(own, now):
             return False
+        if DOUBLES & self._seed.hard.kinds and any(each.is_past for each in own):
+            # What appears so late that the day is over is in no book that anybody reads.
+            return False
         product = run.strategy.product
         resting = [each for each in own if each.request.side is Side.SELL and each.status not in TERMINAL]
         others = broker.promised(SYMBOL, product) - sum(each.request.quantity - each.filled for each in resting)

@@ -300,6 +300,16 @@ def test_an_exit_whose_change_is_refused_for_ever_is_told_of(breached: World, se
     assert breached.alerts() != []
 
 
+def test_an_exit_nobody_takes_that_no_quote_can_lower_is_told_of_once(breached: World) -> None:
+    """No quote names the day's lowest price: it is canceled and sent again, and nobody takes the next one either."""
+    breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(0), Decimal(0), breached.clock.market)]
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(150)
+    assert breached.broker.canceled
+    assert breached.broker.modified == []
+    assert breached.alerts() == ["exit_rests"]
+
+
 def test_a_change_that_was_accepted_and_then_refused_by_the_exchange_is_tried_again_or_told(breached: World) -> None:
     """The PUT is answered with success, the exchange refuses the change, the order stays OPEN at its old limit."""
     breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), breached.clock.market)]
