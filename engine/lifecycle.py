@@ -197,8 +197,9 @@ def positions_unread(
 
 
 def told_that_it_rests(run: Run, order: Order, why: str) -> tuple[Order, tuple[Alert, ...]]:
-    """`order`, an exit of `run` that is priced anew for `why`, and the alert that nobody takes it; once a run."""
-    if why != RESTS_TOO_LONG or any(each.rest_alerted for each in (order, *run.orders)):
+    """`order`, an exit of `run` that is priced anew for `why`, and the alert that nobody takes it; once a session."""
+    is_told = any(each.rest_alerted for each in run.orders if each.session_ends == order.session_ends)
+    if why != RESTS_TOO_LONG or is_told:
         return order, ()
     left = order.quantity - order.filled_quantity
     message = (

@@ -310,6 +310,23 @@ def test_an_exit_nobody_takes_that_no_quote_can_lower_is_told_of_once(breached: 
     assert breached.alerts() == ["exit_rests"]
 
 
+def test_an_exit_nobody_takes_is_told_of_again_on_the_next_day(breached: World) -> None:
+    world = breached
+    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
+    world.serve(E.STOPLOSS)
+    world.pass_time(60)
+    world.clock.jump(CLOSES + timedelta(minutes=2))
+    world.pass_time(10)
+    world.push(world.broker.end("B2", OrderStatus.EXPIRED))
+    held, morning = world.broker.held(), CLOSES + timedelta(hours=18)
+    world.clock.jump(morning)
+    world.broker.book.clear()
+    world.broker.held = lambda: list(held)  # type: ignore[method-assign]
+    world.live.store.prolong(run().id, morning + timedelta(hours=6), world.clock.real)
+    world.pass_time(120)
+    assert world.alerts() == ["exit_rests", "safety_abort", "exit_rests"]
+
+
 def test_a_change_that_was_accepted_and_then_refused_by_the_exchange_is_tried_again_or_told(breached: World) -> None:
     """The PUT is answered with success, the exchange refuses the change, the order stays OPEN at its old limit."""
     breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), breached.clock.market)]
