@@ -436,6 +436,17 @@ CASES = [
         HELD | SELLS_LATER | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.RETRY)},
     ),
     Case(
+        "latched near the square-off, what the exit asked for is of a minute ago and the fill of twenty seconds ago",
+        seen(
+            replace(BOUGHT, updated_at=CLOSES - 620 * S),
+            now=at(CLOSES, minutes=-11),
+            latch=latch(),
+            unproven_since=CLOSES - 670 * S,
+        ),
+        at(CLOSES, minutes=-10),
+        HELD | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.SELL, E.RETRY)},
+    ),
+    Case(
         "latched near the square-off, what the exit asked for is of twenty seconds ago",
         seen(BOUGHT, now=at(CLOSES, minutes=-10, seconds=-20), latch=latch(), unproven_since=CLOSES - 630 * S),
         at(CLOSES, minutes=-10),

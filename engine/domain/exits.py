@@ -136,12 +136,11 @@ def is_cover_in_question(run: Run) -> bool:
 
 def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
     """Whether what is known of the position is young enough to sell by: a fill of its own or a reading."""
-    known = [order.updated_at for order in run.orders if order.updated_at is not None and order.filled_quantity]
-    is_asked_for = False
-    if run.net is not None:
-        known.append(run.net.at)
-        # By this very exit: a broker that answers slowly has no newer word.
-        is_asked_for = run.unproven_since is not None and run.net.at >= run.unproven_since
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
-    limit = policy.square_off_trust if squared_off and not is_asked_for else policy.trust_limit
-    return any(-CLOCKS_APART <= now.real - at <= limit for at in known)
+    usual = policy.square_off_trust if squared_off else policy.trust_limit
+    known = [(o.updated_at, usual) for o in run.orders if o.updated_at is not None and o.filled_quantity]
+    if run.net is not None:
+        # Asked for by this very exit: a broker that answers slowly has no newer word.
+        is_asked_for = run.unproven_since is not None and run.net.at >= run.unproven_since
+        known.append((run.net.at, policy.trust_limit if is_asked_for else usual))
+    return any(-CLOCKS_APART <= now.real - at <= limit for at, limit in known)

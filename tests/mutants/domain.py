@@ -24,7 +24,7 @@ GUARDS = [
            "CLOCKS_APART = timedelta(0)", "unit/test_domain_decision.py::"
            "test_a_reading_of_another_machines_clock_is_believed_up_to_a_second_ahead"),
     _guard("near the square-off only a reading of seconds ago is trusted", "exits",
-           "policy.square_off_trust if squared_off and not is_asked_for else policy.trust_limit", "policy.trust_limit",
+           "policy.square_off_trust if squared_off else policy.trust_limit", "policy.trust_limit",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("one exit stands at a time", "exits", "if exiting := run.live(Leg.EXIT):",
            "if (exiting := run.live(Leg.EXIT)) and now is None:",
@@ -130,7 +130,7 @@ GUARDS = [
            "unit/test_domain_decision.py::"
            "test_a_stop_prices_no_exit_anew_whose_shares_are_gone"),
     _guard("an exit goes by a reading asked for it also near the square-off", "exits",
-           "if squared_off and not is_asked_for else", "if squared_off else", "integration/test_pipeline_unproven.py::"
+           "policy.trust_limit if is_asked_for else usual", "usual", "integration/test_pipeline_unproven.py::"
            "test_an_exit_goes_by_a_reading_asked_for_it_however_long_that_took"),
     _guard("a cancel is asked again while its order stands", "watch",
            "return Cancel(order, why) if is_shown else ask", "return ask",
