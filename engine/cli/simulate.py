@@ -38,6 +38,8 @@ def worlds_of(names: Collection[str]) -> Callable[[int], Seed]:
     """The worlds that are hard as `names` say, each kind in each of them; of every sort in turn without a name."""
     if not names:
         return any_seed
+    if len({*names}) > 1 and (alone := {ALL, FAILURES} & {*names}):
+        raise typer.BadParameter(f"{min(alone)!r} goes with no other", param_hint="--with")
     if FAILURES in names:
         return seed_of_failures
     if ALL in names:

@@ -241,3 +241,9 @@ def test_a_hardship_that_is_none_is_refused_with_those_there_are() -> None:
         typer.BadParameter, match=r"no hardship 'nonsense'; there are all, failures, asleep, .*, windows"
     ):
         worlds_of(["thin", "nonsense"])
+
+
+@pytest.mark.parametrize("name", ["all", "failures"])
+def test_a_name_for_all_or_none_goes_with_no_other(name: str) -> None:
+    with pytest.raises(typer.BadParameter, match=f"'{name}' goes with no other"):
+        worlds_of(["thin", name])
