@@ -126,8 +126,7 @@ class SimulatedBroker:
     reached: Callable[[OrderRequest], None] = lambda _request: None
     placing: Callable[[OrderRequest], None] = lambda _request: None
     answered: Callable[[OrderRequest, Reply], None] = lambda _request, _reply: None
-    #: Called with each order that the exchange ended, and that is to be taken back or changed, before it is.
-    ended: Callable[[Placed], None] = lambda _placed: None
+    #: Called with each order that is to be taken back or changed, before it is.
     canceling: Callable[[Placed], None] = lambda _placed: None
     changing: Callable[[Placed], None] = lambda _placed: None
     #: What the account holds since yesterday, by symbol.
@@ -413,7 +412,6 @@ class SimulatedBroker:
         left = placed.request.quantity - placed.filled
         if self._happens(self.chances.cancel_order):
             placed.status = OrderStatus.CANCELED
-            self.ended(placed)
         else:
             before = placed.filled
             placed.filled += left if self._happens(WHOLE) else self.rng.randint(1, left)

@@ -124,12 +124,6 @@ class Conduct:
         """Others disagree on the time."""
         self._doubted = (since, until)
 
-    def ended(self, account: int, placed: Placed) -> None:
-        """The exchange ended one of ours."""
-        del account
-        if placed.request.side is Side.SELL and placed.filled and not placed.is_foreign:
-            self._fruitless.pop(run_id_of(placed), None)
-
     def fed(self) -> None:
         """The line of the feed was proven."""
         self._fed_at = self._now()

@@ -47,7 +47,6 @@ class Judges:
             broker.placing = self.oversight.placing(account, now)
             broker.reached = self.conduct.sending(account)
             broker.answered = partial(self.conduct.answered, account)
-            broker.ended = partial(self.conduct.ended, account)
             broker.canceling = partial(self.conduct.canceling, account)
             broker.changing = partial(self.conduct.changing, account)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine.domain.orders import TERMINAL, Side
-from engine.domain.run import EXIT_TROUBLES, NOT_COVERED, Run, RunId, RunStatus
+from engine.domain.run import EXIT_TROUBLES, Run, RunId, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
 from engine.runtime import codec
 from engine.simulation.broker import Placed, SimulatedBroker
@@ -161,5 +161,5 @@ def _is_breached_since(told: Told, entry: Placed) -> bool:
 def _is_over(told: Told) -> bool:
     """Whether its run buys nothing more."""
     failure = told.fields.get("failure", "")
-    has_failed = told.fields["status"] == RunStatus.FAILED and failure not in {*EXIT_TROUBLES, NOT_COVERED}
+    has_failed = told.fields["status"] == RunStatus.FAILED and failure not in EXIT_TROUBLES
     return has_failed or bool(told.fields.get("stop_requested"))
