@@ -118,8 +118,10 @@ def after_book(run: Run, evidence: Collection[Evidence], now: Moment, grace: tim
     """`run` after its account's whole book was read at `now`, which showed `evidence` of its orders and no other."""
     learned = absorb(run, evidence, now.real, by_book=True)
     after = _absent(learned.run, {item.client_order_id for item in evidence}, now, grace)
-    read = replace(after, dirty=False, unread=False, unread_since=None, unread_alerted=False)
-    return replace(learned, run=replace(read, book_asked_at=now.real, book_read_at=now.real))
+    routed = apply_ends(learned.run, after, now.real)
+    read = replace(routed.run, dirty=False, unread=False, unread_since=None, unread_alerted=False)
+    read = replace(read, book_asked_at=now.real, book_read_at=now.real)
+    return replace(learned, run=read, alerts=(*learned.alerts, *routed.alerts))
 
 
 def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> Run:

@@ -123,6 +123,8 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
         if order.status not in TERMINAL or order.status is OrderStatus.FILLED or order.given_up:
             continue
         if old is not None and old.status is order.status:
+            # Its end was known, and what it had filled by then is told only now.
+            alerts += _bought_in_part(run, order) if order.filled_quantity > old.filled_quantity else ()
             continue
         if _is_taken_back(old, order):
             routed = _follow(run, order, Route.RETRY, at, 0.0)

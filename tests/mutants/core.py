@@ -51,6 +51,9 @@ GUARDS = [
            "if is_over and now.real >= order.settles_at:", "if now is None:",
            "integration/test_pipeline_unproven.py::"
            "test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired"),
+    _guard("what the book lacks after its session has ended as any other", "lifecycle",
+           "routed = apply_ends(learned.run, after, now.real)", "routed = apply_ends(after, after, now.real)",
+           "unit/test_lifecycle.py::test_an_exit_that_the_book_lacks_after_its_session_failed_as_any_other"),
     _guard("an order the book showed and lost is in doubt again", "lifecycle", "        elif order.seen:\n",
            "        elif now is None:\n",
            "integration/test_pipeline_unproven.py::test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again"),

@@ -158,6 +158,9 @@ GUARDS = [
            "    if order.leg is Leg.EXIT and not order.filled_quantity:\n", "    if order is None:\n",
            "integration/test_pipeline_standing_orders.py::"
            "test_exits_canceled_again_and_again_by_the_exchange_are_told_of"),
+    _guard("what an ended entry turns out to have bought is told of", "routing",
+           "if order.filled_quantity > old.filled_quantity else ()", "if old is None else ()",
+           "unit/test_domain_routing.py::test_an_entry_that_ended_in_part_is_alerted_where_its_run_goes_on"),
     _guard("an order that says nothing is asked about", "watch", "if now.real >= known_at + limit:",
            "if now is None:", "unit/test_domain_decision.py::test_a_live_order_is_watched_until_it_is_settled"),
     _guard("a silent entry is asked about at once where its stop is reached", "watch",

@@ -220,6 +220,8 @@ IN_PART: list[tuple[OrderStatus, OrderStatus, Leg, int, dict[str, Any], list[str
     (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {}, ["bought_in_part"]),
     (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {"stop_requested": StopMode.CLOSE}, []),
     (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {"status": RunStatus.FAILED, "failure": "aborted"}, []),
+    (S.CANCELED, S.CANCELED, Leg.ENTRY, 5, {}, ["bought_in_part"]),
+    (S.CANCELED, S.CANCELED, Leg.ENTRY, 4, {}, []),
     (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, {}, []),
     (S.PARTIALLY_FILLED, S.CANCELED, Leg.EXIT, 4, {}, []),
 ]

@@ -216,3 +216,18 @@ def test_an_exit_sent_as_its_session_ended_may_yet_appear(later: int, status: Or
     now = Moment(CLOSES + timedelta(seconds=30), REAL + timedelta(seconds=later))
     after = lifecycle.after_book(known, [], now, timedelta(seconds=10)).run
     assert after.orders[1].status is status
+
+
+def test_an_exit_that_the_book_lacks_after_its_session_failed_as_any_other() -> None:
+    sent = exit_(S.UNKNOWN, attempt=4, session_ends=CLOSES, settles_at=REAL)
+    now = Moment(CLOSES + timedelta(seconds=30), REAL + timedelta(seconds=1))
+    learned = lifecycle.after_book(run(BOUGHT, sent), [], now, timedelta(seconds=10))
+    assert [alert.code for alert in learned.alerts] == ["exit_keeps_failing"]
+    assert learned.run.exit_retry_at == now.real + timedelta(seconds=8)
+
+
+def test_an_entry_that_the_book_lacks_after_its_session_is_told_of_where_it_bought_a_part() -> None:
+    sent = entry(S.PARTIALLY_FILLED, 4, session_ends=CLOSES, settles_at=REAL)
+    now = Moment(CLOSES + timedelta(seconds=30), REAL + timedelta(seconds=1))
+    learned = lifecycle.after_book(run(sent), [], now, timedelta(seconds=10))
+    assert [alert.code for alert in learned.alerts] == ["bought_in_part"]
