@@ -55,6 +55,8 @@ class Market:
         self.stays_low = Kind.STAYS_LOW in hard or Kind.CIRCUIT in hard
         #: What the last true tick said, and until when none is told.
         self.told = CLOSE
+        #: Since when that is at or below every stop.
+        self.low_since: datetime | None = None
         #: When that price was traded.
         self.traded_at = START - timedelta(hours=1)
         self.silent_until = world.now + (FEED_BEGINS if hard.comes_late else timedelta(0))
@@ -98,6 +100,7 @@ class Market:
         if not self.is_fed:
             return False
         self.told, self.traded_at = self._price, world.now
+        self.low_since = (self.low_since or world.now) if self.told <= STOP else None
         world.judges.conduct.told(self._price)
         world.judges.stops.told(self._price)
         ticks = [Tick(SYMBOL, self._price, world.now, CLOSE, self._stamp())]

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest
+from engine.domain.feed import FeedPolicy
 from engine.domain.orders import TERMINAL, Leg, Product, Side
 from engine.domain.run import EXIT_TROUBLES, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
@@ -12,14 +14,21 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.scenario import MORNING, START, STOP, SYMBOL, Seed
+from engine.simulation.scenario import MORNING, START, SYMBOL, Seed
 
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
 #: The same where positions may lag or be empty: what others sold is taken for certain once it was read twice.
 READ_TWICE_WITHIN = timedelta(seconds=30)
 #: How long a breached position that can be sold may be without an exit at the broker, or an alert.
-EXIT_WITHIN = timedelta(seconds=5)
+EXIT_WITHIN = timedelta(seconds=2)
+#: What everybody else at work adds to that, each: a world has one core, and each step of an exit waits for theirs.
+WAITS_FOR_EACH = timedelta(milliseconds=250)
+#: For how long a price that fell far is doubted first; one that is far off beside it begins a doubt of its own.
+DOUBTED_FOR = FeedPolicy().confirm_within
+DOUBTED_BESIDE = 3 * DOUBTED_FOR
+#: For how long an account must have been readable before what it holds and has promised is settled.
+SETTLED_WITHIN = timedelta(seconds=10)
 #: How long a push of a fill may take.
 PUSHED_WITHIN = timedelta(seconds=4)
 #: Kinds in which an exit may be in doubt, and then no other may stand in its place.
@@ -44,6 +53,16 @@ AT_CIRCUIT, MOST_BARE = 20, 0.3
 DOUBLES = frozenset({Kind.BEYOND_GRACE})
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The price as the listener was told it."""
+
+    #: Since when it is at or below every stop; None where it is not, or where it is not told.
+    low_since: datetime | None
+    #: When it was traded: one of before a run held anything says nothing to that.
+    traded_at: datetime
+
+
 class Oversight:
     """Watches every account of a world."""
 
@@ -59,7 +78,6 @@ class Oversight:
         self._read_at: dict[int, set[datetime]] = {account: set() for account in brokers}
         #: Since when a run is held below its stop, sellable, and neither being sold nor told of.
         self._naked: dict[RunId, datetime] = {}
-        self._low_since: datetime | None = None
         self._morning: datetime | None = None
         #: By account: since when it can be read.
         self._readable_since = dict.fromkeys(brokers, START)
@@ -92,7 +110,6 @@ class Oversight:
         """Nothing could be sold meanwhile: what is held below its stop is watched anew."""
         self._morning = now
         self._naked.clear()
-        self._low_since = None
 
     def placing(self, account: int, now: Callable[[], datetime]) -> Callable[[OrderRequest], None]:
         """What judges each order of ours the moment it reaches the broker of `account`."""
@@ -119,11 +136,10 @@ class Oversight:
         read_at = [at for at in self._read_at[account] if at <= now - unknown_for]
         return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
 
-    def check(self, now: datetime, price: int, traded_at: datetime, *, is_well: bool, is_fed: bool) -> None:
+    def check(self, now: datetime, price: Told, *, is_well: bool, crowd: int) -> None:
         """Once a second: every position below its stop is being sold, or somebody was told.
 
-        `traded_at`: when `price` was; one of before a run held anything says nothing to it. `is_well`: whether our own
-        parts can work at all; `is_fed`: whether the price is told.
+        `is_well`: whether our own parts can work at all; `crowd`: how many are at work.
         """
         for account, broker in self._brokers.items():
             if not (broker.can_be_read() and is_well):
@@ -132,18 +148,20 @@ class Oversight:
                 self._read_at[account].add(broker.told_at)
             # What was told while nothing could be kept is not known.
             broker.told_at = None
-        self._low_since = (self._low_since or now) if price <= STOP and is_fed else None
-        is_low = self._low_since is not None and now - self._low_since >= timedelta(seconds=3)
+        low_since = price.low_since and max(price.low_since, self._morning or price.low_since)
+        doubted_for = DOUBTED_BESIDE if Kind.BAD_TICKS in self._seed.hard else DOUBTED_FOR
+        is_low = low_since is not None and now - low_since >= doubted_for
+        exit_within = EXIT_WITHIN + crowd * WAITS_FOR_EACH
         self._check_shorts(now)
         for run in self._durable.runs():
             broker = self._brokers[run.strategy.account_id]
             own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
             bought = [each.first_filled_at for each in own if each.request.side is Side.BUY and each.first_filled_at]
-            concerns = Kind.ILLIQUID not in self._seed.hard or traded_at > min(bought, default=now)
+            concerns = Kind.ILLIQUID not in self._seed.hard or price.traded_at > min(bought, default=now)
             can_sell = is_low and is_well and concerns and self._can_sell(run, own, broker, now)
             is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own)
             bought_at = self._bought.get(run.strategy.account_id)
-            is_known = bought_at is None or now > bought_at + LAG_AT_MOST + EXIT_WITHIN
+            is_known = bought_at is None or now > bought_at + LAG_AT_MOST + SETTLED_WITHIN / 2
             hides = IN_DOUBT | {Kind.WINDOWS, Kind.LIMITED, Kind.REDIS_REFUSES}
             is_free = is_known and not hides & self._seed.hard.kinds
             if can_sell and broker.at_lower_circuit and is_free and Kind.CIRCUIT in self._seed.hard:
@@ -160,10 +178,10 @@ class Oversight:
                 # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
                 asked.append(broker.exit_asked_at + PAUSES)
                 # Doubt is settled by readings, which begin when the account can be read.
-                asked.append(self._readable_since[run.strategy.account_id] + 2 * EXIT_WITHIN)
+                asked.append(self._readable_since[run.strategy.account_id] + SETTLED_WITHIN)
             since = max([self._naked.setdefault(run.id, now), *asked])
             told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
-            if now - since > EXIT_WITHIN and not told:
+            if now - since > exit_within and not told:
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
 
     def check_evening(self, closed_at: datetime) -> None:

@@ -35,7 +35,7 @@ from engine.simulation.judges import Judges
 from engine.simulation.livestate import LiveState
 from engine.simulation.losses import Losses
 from engine.simulation.market import Market
-from engine.simulation.oversight import DOUBLES
+from engine.simulation.oversight import DOUBLES, Told
 from engine.simulation.scenario import (
     CIRCUIT_AT,
     CLOSES_TONIGHT,
@@ -454,7 +454,8 @@ class World:
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
         is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
-        self.judges.oversight.check(self.now, self.market.told, self.market.traded_at, is_well=is_well, is_fed=is_fed)
+        price = Told(self.market.low_since if is_fed else None, self.market.traded_at)
+        self.judges.oversight.check(self.now, price, is_well=is_well, crowd=len(self.actors))
         if not self._healed:
             self._troubles.every_second()
 
