@@ -12,6 +12,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
+from engine.simulation.oversight import IN_DOUBT, PAUSES
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 from engine.simulation.upkeep import Told
 
@@ -126,8 +127,11 @@ class Standing:
             left = placed.request.quantity - placed.filled
             if left > own.held:
                 yield placed, "it sells more than is held"
-        # One in doubt may be selling it.
         is_selling = any(each.request.side is Side.SELL and each.status not in TERMINAL for each in own.orders)
+        # One that vanished may be selling it, for all the engine knows.
+        asked_at = self._brokers[run.strategy.account_id].exit_asked_at
+        is_in_doubt = bool(IN_DOUBT & self._seed.hard.kinds) and asked_at is not None and now <= asked_at + PAUSES
+        is_selling = is_selling or is_in_doubt
         if own.held > QUANTITY and not is_selling and self._may_sell(run, told):
             yield (
                 next(each for each in own.orders if each.request.side is Side.BUY),
