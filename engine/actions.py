@@ -127,18 +127,19 @@ class Actions:
         """When the first unit filled, market time: a breach older than that does not count.
 
         Evidence tells an order's last fill, only its trades the first. They are asked for where a breach waits for
-        the answer; where they are not to be had, every breach since the time to buy counts.
+        the answer; elsewhere, and where they are not to be had, every breach counts since the entry was granted.
         """
         run, entries = stepped.run, [o for o in stepped.run.orders if o.leg is Leg.ENTRY and o.filled_quantity]
+        earliest = run.held_since or run.buy_at
         if run.latch is None:
-            return run.buy_at
+            return earliest
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
             trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
-            return run.buy_at
-        return min((trade.filled_at for trade in trades), default=run.buy_at)
+            return earliest
+        return min((trade.filled_at for trade in trades), default=earliest)
 
     def _submit(self, turn: Turn, submit: Submit) -> Stepped:
         """Build, intend, send, route."""
@@ -146,7 +147,8 @@ class Actions:
         broker = self._broker(turn)
         run, send_by = turn.run, turn.now.real + SEND_WITHIN
         settles_at = send_by + broker.profile.settles_after
-        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at)
+        market = turn.now.market
+        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at, market)
         wanted = lifecycle.granted(run, order, submit.exit_reason)
         denied = self._store.intend(
             turn.holding,
@@ -155,7 +157,7 @@ class Actions:
             wanted,
             order,
             send_by + LOOK_AFTER,
-            Note(f"{submit.leg}_intended", outcome="intended", market_time=turn.now.market),
+            Note(f"{submit.leg}_intended", outcome="intended", market_time=market),
         )
         # Granted or denied: by now it is locked.
         turn = replace(turn, holding=replace(turn.holding, glanced_at=""))

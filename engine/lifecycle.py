@@ -235,8 +235,10 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     return replace(flagged, uncovered_alerted=True), (Alert("critical", NOT_COVERED, message),)
 
 
-def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime) -> Order:
-    """The next attempt of `leg`, not yet granted."""
+def next_order(
+    run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime, granted_at: datetime
+) -> Order:
+    """The next attempt of `leg`, not yet granted; `granted_at` is market time."""
     attempt = run.attempts(leg) + 1
     return Order(
         client_order_id=client_order_id(deployment, run.id, leg, attempt),
@@ -248,6 +250,7 @@ def next_order(run: Run, leg: Leg, quantity: int, deployment: str, send_by: date
         send_by=send_by,
         settles_at=settles_at,
         session_ends=run.closes_at,
+        granted_at=granted_at,
     )
 
 

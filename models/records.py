@@ -89,6 +89,8 @@ class OrderState(_Wire):
     updated_at: OptionalMoment = None
     reason: str = ""
     given_up: bool = False
+    granted_at: OptionalMoment = None
+    session_ends: OptionalMoment = None
     stages: dict[str, Milliseconds] = Field(default_factory=dict)
 
 

@@ -139,13 +139,15 @@ class OrderRow(Base):
     average_price: Mapped[Decimal]
     status: Mapped[OrderStatus] = mapped_column(enum_column(OrderStatus, "status"))
     broker_order_id: Mapped[str]
-    #: Market time; `send_by`, `settles_at` and `updated_at` are real time.
+    #: Market time, as `granted_at` and `session_ends`; `send_by`, `settles_at` and `updated_at` are real time.
     filled_at: Mapped[datetime | None]
     send_by: Mapped[datetime]
     settles_at: Mapped[datetime]
     updated_at: Mapped[datetime | None]
     reason: Mapped[str]
     given_up: Mapped[bool]
+    granted_at: Mapped[datetime | None]
+    session_ends: Mapped[datetime | None]
     #: Stage -> real milliseconds it took.
     stages: Mapped[dict[str, Any]]
     last_epoch: Mapped[int] = mapped_column(BigInteger)

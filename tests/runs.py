@@ -47,6 +47,7 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             rest_alerted=draw(st.booleans()),
             double_alerted=draw(st.booleans()),
             session_ends=draw(MAYBE),
+            granted_at=draw(MAYBE),
         )
         for attempt in attempts
     ]

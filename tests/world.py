@@ -1,6 +1,7 @@
 """The use cases of the engine on the real live state, in a world of fakes, moved by hand one step at a time."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from engine.actions import Actions
@@ -85,11 +86,10 @@ class World:
         self.stream.on_update(entry, 1)
         return self.deliver()
 
-    def price(self, price: int) -> int:
-        """A tick now; how many runs it latched."""
-        return len(
-            self.live.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, price, self.clock.market)], self.clock.real, "sl")
-        )
+    def price(self, price: int, at: datetime | None = None) -> int:
+        """A tick now, of now or of `at`; how many runs it latched."""
+        tick = Tick(SYMBOL, price, at or self.clock.market)
+        return len(self.live.store.on_tick(ACCOUNT.market, [tick], self.clock.real, "sl"))
 
     def breach(self, price: int) -> None:
         """A tick that latches the run."""

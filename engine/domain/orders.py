@@ -138,7 +138,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt of one leg. `quantity` in units; times real but for `filled_at`, which is market time."""
+    """One attempt of one leg. `quantity` in units; times real where nothing else is said."""
 
     client_order_id: str
     leg: Leg
@@ -152,6 +152,7 @@ class Order:
     broker_order_id: str = ""
     filled_quantity: int = 0
     average_price: Decimal = Decimal(0)
+    #: When it filled last, market time.
     filled_at: datetime | None = None
     #: Real time of the last thing we learned about it.
     updated_at: datetime | None = None
@@ -174,6 +175,8 @@ class Order:
     double_alerted: bool = False
     #: The end of the session it was sent in, market time; a book that lacks it after that proves it expired.
     session_ends: datetime | None = None
+    #: When it was granted, market time; None where only the book tells of it.
+    granted_at: datetime | None = None
 
     @property
     def is_live(self) -> bool:

@@ -5,7 +5,7 @@ The position follows fills, never acceptance. Knows nothing of storage; `engine.
 
 import re
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
@@ -19,6 +19,9 @@ NOT_COVERED = "not_covered"
 #: What `Run.failure` says of a run that ended because its position was closed elsewhere.
 CLOSED_ELSEWHERE = "closed_elsewhere"
 EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
+
+#: How far an exchange's stamp may be before the time that we have: it tells whole seconds, and clocks differ by one.
+STAMPED_WITHIN = timedelta(seconds=2)
 
 _RUN_ID = re.compile(r"(?P<strategy>[0-9]{1,11})-(?P<day>[0-9]{8})-(?P<n>[0-9]{1,4})")
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -213,10 +216,14 @@ class Run:
 
     @property
     def held_since(self) -> datetime | None:
-        """From when on a price under the stop concerns it, market time; None where nothing was ever to be bought."""
+        """From when on a price under the stop concerns it, market time; None where nothing was ever to be bought.
+
+        Nothing filled before it was granted. Its trades alone tell when the first unit did.
+        """
         entries = [order for order in self.orders if order.leg is Leg.ENTRY]
-        fills = [order.filled_at for order in entries if order.filled_at is not None]
-        return min(fills, default=self.buy_at) if entries else None
+        entries = [order for order in entries if order.filled_quantity] or entries
+        granted = [order.granted_at - STAMPED_WITHIN if order.granted_at else self.buy_at for order in entries]
+        return max(self.buy_at, min(granted)) if granted else None
 
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""

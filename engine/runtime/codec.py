@@ -83,6 +83,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "rest_alerted": order.rest_alerted,
         "double_alerted": order.double_alerted,
         "session_ends": _optional_iso(order.session_ends),
+        "granted_at": _optional_iso(order.granted_at),
     }
 
 
@@ -108,6 +109,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "repriced_at": _optional_from_iso(plain.get("repriced_at")),
             "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
             "session_ends": _optional_from_iso(plain.get("session_ends")),
+            "granted_at": _optional_from_iso(plain.get("granted_at")),
         }
     )
 

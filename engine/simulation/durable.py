@@ -28,6 +28,13 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 }
 
 
+#: What no row of an order keeps, and how it is rebuilt: whoever reads the book learns it again.
+NOT_KEPT: dict[str, Any] = {
+    "seen": False, "unsent": False, "settled": False, "repriced_at": None, "limit_price": None, "cancels": 0,
+    "rest_alerted": False, "double_alerted": False,
+}  # fmt: skip
+
+
 class SimulatedDurable:
     """The `Durable` port, and the drainer that feeds it."""
 
@@ -74,7 +81,7 @@ class SimulatedDurable:
             self._newest[name] = place
             for order in body["orders"]:
                 order.pop("stages", None)
-                run = run.with_order(codec.order_from_object(order))
+                run = run.with_order(replace(codec.order_from_object(order), **NOT_KEPT))
             state = body["state"]
             reason = ExitReason(state["exit_reason"]) if state["exit_reason"] else None
             run = replace(run, status=RunStatus(state["status"]), failure=state["failure"], exit_reason=reason)

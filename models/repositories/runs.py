@@ -144,6 +144,8 @@ def _to_order(row: OrderRow) -> Order:
         updated_at=row.updated_at,
         reason=row.reason,
         given_up=row.given_up,
+        granted_at=row.granted_at,
+        session_ends=row.session_ends,
     )
 
 

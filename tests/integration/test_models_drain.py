@@ -40,6 +40,8 @@ ENTRY = {
     "updated_at": "2026-01-05T09:40:00.25+05:30",
     "reason": "",
     "given_up": False,
+    "granted_at": "2026-01-05T04:09:59+00:00",
+    "session_ends": "2026-01-05T10:00:00+00:00",
     "stages": {"claim": 0.41, "send": 3.2},
 }
 FILLED = ENTRY | {
@@ -139,6 +141,8 @@ def test_a_record_becomes_history_order_and_state(sessions: Sessions, run: Run) 
         average_price=Decimal("1500.333333333333333333333333"),
         filled_at=NOW,
         updated_at=NOW.replace(microsecond=250_000),
+        granted_at=NOW - timedelta(seconds=1),
+        session_ends=NOW.replace(hour=10, minute=0),
     )
     stored = _stored(sessions, run)
     assert stored == replace(run, orders=(order,))

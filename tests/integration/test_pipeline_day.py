@@ -313,6 +313,23 @@ def test_a_breach_between_the_first_fill_and_the_last_is_served_though_only_the_
     assert world.run().exit_reason is ExitReason.STOP_LOSS
 
 
+@pytest.mark.parametrize(("seconds", "latched"), [(-3, 0), (1, 1)])
+def test_a_breach_told_late_counts_only_if_it_was_traded_since_the_entry_was_granted(
+    world: World, seconds: int, latched: int
+) -> None:
+    world.live.arm(run(), buying=False)
+    # The price was at the stop, and the entry goes out once it is not.
+    world.clock.advance(10)
+    granted_at = world.clock.market
+    world.price(STOP + 100)
+    world.serve(E.BUY, "buy")
+    world.push(world.broker.fill("B1"))
+    world.clock.advance(5)
+    assert world.price(STOP + 100) == 0
+    # By a second listener, which lags.
+    assert world.price(STOP, granted_at + timedelta(seconds=seconds)) == latched
+
+
 @pytest.mark.parametrize(("readable", "sides"), [(True, 1), (False, 2)])
 def test_a_breach_before_the_first_fill_counts_only_where_nobody_can_tell_when_that_was(
     world: World, readable: bool, sides: int

@@ -97,7 +97,8 @@ def test_a_low_from_before_the_run_bought_sells_nothing(recovery: Recovery) -> N
     recovery.open()
     world.price(STOP)
     world.clock.advance(60)
-    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, filled_at=world.clock.market))
+    bought_at = world.clock.market
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, granted_at=bought_at, filled_at=bought_at))
     recovery.recoverer.arm()
     assert world.run().latch is None
     assert world.live.armed(SYMBOL) == {RUN}
@@ -113,11 +114,28 @@ def test_a_lower_price_from_before_the_run_bought_hides_no_breach_since(recovery
     for price in (STOP - 10, STOP, GOOD):
         world.clock.advance(5)
         world.price(price)
-    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, filled_at=filled_at))
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, granted_at=filled_at, filled_at=filled_at))
     recovery.recoverer.arm()
     latch = world.run().latch
     assert latch is not None
     assert (latch.price, latch.exchange_time) == (STOP - 10, filled_at + 5 * S)
+
+
+def test_a_breach_between_the_first_fill_and_the_last_counts_where_only_the_last_is_told(recovery: Recovery) -> None:
+    world = recovery.world
+    recovery.open()
+    world.clock.market = granted_at = run().buy_at + timedelta(minutes=1)
+    world.clock.advance(5)
+    world.price(STOP)
+    breached_at = world.clock.market
+    world.clock.advance(5)
+    world.price(GOOD)
+    filled_at = world.clock.market
+    recovery.durable.rows[RUN] = run(entry(OrderStatus.FILLED, 10, granted_at=granted_at, filled_at=filled_at))
+    recovery.recoverer.arm()
+    latch = world.run().latch
+    assert latch is not None
+    assert latch.exchange_time == breached_at
 
 
 def test_a_breach_told_before_a_latched_run_is_armed_counts_at_its_first_fill(recovery: Recovery) -> None:

@@ -12,7 +12,7 @@ from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import Run
 from engine.ports import Denied, Holding, LockLost, Note, Slot
 from engine.runtime import keys
-from tests.builders import DEPLOYMENT, PATIENCE, SYMBOL, S, entry, evidence, latch, run, strategy
+from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, SYMBOL, S, entry, evidence, latch, run, strategy
 from tests.livestate import ACCOUNT, RUN, LiveState, microseconds, run_id
 
 INTENDED = Note("entry_intended", outcome="intended")
@@ -22,7 +22,7 @@ FIELD = "order:EE00000077BX01E001"
 
 def _wanted(held: Holding, leg: Leg = Leg.ENTRY) -> tuple[Run, Order]:
     send_by = datetime.now(UTC) + 2 * S
-    order = lifecycle.next_order(held.run, leg, 10, DEPLOYMENT, send_by, send_by + PATIENCE)
+    order = lifecycle.next_order(held.run, leg, 10, DEPLOYMENT, send_by, send_by + PATIENCE, BUY_AT)
     return replace(held.run.with_order(order), entry_retry_at=None), order
 
 

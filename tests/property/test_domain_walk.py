@@ -192,7 +192,7 @@ class Life(RuleBasedStateMachine):
         else:
             assert self.run.position is Position.NONE
         order = lifecycle.next_order(
-            self.run, submit.leg, submit.quantity, DEPLOYMENT, self.now + 2 * S, self.now + 2 * S + PATIENCE
+            self.run, submit.leg, submit.quantity, DEPLOYMENT, self.now + 2 * S, self.now + 2 * S + PATIENCE, self.now
         )
         assert all(order.attempt > earlier.attempt for earlier in self.sent if earlier.leg is order.leg)
         self.sent.append(order)

@@ -124,7 +124,7 @@ def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
     found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
     adopted = lifecycle.adopt(mine, [book_entry(found)], DEPLOYMENT, REAL)
     assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, settles_at=REAL, broker_order_id="B1"),)
-    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL, REAL).attempt == 4
+    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL, REAL, BUY_AT).attempt == 4
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_an_order_of_another_run_is_not_adopted() -> None:
 @pytest.mark.parametrize("leg", Leg)
 def test_the_next_order_has_the_next_number_and_the_id_anyone_can_compute(leg: Leg) -> None:
     before = run(entry(S.REJECTED), entry(S.FILLED, 10, attempt=2), exit_(S.REJECTED))
-    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL, REAL + PATIENCE)
+    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL, REAL + PATIENCE, BUY_AT)
     number = {Leg.ENTRY: 3, Leg.EXIT: 2}[leg]
     assert (order.attempt, order.quantity, order.status) == (number, 6, S.SENDING)
     assert (order.send_by, order.settles_at) == (REAL, REAL + PATIENCE)

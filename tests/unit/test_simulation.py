@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from functools import partial
 
@@ -13,16 +13,18 @@ from engine import sweeper
 from engine.cli.simulate import worlds_of
 from engine.domain import routing
 from engine.domain.broker import BrokerProfile, Outcome, RejectCause
-from engine.domain.orders import Leg, OrderTrigger
+from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.ports import LockLost
 from engine.runtime import store
 from engine.simulation.broker import Chances
 from engine.simulation.campaign import campaign, play
+from engine.simulation.durable import NOT_KEPT
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation
 from engine.simulation.scenario import Seed, hard_seed, seed_of
 from engine.simulation.server import Server
 from engine.simulation.world import World
+from models.records import OrderState
 
 #: Enough seeds that each guard's removal shows in every tested range.
 SEEDS_FOR_A_GUARD = range(200, 500)
@@ -247,3 +249,9 @@ def test_a_hardship_that_is_none_is_refused_with_those_there_are() -> None:
 def test_a_name_for_all_or_none_goes_with_no_other(name: str) -> None:
     with pytest.raises(typer.BadParameter, match=f"'{name}' goes with no other"):
         worlds_of(["thin", name])
+
+
+def test_the_simulated_rows_keep_of_an_order_what_the_tables_keep() -> None:
+    lost = {field.name for field in fields(Order)} - {*OrderState.model_fields}
+    assert {*NOT_KEPT} == lost
+    assert dict(NOT_KEPT) == {field.name: field.default for field in fields(Order) if field.name in lost}
