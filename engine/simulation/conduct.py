@@ -33,6 +33,8 @@ TELLS_OF_AN_EXIT = frozenset({"safety_abort", "not_covered", "attempt_given_up",
 #: How often an account may be asked within so long.
 COUNTED_FOR = timedelta(seconds=10)
 MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}
+#: How long before an entry reaches its broker it is granted, with what an exchange's stamps may be off.
+GRANTED_BEFORE = timedelta(seconds=4)
 #: How late an entry may be sent, and how long after its session an exit, with the time an order takes to be sent.
 ENTRY_LATEST, EXIT_LATEST = timedelta(seconds=32), timedelta(seconds=62)
 #: How long what the world tells, a price, a pause, a dead token, may take to reach whoever sends.
@@ -317,10 +319,15 @@ class Conduct:
         return min(self._prices_since(self._from(account, run, bought))) <= STOP
 
     def _from(self, account: int, run: Run, bought: list[Placed]) -> datetime:
-        """From when on a breach counts: from the first fill, or, where that cannot be known, the time to buy."""
+        """From when on a breach counts: from the first fill, or, where that cannot be known, the time to buy.
+
+        Of one told late only when its entry was granted is known.
+        """
         filled = [each.first_filled_at for each in bought if each.first_filled_at is not None]
         is_known = self._brokers[account].is_honest() and self._seed.is_sound and not UNREAD & self._seed.hard.kinds
         first = min(filled, default=run.buy_at) if is_known else run.buy_at
+        if Kind.PAIR in self._seed.hard and bought:
+            first = min(first, *[each.placed_at or each.visible_at for each in bought]) - GRANTED_BEFORE
         return first - (CLOCKS_APART if Kind.CLOCKS in self._seed.hard else timedelta(seconds=1))
 
     def _prices_since(self, at: datetime) -> list[int]:

@@ -54,6 +54,8 @@ class Kind(StrEnum):
     ILLIQUID = "illiquid"
     #: The feed dies for seconds, or comes late.
     FEED = "feed"
+    #: A second listener hears the same market, and lags by seconds.
+    PAIR = "pair"
     #: The session ends with orders resting and positions held; the next day goes on.
     NIGHT = "night"
     #: The same, and the engine sleeps over it.

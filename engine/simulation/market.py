@@ -27,6 +27,8 @@ LOWEST, HIGHEST, DOWN, UP = 8_500, 11_900, -400, 380
 FAR = 500
 #: How often a day opens below every stop, and how often a price of the day before is known.
 OPENS_LOW, HAS_YESTERDAY = 0.15, 0.3
+#: How often a listener that lags is stopped for a while, and how long at most.
+STOPPED, STOPPED_FOR_MS = 0.3, 8000
 #: How long after the start a feed comes that comes late.
 FEED_BEGINS = timedelta(seconds=12)
 
@@ -64,6 +66,10 @@ class Market:
         self._is_over = False
         wakes: Any = _Wakes(world)
         self._listener = Listener(wakes, world.accounts[0].market, clock, _guard, log)
+        self._second = Listener(wakes, world.accounts[0].market, clock, _guard, log)
+        #: True ticks that the second one has not read yet, oldest first, and until when it is stopped.
+        self._unread: list[Tick] = []
+        self._stopped_until = world.now
 
     def leave_yesterday(self) -> None:
         """Now and then the live state has kept the last price of the day before, and it is below every stop."""
@@ -107,9 +113,24 @@ class Market:
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
             ticks += self._bad_ticks()
         self._listener.on_frame(ticks, world.now)
-        if self._listener.doubted:
-            self._ask()
+        self._ask(self._listener)
+        if Kind.PAIR in world.seed.hard:
+            self._unread.append(ticks[0])
+            self._read_late()
         return self._can_store()
+
+    def _read_late(self) -> None:
+        """What the listener that lags has on its socket, unless it is stopped; now and then it is."""
+        world = self._world
+        if world.now < self._stopped_until:
+            return
+        if world.rng.random() < STOPPED:
+            self._stopped_until = world.now + timedelta(milliseconds=world.rng.randint(0, STOPPED_FOR_MS))
+            return
+        for tick in self._unread:
+            self._second.on_frame([tick], world.now)
+            self._ask(self._second)
+        self._unread.clear()
 
     def _stamp(self) -> datetime | None:
         """When the price was traded, where the feed tells it."""
@@ -124,16 +145,19 @@ class Market:
     def pause(self) -> None:
         """No frame came for a while."""
         self._listener.on_pause()
+        self._second.on_pause()
 
     def _can_store(self) -> bool:
         return self._world.store.is_ready()
 
-    def _ask(self) -> None:
+    def _ask(self, listener: Listener) -> None:
         """A price that is doubted is asked of the broker, which tells the last trade."""
-        self._listener.doubted.clear()
+        if not listener.doubted:
+            return
+        listener.doubted.clear()
         at = self._world.now + self._world.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
         band = BAND if self._world.rng.random() < QUOTES_BAND else (0, 0)
-        self._listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
+        listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
 
     def _bad_ticks(self) -> list[Tick]:
         """What a feed sends besides: no price, no time, one far off; an old one, or one from the future, close by."""
