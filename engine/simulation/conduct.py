@@ -34,7 +34,7 @@ TELLS_OF_AN_EXIT = frozenset({"safety_abort", "not_covered", "attempt_given_up",
 COUNTED_FOR = timedelta(seconds=10)
 MOST_ASKED = {"orders": 30, "positions": 25, "quote": 8}
 #: How long before an entry reaches its broker it is granted, with what an exchange's stamps may be off.
-GRANTED_BEFORE = timedelta(seconds=4)
+GRANTED_BEFORE = timedelta(seconds=2.6)
 #: How late an entry may be sent, and how long after its session an exit, with the time an order takes to be sent.
 ENTRY_LATEST, EXIT_LATEST = timedelta(seconds=32), timedelta(seconds=62)
 #: How long what the world tells, a price, a pause, a dead token, may take to reach whoever sends.

@@ -21,14 +21,15 @@ from engine.simulation.scenario import CIRCUIT_AT, MORNING, START, STOP, SYMBOL,
 
 #: Yesterday's close, the day's band, and how often a quote names that.
 CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
-#: Between which prices it moves, and how far down and up at a tick.
-LOWEST, HIGHEST, DOWN, UP = 8_500, 11_900, -400, 380
+#: Between which prices it moves, and how far down and up at a tick: on a wild day, and on a quiet one near the stop.
+LOWEST, HIGHEST, WILD, QUIET = 8_500, 11_900, (-400, 380), (-50, 50)
+IS_QUIET, NEAR = 0.3, (-100, 300)
 #: How far beyond a stop the price stays at the end.
 FAR = 500
 #: How often a day opens below every stop, and how often a price of the day before is known.
 OPENS_LOW, HAS_YESTERDAY = 0.15, 0.3
-#: How often a listener that lags is stopped for a while, and how long at most.
-STOPPED, STOPPED_FOR_MS = 0.3, 8000
+#: How often a listener that lags is held up for as long as it is, or for another while, and how long at most.
+HELD_UP, LAGS_MS = 0.2, 15000
 #: How long after the start a feed comes that comes late.
 FEED_BEGINS = timedelta(seconds=12)
 
@@ -63,13 +64,16 @@ class Market:
         self.traded_at = START - timedelta(hours=1)
         self.silent_until = world.now + (FEED_BEGINS if hard.comes_late else timedelta(0))
         self._price = STOP - FAR if world.rng.random() < OPENS_LOW else CLOSE
+        self._steps = WILD
+        if world.rng.random() < IS_QUIET:
+            self._price, self._steps = STOP + world.rng.randint(*NEAR), QUIET
         self._is_over = False
         wakes: Any = _Wakes(world)
         self._listener = Listener(wakes, world.accounts[0].market, clock, _guard, log)
         self._second = Listener(wakes, world.accounts[0].market, clock, _guard, log)
-        #: True ticks that the second one has not read yet, oldest first, and until when it is stopped.
+        #: True ticks that the second one has not read yet, oldest first, and how far behind it is.
         self._unread: list[Tick] = []
-        self._stopped_until = world.now
+        self._lag = timedelta(0)
 
     def leave_yesterday(self) -> None:
         """Now and then the live state has kept the last price of the day before, and it is below every stop."""
@@ -102,7 +106,7 @@ class Market:
         if self._is_over or (Kind.CIRCUIT in world.seed.hard and world.now >= CIRCUIT_AT):
             self._price = STOP - FAR
         else:
-            self._price = min(HIGHEST, max(LOWEST, self._price + world.rng.randint(DOWN, UP)))
+            self._price = min(HIGHEST, max(LOWEST, self._price + world.rng.randint(*self._steps)))
         if not self.is_fed:
             return False
         self.told, self.traded_at = self._price, world.now
@@ -120,17 +124,13 @@ class Market:
         return self._can_store()
 
     def _read_late(self) -> None:
-        """What the listener that lags has on its socket, unless it is stopped; now and then it is."""
+        """What the listener that lags has come to by now."""
         world = self._world
-        if world.now < self._stopped_until:
-            return
-        if world.rng.random() < STOPPED:
-            self._stopped_until = world.now + timedelta(milliseconds=world.rng.randint(0, STOPPED_FOR_MS))
-            return
-        for tick in self._unread:
-            self._second.on_frame([tick], world.now)
+        if world.rng.random() < HELD_UP:
+            self._lag = timedelta(milliseconds=world.rng.randint(0, LAGS_MS))
+        while self._unread and world.now - (self._unread[0].exchange_time or world.now) >= self._lag:
+            self._second.on_frame([self._unread.pop(0)], world.now)
             self._ask(self._second)
-        self._unread.clear()
 
     def _stamp(self) -> datetime | None:
         """When the price was traded, where the feed tells it."""
