@@ -37,6 +37,8 @@ ASKS_FOR = (1.0, 12.0)
 BEYOND_GRACE = (15.0, 60.0)
 #: How long an order's fills may be told after its status, seconds.
 BEHIND_FOR = (0.2, 3.0)
+#: How long the answer to a reading is under way where it is slow.
+ANSWERS_IN_MS = (100, 4000)
 #: How often nobody trades once all is well again, at most.
 THIN_AT_LAST = 0.95
 #: How often an order whose answer is lost appears late, and how often a fill is a whole one.
@@ -270,7 +272,9 @@ class SimulatedBroker:
         self._ask("orders")
         self._read(self.blind_book)
         self.book_told_at = now = self.now()
-        return [placed.entry(now) for placed in self.book if placed.visible_at <= self.now() and not placed.is_past]
+        shown = [placed.entry(now) for placed in self.book if placed.visible_at <= now and not placed.is_past]
+        self._arrives("broker.orders read")
+        return shown
 
     def orders_by_client_id(self, client_order_id: str) -> Sequence[BookEntry]:
         return [entry for entry in self.orders() if entry.tag == client_order_id]
@@ -288,10 +292,18 @@ class SimulatedBroker:
         if self.blind_row is not None and self.now() < self.blind_row:
             return [NetPosition(each.symbol, each.product, 0, unread="quantity") for each in self._positions()]
         if self.lies_until is not None and self.now() < self.lies_until:
-            self.lied_at = self.now()
-            return self._told
-        self.told_at = self.positions_told_at = self.now()
-        return self._positions()
+            self.lied_at, shown = self.now(), self._told
+        else:
+            self.told_at, shown = self.now(), self._positions()
+            self.positions_told_at = self.told_at
+        self._arrives("broker.positions read")
+        return shown
+
+    def _arrives(self, boundary: str) -> None:
+        """An answer is under way for a while: what it tells was so when it was made."""
+        if self._happens(self.hard.slow):
+            self.hang(timedelta(milliseconds=self.rng.randint(*ANSWERS_IN_MS)))
+            self.boundary(boundary)
 
     def _positions(self) -> list[NetPosition]:
         """What the account can sell: what was traded today, net, and what it holds since yesterday."""

@@ -140,6 +140,12 @@ class Conduct:
         self._limited.clear()
         self._fruitless.clear()
 
+    def logged_in(self, account: int) -> None:
+        """What waits after a failure is tried at once under a new login."""
+        for (run_id, _), attempts in self._sent.items():
+            if self._durable.run(run_id).strategy.account_id == account:
+                attempts.failed_at = None
+
     def asked(self, run_id: RunId, mode: StopMode) -> None:
         """Its owner keeps what the run holds, or has it sold all the same."""
         if mode is StopMode.LEAVE:

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     REFUSED_RESTS = "refused_rests"
     #: An order appears long after its grace.
     BEYOND_GRACE = "beyond_grace"
+    #: Answers to what is read of an account are under way for seconds.
+    SLOW = "slow"
     #: Book, positions, or both cannot be read for long.
     BLIND = "blind"
     #: The token dies, and somebody logs in later; or one call alone is answered as if it had.
@@ -97,6 +99,8 @@ class Hardships:
     vanish: float = 0.0
     refused_rests: float = 0.0
     beyond_grace: float = 0.0
+    #: How often an answer takes so long.
+    slow: float = 0.0
     blind: float = 0.0
     token: float = 0.0
     slips: float = 0.0
@@ -153,7 +157,7 @@ _BROUGHT_BY: dict[Kind, tuple[str, ...]] = {
     Kind.POLICIES: ("policies", "on_abort"), Kind.UNLISTED: ("unlisted",), Kind.FEED: ("feed", "comes_late"),
     Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock", "doubted"),
     Kind.WINDOWS: ("limits",), Kind.DELIVERY: ("product",), Kind.THIN: ("thin",), Kind.STUBBORN: ("stubborn",),
-    Kind.BEHIND: ("behind",), Kind.ROWS: ("rows",),
+    Kind.BEHIND: ("behind",), Kind.SLOW: ("slow",), Kind.ROWS: ("rows",),
 }  # fmt: skip
 
 
@@ -173,6 +177,7 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         vanish=rate(Kind.VANISHED, 0.4),
         refused_rests=rate(Kind.REFUSED_RESTS, 0.4),
         beyond_grace=rate(Kind.BEYOND_GRACE, 0.4),
+        slow=rate(Kind.SLOW, 0.8),
         blind=rate(Kind.BLIND, 0.1),
         token=rate(Kind.TOKEN, 0.05),
         slips=rate(Kind.TOKEN, 0.2),

@@ -14,7 +14,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.scenario import MORNING, START, SYMBOL, Seed
+from engine.simulation.scenario import MORNING, SLOTS, START, SYMBOL, Seed
 
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
@@ -24,9 +24,15 @@ READ_TWICE_WITHIN = timedelta(seconds=30)
 EXIT_WITHIN = timedelta(seconds=2)
 #: What everybody else at work adds to that, each: a world has one core, and each step of an exit waits for theirs.
 WAITS_FOR_EACH = timedelta(milliseconds=250)
+#: How long an exit may wait for one of its account's slots, where more runs want one than there are.
+WAITS_FOR_A_SLOT = timedelta(seconds=2)
+#: How long after an account can be read again it is asked.
+ASKED_AGAIN = timedelta(seconds=4)
 #: For how long a price that fell far is doubted first; one that is far off beside it begins a doubt of its own.
 DOUBTED_FOR = FeedPolicy().confirm_within
 DOUBTED_BESIDE = 3 * DOUBTED_FOR
+#: What reading an account may take where its answers are slow.
+SLOWLY_READ = timedelta(seconds=10)
 #: For how long an account must have been readable before what it holds and has promised is settled.
 SETTLED_WITHIN = timedelta(seconds=10)
 #: How long a push of a fill may take.
@@ -133,6 +139,7 @@ class Oversight:
         if not self._seed.is_sound or not self._brokers[account].is_honest():
             return sum(quantity for _, quantity in sold)
         unknown_for = READ_TWICE_WITHIN if Kind.LYING_POSITIONS in self._seed.hard else UNKNOWN_FOR
+        unknown_for += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
         read_at = [at for at in self._read_at[account] if at <= now - unknown_for]
         return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
 
@@ -152,6 +159,9 @@ class Oversight:
         doubted_for = DOUBTED_BESIDE if Kind.BAD_TICKS in self._seed.hard else DOUBTED_FOR
         is_low = low_since is not None and now - low_since >= doubted_for
         exit_within = EXIT_WITHIN + crowd * WAITS_FOR_EACH
+        # One that goes by a reading of its own waits for the book, and then for the positions.
+        exit_within += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
+        exit_within += WAITS_FOR_A_SLOT if self._seed.crowd > SLOTS else timedelta(0)
         self._check_shorts(now)
         for run in self._durable.runs():
             broker = self._brokers[run.strategy.account_id]
@@ -172,6 +182,7 @@ class Oversight:
             # That an exit was canceled late yesterday may be learned of only this morning.
             ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
             asked = [max(at, self._morning or at) + PAUSES for at in ended]
+            asked.append(self._readable_since[run.strategy.account_id] + ASKED_AGAIN)
             if run.strategy.account_id in self._bought:
                 asked.append(self._bought[run.strategy.account_id] + LAG_AT_MOST)
             if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and broker.exit_asked_at is not None:

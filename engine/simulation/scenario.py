@@ -27,6 +27,8 @@ CLOSES_AFTER = timedelta(seconds=150)
 SOMETIMES_OR_MOSTLY = (0.35, 0.35, 0.95)
 #: How often the exchange cancels an order, where it does.
 CANCELS = 0.3
+#: How many events of a kind an account may have under way.
+SLOTS = 2
 #: The session's end where a night follows, when nothing can be sold before it, and when the next day begins.
 CLOSES_TONIGHT, CIRCUIT_AT = timedelta(seconds=50), START + timedelta(seconds=25)
 MORNING = datetime(2026, 1, 6, 3, 50, tzinfo=UTC)

@@ -115,6 +115,7 @@ class Troubles:
             del self._logins[account]
             self._world.brokers[account].token_dead = False
             self._world.durable.login(account)
+            self._world.judges.conduct.logged_in(account)
             self._tell(f"somebody logs in to {account}")
         if self._refuses_until is not None and self._refuses_until <= now:
             self._world.store.server.refuses, self._refuses_until = "", None

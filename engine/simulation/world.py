@@ -43,6 +43,7 @@ from engine.simulation.scenario import (
     FAULTS_END,
     MORNING,
     SETTLED_AFTER,
+    SLOTS,
     START,
     Seed,
     run_of,
@@ -62,7 +63,7 @@ RARE = 0.02
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
 #: Threads of all workers, and what each account may take of them.
-THREADS, LIMITS = 12, {"entry_slots": 2, "exit_slots": 2, "update_slots": 2}
+THREADS, LIMITS = 12, dict.fromkeys(("entry_slots", "exit_slots", "update_slots"), SLOTS)
 #: How often accounts are reconciled.
 RECONCILED_EVERY = timedelta(seconds=10)
 #: How soon a breach is served whose message is lost.
