@@ -152,6 +152,7 @@ class Conduct:
             self._left_at.setdefault(run_id, self._now())
         else:
             self._left_at.pop(run_id, None)
+            self._frozen.pop(str(run_id), None)
 
     def sending(self, account: int) -> Callable[[OrderRequest], None]:
         """What judges each order of ours that reaches `account`."""
