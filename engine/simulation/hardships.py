@@ -40,6 +40,8 @@ class Kind(StrEnum):
     REDIS_REFUSES = "redis_refuses"
     #: The server's clock is apart from the engine's.
     CLOCKS = "clocks"
+    #: Accounts are read by a machine whose clock is up to a second off the workers', or far ahead until it is set.
+    APART = "apart"
     #: Rate windows are small and get used up.
     WINDOWS = "windows"
     #: The broker asks for pauses: too many requests.
@@ -84,6 +86,8 @@ class Kind(StrEnum):
 HAS_KIND, LEAST = 0.5, 0.2
 #: How often nobody trades where few do.
 THIN = (0.9, 0.97, 0.99, 0.997)
+#: How far apart the clocks of two machines may be, seconds.
+APART = 0.9
 #: How often a feed that dies comes late, too.
 LATE_FEED = 0.5
 
@@ -122,6 +126,9 @@ class Hardships:
     policies: float = 0.0
     #: Seconds the server's clock is ahead.
     clock: float = 0.0
+    #: Seconds the clock of whoever reads accounts is ahead, and for how long it is far ahead before it is set.
+    apart: float = 0.0
+    set_after: float = 0.0
     #: The limits of each account.
     limits: tuple[tuple[str, int], ...] = ()
     on_abort: AbortPolicy = AbortPolicy.PROTECT
@@ -157,7 +164,8 @@ _BROUGHT_BY: dict[Kind, tuple[str, ...]] = {
     Kind.POLICIES: ("policies", "on_abort"), Kind.UNLISTED: ("unlisted",), Kind.FEED: ("feed", "comes_late"),
     Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock", "doubted"),
     Kind.WINDOWS: ("limits",), Kind.DELIVERY: ("product",), Kind.THIN: ("thin",), Kind.STUBBORN: ("stubborn",),
-    Kind.BEHIND: ("behind",), Kind.SLOW: ("slow",), Kind.ROWS: ("rows",),
+    Kind.BEHIND: ("behind",), Kind.SLOW: ("slow",),
+    Kind.APART: ("apart", "set_after"), Kind.ROWS: ("rows",),
 }  # fmt: skip
 
 
@@ -199,6 +207,8 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         made = replace(made, comes_late=rng.random() < LATE_FEED)
     if Kind.CLOCKS in chosen:
         made = replace(made, clock=rng.uniform(-5.0, 5.0))
+    if Kind.APART in chosen:
+        made = replace(made, apart=rng.uniform(-APART, APART), set_after=rng.choice((0.0, rng.uniform(5.0, 60.0))))
     if Kind.WINDOWS in chosen:
         limits = limits_of({"second": 2, "minute": rng.randint(2, 8), "day": rng.randint(3, 12)})
         made = replace(made, limits=(*limits.items(),))

@@ -62,6 +62,8 @@ LOWER_BAND = Decimal(80)
 RARE = 0.02
 #: How much time passes at once, ms: while somebody works, while nobody does, and while a process is stopped.
 BUSY_MS, IDLE_MS, PAUSE_MS = (1, 80), (1, 400), (1000, 9000)
+#: How far ahead a clock is that is far ahead.
+FAR_AHEAD = timedelta(minutes=1)
 #: Threads of all workers, and what each account may take of them.
 THREADS, LIMITS = 12, dict.fromkeys(("entry_slots", "exit_slots", "update_slots"), SLOTS)
 #: How often accounts are reconciled.
@@ -356,6 +358,9 @@ class World:
         actor = Actor(name, call, works=works)
         if self.seed.skew and not self._healed:
             actor.skew = timedelta(seconds=self.rng.uniform(-self.seed.skew, self.seed.skew))
+        if Kind.APART in self.seed.hard and name.startswith("reconciler") and not self._healed:
+            is_set = self.now - START > timedelta(seconds=self.seed.hard.set_after)
+            actor.skew = timedelta(seconds=self.seed.hard.apart) if is_set else FAR_AHEAD
         self.actors.append(actor)
 
     def _resume(self, actor: Actor) -> None:
