@@ -185,9 +185,9 @@ def test_one_old_packet_of_a_quiet_symbol_is_no_lag(watch: Watch) -> None:
 
 
 def test_a_lower_price_from_before_a_run_bought_hides_no_breach_since_while_the_store_is_away(watch: Watch) -> None:
-    filled_at = OPENS + timedelta(seconds=5)
-    bought = entry(OrderStatus.FILLED, 10, filled_at=filled_at)
-    watch.world.live.arm(run(bought, spec=strategy(id=20, symbol=OTHER)))
+    filled_at = OPENS + timedelta(seconds=6)
+    bought = entry(OrderStatus.FILLED, 10, granted_at=filled_at, filled_at=filled_at)
+    watch.world.live.arm(run(bought, spec=strategy(id=20, symbol=OTHER), buy_at=OPENS))
     watch.frame(tick(GOOD, 1, symbol=OTHER))
     watch.world.live.lose_epoch()
     for second, price in ((3, STOP - 50), (7, STOP - 20), (8, STOP), (9, GOOD)):
