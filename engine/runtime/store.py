@@ -252,6 +252,7 @@ class RedisStore(Feeds):
                     pool_change(holding.run, after, finished=finished, market_time=note.market_time if note else None)
                 ),
                 "1" if unsent else "",
+                "1" if after.attempts(Leg.ENTRY) > holding.run.attempts(Leg.ENTRY) else "",
             ],
         )
         if reply[0] == "lost":

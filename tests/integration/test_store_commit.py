@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus
+from engine.domain.orders import Order, OrderStatus
 from engine.domain.run import RunStatus
 from engine.domain.ticks import Tick
 from engine.ports import Armed, LockLost, Refused, Slot
@@ -208,6 +208,15 @@ FIRST_FILL: list[tuple[str, float | None, float | None, int, str]] = [
     ("a breach at the fill", 2, 3, STOP + 1, "kept"),
     ("a breach after the fill, price back above", 3, 4, STOP + 1, "kept"),
 ]
+
+
+@pytest.mark.parametrize("found", [ACCEPTED, BOUGHT])
+def test_an_entry_that_only_the_book_remembers_arms_the_stop(live: LiveState, found: Order) -> None:
+    # The server went back to before the grant, and its book was read before it showed the order.
+    live.arm(buying=False)
+    held = live.claim()
+    live.commit(held, held.run.with_order(found), first_fill=FILL_TIME if found.filled_quantity else None)
+    assert live.armed(SYMBOL) == {RUN}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from engine import lifecycle
+from engine.domain.account_positions import AccountReading
+from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.health import DeniedBy
-from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import Run
 from engine.ports import Denied, Holding, LockLost, Note, Slot
 from engine.runtime import keys
@@ -95,6 +97,15 @@ def test_a_holder_whose_lease_ran_out_is_granted_nothing(live: LiveState) -> Non
         _intend(live, held)
     assert live.fields() == before
     assert not live.records("entry_intended")
+
+
+def test_what_a_step_learns_of_the_position_is_known_to_its_market_should_the_holder_die(live: LiveState) -> None:
+    live.arm(buying=False)
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 10)]))
+    held = live.claim()
+    after, order = _wanted(replace(held, run=held.run.with_order(BOUGHT)), Leg.EXIT)
+    assert live.store.intend(held, "i0", held.run, after, order, order.send_by, INTENDED) is None
+    assert live.redis.smembers(keys.holding(ACCOUNT.market)) == {RUN}
 
 
 def test_evidence_the_holder_has_absorbed_is_dropped_and_newer_evidence_stays(live: LiveState) -> None:

@@ -237,6 +237,13 @@ GUARDS = [
            "test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_traded_before"),
     _guard("a run that may hold is armed at its stop", "arm", "if ARGV[8] == '1' then", "if ARGV[8] == '-' then",
            "integration/test_store_upkeep.py::test_only_a_run_that_may_hold_or_buy_is_armed_at_its_stop"),
+    _guard("an entry that only the book remembers arms its stop", "commit", "if ARGV[17] == '1' then",
+           "if ARGV[17] == '-' then",
+           "integration/test_store_commit.py::test_an_entry_that_only_the_book_remembers_arms_the_stop"),
+    _guard("what a step learns of the position is known to its market before its end", "intend",
+           "if changes.set and changes.set.position then", "if changes.set == '' then",
+           "integration/test_store_intend.py::"
+           "test_what_a_step_learns_of_the_position_is_known_to_its_market_should_the_holder_die"),
     _guard("an entry arms its stop before it is sent", "intend", "if ARGV[12] ~= '' then", "if ARGV[12] == '-' then",
            "integration/test_store_intend.py::test_an_entry_arms_the_stop_also_where_it_is_latched"),
     # News and backlogs.

@@ -6,6 +6,7 @@
 --       14 '1': the record tells nothing but the event's outcome
 --       15 JSON of what changed in the account's pool, see change_pool, or ''
 --       16 '1': the attempt `intend` granted was provably not sent; its account's rate is given back
+--       17 '1': the book has told of an entry that no grant is left of, so that none has armed the run
 -- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
 --       | {'lost'}: the lock is no longer ours and nothing was applied
 local token, step, run = ARGV[2], ARGV[3], ARGV[4]
@@ -72,6 +73,7 @@ if ARGV[12] ~= '' then
   return { 'released' }
 end
 
+if ARGV[17] == '1' then redis.call('ZADD', armed, stop_units, run) end
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one

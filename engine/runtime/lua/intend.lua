@@ -109,7 +109,10 @@ if not entry and (is_dead or is_open) then
 end
 if entry and is_open then redis.call('HSET', health, 'probe_at', string.format('%d', now + tonumber(ARGV[14]))) end
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
-write_fields(KEYS[3], cjson.decode(ARGV[8]))
+local changes = cjson.decode(ARGV[8])
+write_fields(KEYS[3], changes)
+-- What came with this step may have changed what the run holds.
+if changes.set and changes.set.position then note_holding(run, market_of(run)) end
 change_pool(account, change)
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]',
   'charged', table.concat(charged, ' '))
