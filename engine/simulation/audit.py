@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER
 from engine.domain.orders import Order, Side
 from engine.domain.run import Run, RunId
 from engine.ports import Denied, Holding, Slot
@@ -48,6 +49,8 @@ class Audit:
         self._charged: Counter[tuple[int, str, int]] = Counter()
         #: The windows of the attempt that a run was granted last.
         self._last: dict[RunId, list[tuple[int, str, int]]] = {}
+        #: By account: when an exit last tried its dead login or line.
+        self._tried_at: dict[int, datetime] = {}
         self._was_lost = False
         self._epoch: str | None = None
 
@@ -58,6 +61,7 @@ class Audit:
         self._charged.clear()
         self._last.clear()
         self._granted.clear()
+        self._tried_at.clear()
         self._last_order.clear()
 
     def called(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any], reply: Any) -> None:
@@ -119,10 +123,23 @@ class Audit:
             if order.client_order_id in self._granted:
                 raise Violation(f"{order.client_order_id} was granted twice")
             self._granted.add(order.client_order_id)
+            if slot is Slot.EXIT:
+                self._tried(account, order)
             self._last_order[run_id] = order.client_order_id
             self._charge(run_id, account, slot)
         elif slot is Slot.EXIT and denied.by in tuple(_WINDOWS) and denied.retry_after > LONGEST_WINDOW:
             raise Violation(f"{order.client_order_id} waits {denied.retry_after} for a window of {denied.by}")
+
+    def _tried(self, account: int, order: Order) -> None:
+        """Of an account whose login or line is dead, one exit at a time tries whether it lives again."""
+        asked = [keys.health(account), "dead_version", "failures", "limited_exit"]
+        dead, failures, limited = self._store.server.keys.call("HMGET", asked)
+        version = self._store.server.keys.call("HMGET", [keys.account(account), "version"])[0]
+        if limited or not (dead == version or int(failures or 0) >= OPENS_AFTER):
+            return
+        last, self._tried_at[account] = self._tried_at.get(account), self._now()
+        if last is not None and self._now() - last < timedelta(microseconds=EXIT_PROBE_US):
+            raise Violation(f"{order.client_order_id} tries account {account} {self._now() - last} after another")
 
     def _charge(self, run_id: RunId, account: int, slot: Slot) -> None:
         second = codec.to_us(self._now()) // 1_000_000

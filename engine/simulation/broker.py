@@ -195,7 +195,7 @@ class SimulatedBroker:
             return Reply(Outcome.TOKEN_INVALID, message="dead token")
         if self._happens(self.hard.slips):
             return Reply(Outcome.TOKEN_INVALID, message="a slip: the token lives")
-        if self._happens(self.chances.lose_request):
+        if self._happens(self.chances.lose_request) or self._happens(self.hard.silent):
             return Reply(Outcome.TIMEOUT, message="lost")
         if self._happens(self.hard.limited):
             asked = self.rng.uniform(*ASKS_FOR)

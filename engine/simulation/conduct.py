@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest, Outcome, Reply
-from engine.domain.health import DeniedBy
+from engine.domain.health import OPENS_AFTER, PAUSE_US, DeniedBy
 from engine.domain.orders import Leg, Order, Product, Side
 from engine.domain.routing import RETRIES, retry_delay
 from engine.domain.run import EXIT_TROUBLES, SIDE_OF, Run, RunId, RunStatus, parse_client_order_id
@@ -51,6 +51,8 @@ UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
 MOST_UNITS, MOST_LATE_UNITS = 2 * QUANTITY, (1 + RETRIES) * QUANTITY
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
+#: How soon it is known that an order had no answer, and how long entries pause after so many of them.
+HEARD_WITHIN, PAUSED_FOR = timedelta(seconds=2), timedelta(microseconds=PAUSE_US) * 0.9
 #: How long before an order is there a price may have been seen that takes it back.
 BEFORE_ITS_ANSWER = timedelta(seconds=5)
 #: How long an entry rests at least before it is taken back for that; and how soon a book tells of what it shows.
@@ -94,6 +96,8 @@ class Conduct:
         self._fed_at = START
         #: Since when this host's clock is doubted, and until when.
         self._doubted = (START, START)
+        #: By account: when each of the last orders in a row ended that nobody answered.
+        self._silent: dict[int, list[datetime]] = {account: [] for account in brokers}
         #: Since when a run is left to a human.
         self._frozen: dict[str, datetime] = {}
         #: How many exits of a run went out since one of them filled anything.
@@ -142,6 +146,7 @@ class Conduct:
 
     def logged_in(self, account: int) -> None:
         """What waits after a failure is tried at once under a new login."""
+        self._dead_since.pop(account, None)
         for (run_id, _), attempts in self._sent.items():
             if self._durable.run(run_id).strategy.account_id == account:
                 attempts.failed_at = None
@@ -169,6 +174,10 @@ class Conduct:
         attempts = self._sent[run_id, leg]
         # An answer that came late finds its worker without the run, which another has settled.
         is_in_time = self._now() - attempts.reached_at <= ON_ITS_WAY
+        if reply.outcome in (Outcome.TIMEOUT, Outcome.SERVER_DOWN):
+            self._silent[account].append(self._now())
+        else:
+            self._silent[account].clear()
         if reply.retry_after is not None:
             until = self._now() + timedelta(seconds=reply.retry_after)
             before = self._limited.get((account, leg), (until, until))[1]
@@ -276,6 +285,9 @@ class Conduct:
         is_stored = self._seed.is_sound and Kind.REDIS_REFUSES not in self._seed.hard
         if max(self._prices_since(now - ON_ITS_WAY)) <= STOP and is_stored:
             raise Violation(f"{run.id} buys though its stop is reached")
+        silent = self._silent[account]
+        if is_stored and len(silent) >= OPENS_AFTER and HEARD_WITHIN < now - silent[-1] < PAUSED_FOR:
+            raise Violation(f"{run.id} buys though account {account} left {len(silent)} orders unanswered")
         if account in self._dead_since and now > self._dead_since[account] + ON_ITS_WAY:
             self._under_dead[account] += 1
             if self._under_dead[account] > (0 if is_stored else UNDER_WAY):

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     REFUSED_RESTS = "refused_rests"
     #: An order appears long after its grace.
     BEYOND_GRACE = "beyond_grace"
+    #: Orders do not come through, and nobody answers.
+    SILENT = "silent"
+    #: Nobody tells a run what became of its orders, nor looks after its account: it asks itself.
+    ALONE = "alone"
     #: Answers to what is read of an account are under way for seconds.
     SLOW = "slow"
     #: Book, positions, or both cannot be read for long.
@@ -103,6 +107,7 @@ class Hardships:
     vanish: float = 0.0
     refused_rests: float = 0.0
     beyond_grace: float = 0.0
+    silent: float = 0.0
     #: How often an answer takes so long.
     slow: float = 0.0
     blind: float = 0.0
@@ -164,7 +169,7 @@ _BROUGHT_BY: dict[Kind, tuple[str, ...]] = {
     Kind.POLICIES: ("policies", "on_abort"), Kind.UNLISTED: ("unlisted",), Kind.FEED: ("feed", "comes_late"),
     Kind.ILLIQUID: ("illiquid",), Kind.LIMITED: ("limited",), Kind.CLOCKS: ("clock", "doubted"),
     Kind.WINDOWS: ("limits",), Kind.DELIVERY: ("product",), Kind.THIN: ("thin",), Kind.STUBBORN: ("stubborn",),
-    Kind.BEHIND: ("behind",), Kind.SLOW: ("slow",),
+    Kind.BEHIND: ("behind",), Kind.SLOW: ("slow",), Kind.SILENT: ("silent",),
     Kind.APART: ("apart", "set_after"), Kind.ROWS: ("rows",),
 }  # fmt: skip
 
@@ -186,6 +191,7 @@ def hardships_of(number: int, kinds: Collection[Kind], *, all_of_them: bool = Fa
         refused_rests=rate(Kind.REFUSED_RESTS, 0.4),
         beyond_grace=rate(Kind.BEYOND_GRACE, 0.4),
         slow=rate(Kind.SLOW, 0.8),
+        silent=rate(Kind.SILENT, 1.0),
         blind=rate(Kind.BLIND, 0.1),
         token=rate(Kind.TOKEN, 0.05),
         slips=rate(Kind.TOKEN, 0.2),

@@ -38,7 +38,9 @@ SETTLED_WITHIN = timedelta(seconds=10)
 #: How long a push of a fill may take.
 PUSHED_WITHIN = timedelta(seconds=4)
 #: Kinds in which an exit may be in doubt, and then no other may stand in its place.
-IN_DOUBT = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.TOKEN, Kind.BLIND})
+IN_DOUBT = frozenset({
+    Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.TOKEN, Kind.BLIND, Kind.SILENT
+})  # fmt: skip
 #: How long the next exit may wait after one that the exchange ended.
 PAUSES = timedelta(seconds=35)
 #: How long an account may be short by attempts that stand for each other before somebody is told.

@@ -12,7 +12,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.oversight import IN_DOUBT, PAUSES
+from engine.simulation.oversight import IN_DOUBT, PAUSES, SLOWLY_READ
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 from engine.simulation.upkeep import Told
 
@@ -20,12 +20,18 @@ from engine.simulation.upkeep import Told
 STANDS_FOR = timedelta(seconds=15)
 #: How long exits may rest that sell more than the account has: until two readings have shown it for a while.
 OVERDRAWN_FOR = timedelta(seconds=20)
+#: How long a fill may be unknown to its run: until nothing was heard for a while, a worker asks, and the book says so.
+UNKNOWN_FOR = timedelta(seconds=12)
+#: Kinds in which what filled is not told, or not at once.
+UNTOLD = frozenset({
+    Kind.BEHIND, Kind.BEYOND_GRACE, Kind.BLIND, Kind.REDIS_REFUSES, Kind.REFUSED_RESTS, Kind.TOKEN, Kind.VANISHED
+})  # fmt: skip
 #: Kinds in which an order is not taken back at once, or is not known of.
 UNTAKEN = frozenset(
     {Kind.STUBBORN, Kind.LIMITED, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.BEYOND_GRACE, Kind.REFUSED_RESTS}
 )
 #: Kinds in which an order cannot be taken back when we like, or is not known to be there.
-HOLD_BACK = frozenset({Kind.LIMITED, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.MANUAL, Kind.FOREIGN})
+HOLD_BACK = frozenset({Kind.LIMITED, Kind.SILENT, Kind.TOKEN, Kind.REDIS_REFUSES, Kind.MANUAL, Kind.FOREIGN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +73,14 @@ class Standing:
         self._unwanted: dict[tuple[int, str, str], datetime] = {}
         #: Since when the exits of an account would sell more than it has.
         self._overdrawn: dict[int, datetime] = {}
+        #: Since when a run's own state does not say that it holds so much, by run and units.
+        self._unknown: dict[tuple[str, int], datetime] = {}
 
     def disturbed(self) -> None:
         """Something keeps the engine from taking back what it likes."""
         self._unwanted.clear()
         self._overdrawn.clear()
+        self._unknown.clear()
 
     def check(self, runs: Iterable[Told]) -> None:
         """Raises Violation of what has rested for too long."""
@@ -88,12 +97,23 @@ class Standing:
             if not (broker.can_be_read() and broker.is_honest() and self._now() < run.closes_at):
                 continue
             own = _Own([each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id])
+            self._check_known(told, own)
             for placed, why in self._unwanted_of(run, told, own):
                 key = (run.strategy.account_id, placed.broker_order_id, why)
                 since = self._unwanted[key] = before.get(key, self._now())
                 if self._now() - since > stands_for:
                     name = placed.request.client_order_id
                     raise Violation(f"{name} rests at the broker since {since:%M:%S} at least though {why}")
+
+    def _check_known(self, told: Told, own: _Own) -> None:
+        """A run knows what it holds, whoever tells it or does not."""
+        key = (told.name, own.held)
+        if told.held == own.held or UNTOLD & self._seed.hard.kinds:
+            self._unknown.pop(key, None)
+            return
+        unknown_for = UNKNOWN_FOR + (SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0))
+        if self._now() - self._unknown.setdefault(key, self._now()) > unknown_for:
+            raise Violation(f"{told.name} holds {own.held}, and takes it for {told.held}")
 
     def _check_promises(self) -> None:
         """Exits that rest sell no more than the account has, once it is known that somebody else sold."""

@@ -21,7 +21,7 @@ LAGS = timedelta(seconds=25)
 #: How long less may be told: what others bought may be positions that lag, until book and positions are read again.
 TOO_FEW_FOR = timedelta(seconds=27)
 #: Kinds in which an order of ours may be at the broker that no run knows, or a run is told what is not so.
-UNSURE = frozenset({Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.POLICIES})
+UNSURE = frozenset({Kind.ALONE, Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.POLICIES})
 _ENTRY, _EXIT = "entry", "exit"
 _SLOT_CLASSES = ("entry", "exit", "update")
 #: Fields of a latch.

@@ -441,7 +441,7 @@ class World:
             is_hard = bool(self.seed.hard.kinds)
             self._reconcile_at = self.now + (COVERED_EVERY if is_hard else RECONCILED_EVERY)
             self._looks += 1
-            for account in self.durable.accounts():
+            for account in () if Kind.ALONE in self.seed.hard and not self._healed else self.durable.accounts():
                 if not any(actor.name == f"reconciler {account.id}" for actor in self.actors):
                     has_book = not is_hard or self._looks % COVERS_A_BOOK == 0
                     self._begin(f"reconciler {account.id}", partial(self._reconcile, account, has_book=has_book))
@@ -474,7 +474,8 @@ class World:
         self._happened.append((self.now, what, facts))
 
     def _pushed(self, account: int, entry: BookEntry) -> None:
-        if not self._healed and self.rng.random() < self.seed.lose_push:
+        is_alone = Kind.ALONE in self.seed.hard
+        if not self._healed and (is_alone or self.rng.random() < self.seed.lose_push):
             return
         copies = 2 if self.rng.random() < self.seed.repeat_message else 1
         for _ in range(copies):
