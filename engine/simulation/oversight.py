@@ -51,6 +51,13 @@ TELLS_OF_A_POSITION = frozenset({
     "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "exit_denied",
 })  # fmt: skip
 TOLD_BEFORE = timedelta(seconds=60)
+#: How long it may be unknown that somebody else sold what runs hold: two readings of the account, a look at each run.
+NOTICED_WITHIN = timedelta(seconds=15)
+#: Kinds in which nobody looks, or what is read is not what is there.
+UNNOTICED = frozenset({
+    Kind.ALONE, Kind.BEHIND, Kind.BEYOND_GRACE, Kind.BLIND, Kind.DELIVERY, Kind.LYING_POSITIONS, Kind.REDIS_REFUSES,
+    Kind.REFUSED_RESTS, Kind.ROWS, Kind.SLOW, Kind.TOKEN, Kind.VANISHED,
+})  # fmt: skip
 #: How long positions are taken to lag behind what we sold; what others buy just then is not believed before.
 LAG_AT_MOST = timedelta(seconds=15)
 #: Alerts whose owner looks at what the account has.
@@ -90,6 +97,8 @@ class Oversight:
         #: By account: since when it can be read.
         self._readable_since = dict.fromkeys(brokers, START)
         self._short: dict[int, datetime] = {}
+        #: By account: since when others have sold what its runs hold.
+        self._lacking: dict[int, datetime] = {}
         #: Runs of which their owner said that they are closed.
         self._closed: set[RunId] = set()
         #: Accounts of runs of which a human said that an attempt was never placed, whether it was or not.
@@ -165,6 +174,7 @@ class Oversight:
         exit_within += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
         exit_within += WAITS_FOR_A_SLOT if self._seed.crowd > SLOTS else timedelta(0)
         self._check_shorts(now)
+        self._check_lacking(now, is_well=is_well)
         for run in self._durable.runs():
             broker = self._brokers[run.strategy.account_id]
             own = [each for each in broker.book if not each.is_foreign and run_id_of(each) == run.id]
@@ -216,6 +226,26 @@ class Oversight:
         total, bare = self._at_circuit[run.id], self._bare[run.id]
         if total >= AT_CIRCUIT and bare > MOST_BARE * total:
             raise Violation(f"{run.id} had no exit in the queue for {bare} of {total} s at the lower circuit")
+
+    def _check_lacking(self, now: datetime, *, is_well: bool) -> None:
+        """Somebody is told that others sold what runs hold, though no exit is due."""
+        for account, broker in self._brokers.items():
+            runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
+            ours = [each for each in broker.book if not each.is_foreign]
+            is_open = all(run.status is RunStatus.ACTIVE and now < run.closes_at for run in runs)
+            lacking = _held(ours) - broker.net(SYMBOL, self._seed.hard.product)
+            if (
+                lacking <= 0
+                or not (is_well and is_open)
+                or UNNOTICED & self._seed.hard.kinds
+                or not self._sold[account]
+            ):
+                self._lacking.pop(account, None)
+                continue
+            since = self._lacking.setdefault(account, now)
+            is_told = any("not_covered" in self._durable.alerts_of(run) for run in runs)
+            if now - since > NOTICED_WITHIN and not is_told:
+                raise Violation(f"account {account} lacks {lacking} of what its runs hold, and nobody was told")
 
     def _check_shorts(self, now: datetime) -> None:
         """A short that could not be helped is told of."""

@@ -73,8 +73,8 @@ class Standing:
         self._unwanted: dict[tuple[int, str, str], datetime] = {}
         #: Since when the exits of an account would sell more than it has.
         self._overdrawn: dict[int, datetime] = {}
-        #: Since when a run's own state does not say that it holds so much, by run and units.
-        self._unknown: dict[tuple[str, int], datetime] = {}
+        #: By run: what it holds and does not know of, units, and since when.
+        self._unknown: dict[str, tuple[int, datetime]] = {}
 
     def disturbed(self) -> None:
         """Something keeps the engine from taking back what it likes."""
@@ -107,12 +107,13 @@ class Standing:
 
     def _check_known(self, told: Told, own: _Own) -> None:
         """A run knows what it holds, whoever tells it or does not."""
-        key = (told.name, own.held)
         if told.held == own.held or UNTOLD & self._seed.hard.kinds:
-            self._unknown.pop(key, None)
+            self._unknown.pop(told.name, None)
             return
+        held, since = self._unknown.get(told.name, (own.held, self._now()))
+        self._unknown[told.name] = (own.held, since if held == own.held else self._now())
         unknown_for = UNKNOWN_FOR + (SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0))
-        if self._now() - self._unknown.setdefault(key, self._now()) > unknown_for:
+        if self._now() - self._unknown[told.name][1] > unknown_for:
             raise Violation(f"{told.name} holds {own.held}, and takes it for {told.held}")
 
     def _check_promises(self) -> None:
