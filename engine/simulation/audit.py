@@ -14,6 +14,7 @@ from engine.runtime import codec, keys
 from engine.simulation.broker import SimulatedBroker
 from engine.simulation.invariants import Violation
 from engine.simulation.livestate import LiveState
+from engine.simulation.scenario import START
 
 #: Seconds of each window of the rate.
 _WINDOWS = {"second": 1, "minute": 60, "day": 86_400}
@@ -52,11 +53,12 @@ class Audit:
         #: By account: when an exit last tried its dead login or line.
         self._tried_at: dict[int, datetime] = {}
         self._was_lost = False
+        self._began_at = START
         self._epoch: str | None = None
 
     def _begin_anew(self) -> None:
         """The live state is another now: what a window was charged before is what it says."""
-        self._was_lost = True
+        self._was_lost, self._began_at = True, max(each.now() for each in self._brokers.values())
         self._held.clear()
         self._charged.clear()
         self._last.clear()
@@ -159,7 +161,9 @@ class Audit:
     def _given_back(self, run: Run) -> None:
         run_id, name = run.id, self._last_order.get(run.id)
         book = self._brokers[run.strategy.account_id].book
-        if any(each.request.client_order_id == name for each in book):
+        # One of before the live state went may have borne the same name.
+        since = self._began_at
+        if any(each.request.client_order_id == name and (each.placed_at or since) > since for each in book):
             raise Violation(f"the rate of {name} was given back, and its broker has it")
         for window in self._last.pop(run_id, []):
             self._charged[window] -= 1

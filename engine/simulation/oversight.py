@@ -35,8 +35,8 @@ DOUBTED_BESIDE = 3 * DOUBTED_FOR
 SLOWLY_READ = timedelta(seconds=10)
 #: For how long an account must have been readable before what it holds and has promised is settled.
 SETTLED_WITHIN = timedelta(seconds=10)
-#: How long a push of a fill may take.
-PUSHED_WITHIN = timedelta(seconds=4)
+#: How long a push of a fill may take; how long it takes to ask where none comes, and to look at what was given up.
+PUSHED_WITHIN, ASKED_WITHIN, WATCHED_WITHIN = timedelta(seconds=4), timedelta(seconds=8), timedelta(seconds=45)
 #: Kinds in which an exit may be in doubt, and then no other may stand in its place.
 IN_DOUBT = frozenset({
     Kind.BEYOND_GRACE, Kind.REFUSED_RESTS, Kind.VANISHED, Kind.TOKEN, Kind.BLIND, Kind.SILENT
@@ -263,7 +263,7 @@ class Oversight:
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""
         is_his = run.id in self._closed or run.stop_requested is StopMode.LEAVE
-        if is_his or "position_left" in self._durable.alerts_of(run) or _held(own) <= 0 or _is_new(own, now):
+        if is_his or "position_left" in self._durable.alerts_of(run) or _held(own) <= 0 or self._is_new(own, now):
             return False
         if DOUBLES & self._seed.hard.kinds and any(each.is_past for each in own):
             # What appears so late that the day is over is in no book that anybody reads.
@@ -274,6 +274,14 @@ class Oversight:
         if broker.net(SYMBOL, product) <= others or run.is_frozen:
             return False
         return broker.can_be_read() and broker.is_honest() and (now < run.closes_at or now > MORNING)
+
+    def _is_new(self, own: Iterable[Placed], now: datetime) -> bool:
+        """Whether its fills are so new that nobody need know of them."""
+        filled = [each.filled_at for each in own if each.filled_at is not None and each.request.side is Side.BUY]
+        within = PUSHED_WITHIN
+        if Kind.ALONE in self._seed.hard:
+            within = WATCHED_WITHIN if DOUBLES & self._seed.hard.kinds else ASKED_WITHIN
+        return max(filled, default=now) > now - within
 
     def check_end(self) -> None:
         """Every run that did not do what was asked of it has an alert of its own, or of its account's."""
@@ -298,12 +306,6 @@ class Oversight:
         is_overtaken = last is not None and (last.updated_at or run.buy_at) >= run.sell_at
         is_cut = 0 < bought < run.strategy.quantity and (is_overtaken or Kind.PARTLY not in self._seed.hard)
         return is_cut or bought == run.strategy.quantity
-
-
-def _is_new(own: Iterable[Placed], now: datetime) -> bool:
-    """Whether its fills are so new that a push of them may be under way."""
-    filled = [each.filled_at for each in own if each.filled_at is not None and each.request.side is Side.BUY]
-    return max(filled, default=now) > now - PUSHED_WITHIN
 
 
 def _held(own: Iterable[Placed]) -> int:

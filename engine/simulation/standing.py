@@ -90,7 +90,7 @@ class Standing:
         if HOLD_BACK & self._seed.hard.kinds:
             return
         before, self._unwanted = self._unwanted, {}
-        stands_for = STANDS_FOR * 3 if Kind.STUBBORN in self._seed.hard else STANDS_FOR
+        stands_for = STANDS_FOR * 3 if {Kind.STUBBORN, Kind.ALONE} & self._seed.hard.kinds else STANDS_FOR
         for told in runs:
             run = self._durable.run(RunId.parse(told.name))
             broker = self._brokers[run.strategy.account_id]
