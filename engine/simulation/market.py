@@ -41,6 +41,7 @@ class Around(Protocol):
     rng: random.Random
     seed: Seed
     store: LiveState
+    outside: LiveState
     accounts: list[AccountState]
     judges: Judges
 
@@ -96,7 +97,7 @@ class Market:
         """A listener proves that the line of the symbol lives."""
         if self.is_fed and self._can_store():
             self._world.judges.conduct.fed()
-            self._world.store.carry(self._world.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
+            self._world.outside.carry(self._world.accounts[0].market, "listener", 1, [(timedelta(0), [SYMBOL])])
 
     def tick(self) -> bool:
         """One move of the price; whether it was told, and the live state takes more."""
@@ -148,7 +149,7 @@ class Market:
         self._second.on_pause()
 
     def _can_store(self) -> bool:
-        return self._world.store.is_ready()
+        return self._world.outside.is_ready()
 
     def _ask(self, listener: Listener) -> None:
         """A price that is doubted is asked of the broker, which tells the last trade."""
@@ -190,7 +191,7 @@ class _Wakes:
     def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
         """As the store's."""
         try:
-            breaches = self._world.store.on_tick(market, ticks, seen_at, prefix)
+            breaches = self._world.outside.on_tick(market, ticks, seen_at, prefix)
         except RedisError as error:
             raise Violation(f"the listener ended of {error}") from error
         self._world.latched(breaches)

@@ -91,6 +91,7 @@ class Standing:
             return
         before, self._unwanted = self._unwanted, {}
         stands_for = STANDS_FOR * 3 if {Kind.STUBBORN, Kind.ALONE} & self._seed.hard.kinds else STANDS_FOR
+        stands_for += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
         for told in runs:
             run = self._durable.run(RunId.parse(told.name))
             broker = self._brokers[run.strategy.account_id]

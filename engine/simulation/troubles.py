@@ -43,6 +43,7 @@ class Around(Protocol):
     seed: Seed
     brokers: dict[int, SimulatedBroker]
     store: LiveState
+    outside: LiveState
     durable: SimulatedDurable
     judges: Judges
     market: Market
@@ -191,11 +192,11 @@ class Troubles:
             if free >= run.held:
                 world.judges.oversight.sold_by_hand(run.strategy.account_id, run.held, world.now)
                 broker.by_hand(SYMBOL, run.strategy.product, Side.SELL, run.held)
-        if not world.store.is_ready():
+        if not world.outside.is_ready():
             return
         if "stop_requested" in fields:
             world.durable.request_stop(run.id, StopMode(fields["stop_requested"]))
-        if world.store.signal(run.id, fields, world.now) == "ok":
+        if world.outside.signal(run.id, fields, world.now) == "ok":
             world.judges.news.told(str(run.id), world.now)
             if "stop_requested" in fields:
                 world.judges.conduct.asked(run.id, StopMode(fields["stop_requested"]))

@@ -93,6 +93,8 @@ class World:
         self._running: Actor | None = None
         self.messages: list[_Message] = []
         self.store = store(lambda: self.now)
+        #: The line of whoever is no worker: listeners, owners, judges. Each line hears of a new epoch by itself.
+        self.outside = LiveState(lambda: self.now, self.store.server)
         #: What happened: when, what, and the facts a log line tells of it.
         self._happened: list[tuple[datetime, str, Mapping[str, object]]] = []
         self._healed = False
@@ -132,7 +134,7 @@ class World:
         strategies = self._strategies if self.seed.hard.are_created else []
         self.durable = SimulatedDurable(self.store, self.accounts, self._runs, strategies, lambda: self.now)
         limits = self.accounts[0].limits
-        self.judges = Judges(self.seed, lambda: self.now, self.store, self.brokers, self.durable, limits)
+        self.judges = Judges(self.seed, lambda: self.now, self.outside, self.brokers, self.durable, limits)
         self.market = Market(self, Clock(self), self._log)
         self._troubles = Troubles(self)
         self._timers = Timers(self._trigger)
@@ -140,9 +142,11 @@ class World:
         store, policy, clock = self._bounded, Policy(rest_limit=timedelta(seconds=20)), Clock(self)
         actions = Actions(store, Brokers(self.brokers), clock, self._timers, DEPLOYMENT, self._log)
         self.pipeline = Pipeline(store, actions, clock, self, policy, self._log)
-        self.sweeper = Sweeper(store, self, self, clock, policy)
-        self.stream = OrderStream(store, self, clock, DEPLOYMENT, self._log)
-        self.reconciler = Reconciler(store, self.stream, clock, self._log)
+        # Processes of their own: what they hear of an epoch tells the workers nothing.
+        beside: Any = Bounded(self, self.outside)
+        self.sweeper = Sweeper(beside, self, self, clock, policy)
+        self.stream = OrderStream(beside, self, clock, DEPLOYMENT, self._log)
+        self.reconciler = Reconciler(beside, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self.market.leave_yesterday()
         self._recover()
@@ -305,7 +309,7 @@ class World:
         over = START + CLOSES_TONIGHT + timedelta(seconds=90)
         while Kind.ASLEEP not in self.seed.hard and self.now < over:
             self.step()
-        if not (Kind.ASLEEP in self.seed.hard or self.seed.hard.are_created) and self.store.is_ready():
+        if not (Kind.ASLEEP in self.seed.hard or self.seed.hard.are_created) and self.outside.is_ready():
             self.judges.oversight.check_evening(START + CLOSES_TONIGHT)
         for broker in self.brokers.values():
             broker.night()
@@ -396,7 +400,7 @@ class World:
             run_id = RunId(self.rng.randint(1, self.seed.runs), date(2026, 1, 5))
             self.durable.request_stop(run_id, StopMode.CLOSE)
             self.judges.conduct.asked(run_id, StopMode.CLOSE)
-            if self.store.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
+            if self.outside.signal(run_id, {"stop_requested": StopMode.CLOSE}, self.now) == "ok":
                 self.judges.news.told(str(run_id), self.now)
                 self.judges.observer.wants_exit(run_id, self.now, self.book)
                 self.publish(Event(f"stop:{self.now:%M%S%f}", EventType.FORCE_STOP, run_id))
