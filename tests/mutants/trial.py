@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -19,6 +19,8 @@ PASSED, FAILED = 0, 1
 _PYTEST = ["-m", "pytest", "-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "pytest_timeout"]
 _SIMULATE = ["-c", "from engine.cli import main; main()", "simulate"]
 _FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", re.MULTILINE)
+#: How the simulation names the seed that failed.
+_SEED = re.compile(r"seed (\d+): ")
 #: Lines told of a run that cannot be judged.
 _TOLD = 15
 
@@ -52,18 +54,25 @@ def by_tests(copy: Copy, guard: Guard) -> Outcome:
 
 
 def by_simulation(copy: Copy, guard: Guard, seeds: int) -> Outcome:
-    """Whether the simulation alone notices, within so many seeds."""
-    return _tried(copy, guard, _of(guard, seeds), max(LIMIT, 3.0 * seeds), _of_simulation)
-
-
-def check_whole(copy: Copy, guards: list[Guard], seeds: int | None) -> None:
-    """Raise Broken unless everything passes while no guard is taken away: else nothing it says means anything."""
-    tests = dict.fromkeys(test for guard in guards for test in guard.tests)
-    played = [] if seeds is None else [*dict.fromkeys(tuple(each) for guard in guards for each in _of(guard, seeds))]
-    for arguments in played or [(*_PYTEST, *_paths(tests))]:
-        ran = copy.run([*arguments], LIMIT_OF_ALL)
+    """Whether the simulation alone notices, within so many seeds, by one that passes while the guard is there."""
+    limit = max(LIMIT, 3.0 * seeds)
+    outcome = _tried(copy, guard, _of(guard, seeds), limit, _of_simulation)
+    found = _SEED.match(outcome.by)
+    if outcome.verdict is not Verdict.KILLED or found is None:
+        return outcome
+    for arguments in _of(guard, 1):
+        ran = copy.run([*arguments, "--first", found[1]], limit)
         if ran.code != PASSED:
-            raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
+            return replace(outcome, verdict=Verdict.BROKEN, by=f"with the guard, too: {outcome.by}")
+    return outcome
+
+
+def check_whole(copy: Copy, guards: list[Guard]) -> None:
+    """Raise Broken unless every test passes while no guard is taken away: else nothing they say means anything."""
+    tests = dict.fromkeys(test for guard in guards for test in guard.tests)
+    ran = copy.run([*_PYTEST, *_paths(tests)], LIMIT_OF_ALL)
+    if ran.code != PASSED:
+        raise Broken(f"it fails though no guard is taken away:\n{_end_of(ran)}")
 
 
 def _of(guard: Guard, seeds: int) -> list[list[str]]:
