@@ -114,7 +114,6 @@ WORLDS: dict[str, str] = {
     "a timeout proves nothing": "silent",
     "an entry that only the book remembers arms its stop": "failures",
     "what a step learns of the position is known to its market before its end": "failures",
-    "what the book lacks after its session has ended as any other": "night silent",
     "what an ended entry turns out to have bought is told of": "behind partly",
     "what one run sold too much hides nothing of another": "beyond_grace shared alone",
 }
