@@ -300,6 +300,8 @@ class World:
         run = self.durable.run(run_id_of(placed))
         is_listed = any(order.client_order_id == placed.request.client_order_id for order in run.orders)
         # What a lost second had granted, and nobody filled, leaves no trace once its run has ended.
+        # What shows itself later than anybody waits may bear the name of the attempt that followed it.
+        is_listed = is_listed and not DOUBLES & self.seed.hard.kinds
         may_be_lost = bool(self.seed.lose_store or self.seed.roll_back) and not is_listed and not placed.filled
         is_told = "fill_after_end" not in self.durable.alerts_of(run)
         return placed.visible_at <= self.now and is_told and not may_be_lost
