@@ -94,7 +94,9 @@ class Audit:
             raise Violation(f"{run_id} was given to a second worker while another held it")
         self._held[run_id] = _Held(token, self._until(run_id), account, slot)
         limit = self._limits.get(_SLOTS.get(slot, ""))
-        taken = sum(each.account == account and each.slot is slot and now < each.until for each in self._held.values())
+        taken = sum(
+            each.account == account and each.slot is slot and now + _MS < each.until for each in self._held.values()
+        )
         if limit is not None and taken > limit:
             raise Violation(f"account {account} has {taken} {slot} slots of {limit}")
 
