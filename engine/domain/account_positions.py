@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.domain.broker import ANY_SYMBOL, BookEntry, NetPosition
-from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
+from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus, Product, Side
 from engine.domain.run import Run
 
 #: How long after a session its broker may still tell that day's orders and positions.
@@ -74,17 +74,20 @@ def pool_change(
     """
     old = share_of(before) if before else Share()
     new = share_of(after, finished=finished)
-    known = {order.client_order_id: (order.filled_quantity, order.status) for order in before.orders} if before else {}
-    changed = tuple(
-        order for order in after.orders if known.get(order.client_order_id) != (order.filled_quantity, order.status)
-    )
+    known = {order.client_order_id: _told_of(order) for order in before.orders} if before else {}
+    changed = tuple(order for order in after.orders if known.get(order.client_order_id) != _told_of(order))
     past = sum(
-        (1 if order.leg is Leg.ENTRY else -1) * (order.filled_quantity - known.get(order.client_order_id, (0, ""))[0])
+        (1 if order.leg is Leg.ENTRY else -1) * (order.filled_quantity - known.get(order.client_order_id, (0,))[0])
         for order in changed
         if order.session_ends and market_time and market_time > order.session_ends + SETTLES_WITHIN
     )
     key = pool_key(after.strategy.symbol, after.strategy.product)
     return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed, past)
+
+
+def _told_of(order: Order) -> tuple[int, OrderStatus, bool]:
+    """What the pool is told of an order."""
+    return order.filled_quantity, order.status, order.is_unsettled
 
 
 def with_own_fills(before: Run, after: Run, market_time: datetime) -> Run:

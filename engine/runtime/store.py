@@ -90,9 +90,15 @@ def load_scripts() -> dict[str, str]:
 
 def _pool_json(change: PoolChange) -> str:
     """A change of an account's pool as the scripts take it."""
+    # One that only an answer called refused, or whose trades are unread, may have filled: it has not ended yet.
     fills = [
-        [o.client_order_id, o.filled_quantity, 1 if o.leg is Leg.ENTRY else -1, "1" if o.status in TERMINAL else "0"]
-        for o in change.fills
+        [
+            order.client_order_id,
+            order.filled_quantity,
+            1 if order.leg is Leg.ENTRY else -1,
+            "1" if order.status in TERMINAL and not order.is_unsettled else "0",
+        ]
+        for order in change.fills
     ]
     return as_json(
         {

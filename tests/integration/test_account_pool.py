@@ -408,3 +408,20 @@ def test_how_long_positions_lag_counts_on_while_they_prove_nothing(live: LiveSta
     net = live.claim().run.net
     assert net is not None
     assert net.quantity == 5
+
+
+def test_while_an_exit_that_only_an_answer_refused_may_rest_positions_alone_prove_nothing_of_others(
+    live: LiveState,
+) -> None:
+    bought, refused = entry(OrderStatus.FILLED, 10), exit_(OrderStatus.REJECTED, seen=False, settled=False)
+    live.arm(run(bought, refused))
+    # It rests all the same, and has sold nine.
+    live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 1)]))
+    held = live.claim()
+    live.commit(held, held.run.with_order(exit_(OrderStatus.PARTIALLY_FILLED, 9)))
+    told = [SeenOrder(bought.client_order_id, 10, True), SeenOrder(refused.client_order_id, 9, False)]
+    for seconds in (2, 4, 6):
+        live.store.cover(1, AccountReading(BUY_AT + seconds * S, [NetPosition(SYMBOL, Product.INTRADAY, 1)], told))
+    net = live.claim().run.net
+    assert net is not None
+    assert net.missing == 0

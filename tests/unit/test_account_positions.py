@@ -75,3 +75,10 @@ def test_what_filled_in_an_earlier_session_is_in_every_reading_of_today(hours: i
 def test_pools_are_told_apart_by_symbol_and_product() -> None:
     told = strategy()
     assert pool_key(told.symbol, told.product) == "NSE:SBIN intraday"
+
+
+def test_an_order_that_is_settled_is_told_to_the_pool() -> None:
+    refused = exit_(S.REJECTED, seen=False, settled=False)
+    before = run(entry(S.FILLED, 10), refused)
+    after = before.with_order(replace(refused, settled=True))
+    assert pool_change(before, after).fills == (after.orders[1],)
