@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -230,11 +230,11 @@ def test_what_rests_ends_with_the_day_and_what_waits_for_the_next_session_stays(
 def test_a_clock_wound_to_a_later_day_turns_the_night() -> None:
     with paper_broker(*OPTIONS, "--market-protection", "optional") as control:
         client = KiteConnect("paper-key", "paper-token", root=control.base_url)
-        control.set_clock("2026-11-27T04:00:00+00:00", "2026-11-27T10:00:00+05:30", 1.0)
+        control.set_clock(datetime.now(UTC).isoformat(), "2026-11-27T10:00:00+05:30", 1.0)
         order(client, product="CNC", quantity=10)
-        control.set_clock("2026-11-27T04:00:00+00:00", "2026-11-28T10:00:00+05:30", 1.0)
+        control.set_clock(datetime.now(UTC).isoformat(), "2026-11-28T10:00:00+05:30", 1.0)
         assert holding(client) == (0, 10, 0, 0, 10)
-        control.set_clock("2026-11-27T04:00:00+00:00", "2026-12-01T10:00:00+05:30", 1.0)
+        control.set_clock(datetime.now(UTC).isoformat(), "2026-12-01T10:00:00+05:30", 1.0)
         assert holding(client) == (10, 0, 0, 10, 10)
 
 
