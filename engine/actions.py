@@ -26,7 +26,7 @@ from engine.domain.events import Event, EventType
 from engine.domain.exits import UNPROVEN, ask
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
-from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderTrigger
+from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
 from engine.ports import (
@@ -145,10 +145,8 @@ class Actions:
         """Build, intend, send, route."""
         # Before an attempt is granted: an account that cannot be reached from here must not cost one.
         broker = self._broker(turn)
-        run, send_by = turn.run, turn.now.real + SEND_WITHIN
-        settles_at = send_by + broker.profile.settles_after
-        market = turn.now.market
-        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, send_by, settles_at, market)
+        run, now, settles_after = turn.run, turn.now, broker.profile.settles_after
+        order = lifecycle.next_order(run, submit.leg, submit.quantity, self._deployment, now, settles_after)
         wanted = lifecycle.granted(run, order, submit.exit_reason)
         denied = self._store.intend(
             turn.holding,
@@ -156,8 +154,8 @@ class Actions:
             turn.holding.run,
             wanted,
             order,
-            send_by + LOOK_AFTER,
-            Note(f"{submit.leg}_intended", outcome="intended", market_time=market),
+            order.send_by + LOOK_AFTER,
+            Note(f"{submit.leg}_intended", outcome="intended", market_time=now.market),
         )
         # Granted or denied: by now it is locked.
         turn = replace(turn, holding=replace(turn.holding, glanced_at=""))
@@ -167,13 +165,13 @@ class Actions:
 
         def may_send() -> bool:
             sent_at.append(self._clock.now().real)
-            return sent_at[-1] <= send_by
+            return sent_at[-1] <= order.send_by
 
         reply = broker.place(_request(run, order), may_send)
         answered = self._clock.now().real
         is_not_taken = reply.outcome in NOT_TAKEN
         reply = self._doubting_its_token(turn, broker, order.leg, reply)
-        self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > send_by)
+        self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > order.send_by)
         routed = apply_reply(wanted, order, reply, answered, is_not_taken=is_not_taken)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
         self._log(

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from engine.domain.broker import BookEntry
 from engine.domain.exits import is_exit_due
 from engine.domain.moment import Moment
-from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger, is_behind
+from engine.domain.orders import SEND_WITHIN, TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger, is_behind
 from engine.domain.routing import Alert, apply_ends
 from engine.domain.run import (
     CLOSED_ELSEWHERE,
@@ -235,11 +235,9 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     return replace(flagged, uncovered_alerted=True), (Alert("critical", NOT_COVERED, message),)
 
 
-def next_order(
-    run: Run, leg: Leg, quantity: int, deployment: str, send_by: datetime, settles_at: datetime, granted_at: datetime
-) -> Order:
-    """The next attempt of `leg`, not yet granted; `granted_at` is market time."""
-    attempt = run.attempts(leg) + 1
+def next_order(run: Run, leg: Leg, quantity: int, deployment: str, now: Moment, settles_after: timedelta) -> Order:
+    """The next attempt of `leg`, granted `now`; should it stay in doubt, a book read `settles_after` settles it."""
+    attempt, send_by = run.attempts(leg) + 1, now.real + SEND_WITHIN
     return Order(
         client_order_id=client_order_id(deployment, run.id, leg, attempt),
         leg=leg,
@@ -248,9 +246,9 @@ def next_order(
         quantity=quantity,
         status=OrderStatus.SENDING,
         send_by=send_by,
-        settles_at=settles_at,
+        settles_at=send_by + settles_after,
         session_ends=run.closes_at,
-        granted_at=granted_at,
+        granted_at=now.market,
     )
 
 

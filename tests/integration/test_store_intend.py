@@ -10,6 +10,7 @@ from engine.domain.account_positions import AccountReading
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.health import DeniedBy
+from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import Run
 from engine.ports import Denied, Holding, LockLost, Note, Slot
@@ -23,8 +24,7 @@ FIELD = "order:EE00000077BX01E001"
 
 
 def _wanted(held: Holding, leg: Leg = Leg.ENTRY) -> tuple[Run, Order]:
-    send_by = datetime.now(UTC) + 2 * S
-    order = lifecycle.next_order(held.run, leg, 10, DEPLOYMENT, send_by, send_by + PATIENCE, BUY_AT)
+    order = lifecycle.next_order(held.run, leg, 10, DEPLOYMENT, Moment(BUY_AT, datetime.now(UTC)), PATIENCE)
     return replace(held.run.with_order(order), entry_retry_at=None), order
 
 

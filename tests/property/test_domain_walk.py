@@ -31,7 +31,7 @@ from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, Or
 from engine.domain.routing import apply_reply
 from engine.domain.run import NetSeen, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
-from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, QUANTITY, S, book_entry, latch, run, strategy
+from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, QUANTITY, book_entry, latch, run, strategy
 
 POLICY = Policy()
 ST = OrderStatus
@@ -191,9 +191,8 @@ class Life(RuleBasedStateMachine):
             assert 0 < submit.quantity <= self.run.held
         else:
             assert self.run.position is Position.NONE
-        order = lifecycle.next_order(
-            self.run, submit.leg, submit.quantity, DEPLOYMENT, self.now + 2 * S, self.now + 2 * S + PATIENCE, self.now
-        )
+        now = Moment(self.now, self.now)
+        order = lifecycle.next_order(self.run, submit.leg, submit.quantity, DEPLOYMENT, now, PATIENCE)
         assert all(order.attempt > earlier.attempt for earlier in self.sent if earlier.leg is order.leg)
         self.sent.append(order)
         self.run = lifecycle.granted(self.run, order, submit.exit_reason)

@@ -7,7 +7,7 @@ import pytest
 
 from engine import lifecycle
 from engine.domain.moment import Moment
-from engine.domain.orders import Leg, Order, OrderStatus
+from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.run import NetSeen, RunStatus, client_order_id
 from engine.domain.strategy import AbortPolicy
 from tests.builders import BUY_AT, CLOSES, DEPLOYMENT, PATIENCE, book_entry, entry, evidence, exit_, run, strategy
@@ -124,7 +124,7 @@ def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
     found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
     adopted = lifecycle.adopt(mine, [book_entry(found)], DEPLOYMENT, REAL)
     assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, settles_at=REAL, broker_order_id="B1"),)
-    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, REAL, REAL, BUY_AT).attempt == 4
+    assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, Moment(BUY_AT, REAL), PATIENCE).attempt == 4
 
 
 @pytest.mark.parametrize(
@@ -145,10 +145,11 @@ def test_an_order_of_another_run_is_not_adopted() -> None:
 @pytest.mark.parametrize("leg", Leg)
 def test_the_next_order_has_the_next_number_and_the_id_anyone_can_compute(leg: Leg) -> None:
     before = run(entry(S.REJECTED), entry(S.FILLED, 10, attempt=2), exit_(S.REJECTED))
-    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, REAL, REAL + PATIENCE, BUY_AT)
+    order = lifecycle.next_order(before, leg, 6, DEPLOYMENT, Moment(BUY_AT, REAL), PATIENCE)
     number = {Leg.ENTRY: 3, Leg.EXIT: 2}[leg]
     assert (order.attempt, order.quantity, order.status) == (number, 6, S.SENDING)
-    assert (order.send_by, order.settles_at) == (REAL, REAL + PATIENCE)
+    send_by = REAL + SEND_WITHIN
+    assert (order.granted_at, order.send_by, order.settles_at) == (BUY_AT, send_by, send_by + PATIENCE)
     assert order.client_order_id == client_order_id(DEPLOYMENT, before.id, leg, number)
 
 
