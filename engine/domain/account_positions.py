@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.domain.broker import ANY_SYMBOL, BookEntry, NetPosition
-from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus, Product, Side
+from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
 from engine.domain.run import Run
 
 #: How long after a session its broker may still tell that day's orders and positions.
@@ -85,9 +85,9 @@ def pool_change(
     return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed, past)
 
 
-def _told_of(order: Order) -> tuple[int, OrderStatus, bool]:
+def _told_of(order: Order) -> tuple[int, bool]:
     """What the pool is told of an order."""
-    return order.filled_quantity, order.status, order.is_unsettled
+    return order.filled_quantity, order.has_ended
 
 
 def with_own_fills(before: Run, after: Run, market_time: datetime) -> Run:

@@ -216,6 +216,11 @@ class Order:
         return ended_short and not (self.settled or self.unsent or is_rejected)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether no more of it fills, and all that did is known: not so of one that only an answer called refused."""
+        return self.status in TERMINAL and not self.is_unsettled
+
+    @property
     def is_resting(self) -> bool:
         """Whether it is known to stand at the broker."""
         return self.status in (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCEL_PENDING)

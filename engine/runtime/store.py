@@ -19,7 +19,7 @@ from engine.domain.account_positions import AccountReading, PoolChange, pool_cha
 from engine.domain.broker import BookEntry
 from engine.domain.events import Event, EventType
 from engine.domain.health import EXIT_PROBE_US, OPENS_AFTER, PAUSE_US, Change, DeniedBy, Health, Heard
-from engine.domain.orders import TERMINAL, Evidence, Leg, Order
+from engine.domain.orders import Evidence, Leg, Order
 from engine.domain.routing import Alert
 from engine.domain.run import NetSeen, Run, RunId
 from engine.domain.schedule import Times
@@ -90,15 +90,9 @@ def load_scripts() -> dict[str, str]:
 
 def _pool_json(change: PoolChange) -> str:
     """A change of an account's pool as the scripts take it."""
-    # One that only an answer called refused, or whose trades are unread, may have filled: it has not ended yet.
     fills = [
-        [
-            order.client_order_id,
-            order.filled_quantity,
-            1 if order.leg is Leg.ENTRY else -1,
-            "1" if order.status in TERMINAL and not order.is_unsettled else "0",
-        ]
-        for order in change.fills
+        [o.client_order_id, o.filled_quantity, 1 if o.leg is Leg.ENTRY else -1, "1" if o.has_ended else "0"]
+        for o in change.fills
     ]
     return as_json(
         {

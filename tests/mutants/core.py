@@ -13,9 +13,6 @@ GUARDS = [
            "return replace(canceled, note=replace(canceled.note, alerts=alerts))", "return canceled",
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_nobody_takes_that_no_quote_can_lower_is_told_of_once"),
-    _guard("an order may have filled until it is settled", "runtime/store", ' and not order.is_unsettled else "0"',
-           ' else "0"', "integration/test_account_pool.py::"
-           "test_while_an_exit_that_only_an_answer_refused_may_rest_positions_alone_prove_nothing_of_others"),
     # What a worker knows outlives a server that refuses.
     _guard("what a worker knows is stored once the live state takes it", "pipeline", "or now >= until:",
            "or now < until:", "integration/test_pipeline_crashes.py::"
@@ -99,7 +96,7 @@ GUARDS = [
            "is_unpriced", "integration/test_pipeline_unproven.py::"
            "test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again"),
     # The steps of an event.
-    _guard("an order whose time has passed is not written", "actions", "return sent_at[-1] <= send_by", "return True",
+    _guard("an order whose time has passed is not written", "actions", "return sent_at[-1] <= order.send_by", "return True",
            "integration/test_pipeline_crashes.py::test_a_deadline_that_passed_before_the_write_sends_nothing"),
     _guard("a book is dated by when it was asked for", "actions",
            "learned = lifecycle.after_book(adopted, evidence, now,",
