@@ -69,7 +69,7 @@ DOUBLES = frozenset({Kind.BEYOND_GRACE})
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LastPrice:
     """The price as the listener was told it."""
 
     #: Since when it is at or below every stop; None where it is not, or where it is not told.
@@ -154,7 +154,7 @@ class Oversight:
         read_at = [at for at in self._read_at[account] if at <= now - unknown_for]
         return sum(quantity for at, quantity in sold if not any(at < read for read in read_at))
 
-    def check(self, now: datetime, price: Told, *, is_well: bool, crowd: int) -> None:
+    def check(self, now: datetime, price: LastPrice, *, is_well: bool, crowd: int) -> None:
         """Once a second: every position below its stop is being sold, or somebody was told.
 
         `is_well`: whether our own parts can work at all; `crowd`: how many are at work.
@@ -169,10 +169,7 @@ class Oversight:
         low_since = price.low_since and max(price.low_since, self._morning or price.low_since)
         doubted_for = DOUBTED_BESIDE if Kind.BAD_TICKS in self._seed.hard else DOUBTED_FOR
         is_low = low_since is not None and now - low_since >= doubted_for
-        exit_within = EXIT_WITHIN + crowd * WAITS_FOR_EACH
-        # One that goes by a reading of its own waits for the book, and then for the positions.
-        exit_within += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
-        exit_within += WAITS_FOR_A_SLOT if self._seed.crowd > SLOTS else timedelta(0)
+        exit_within = self._exit_within(crowd)
         self._check_shorts(now)
         self._check_lacking(now, is_well=is_well)
         for run in self._durable.runs():
@@ -191,21 +188,34 @@ class Oversight:
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)
                 continue
-            # That an exit was canceled late yesterday may be learned of only this morning.
-            ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
-            asked = [max(at, self._morning or at) + PAUSES for at in ended]
-            asked.append(self._readable_since[run.strategy.account_id] + ASKED_AGAIN)
-            if run.strategy.account_id in self._bought:
-                asked.append(self._bought[run.strategy.account_id] + LAG_AT_MOST)
-            if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and broker.exit_asked_at is not None:
-                # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
-                asked.append(broker.exit_asked_at + PAUSES)
-                # Doubt is settled by readings, which begin when the account can be read.
-                asked.append(self._readable_since[run.strategy.account_id] + SETTLED_WITHIN)
-            since = max([self._naked.setdefault(run.id, now), *asked])
+            since = max(self._naked.setdefault(run.id, now), self._could_sell_at(run, own))
             told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
             if now - since > exit_within and not told:
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
+
+    def _exit_within(self, crowd: int) -> timedelta:
+        """How long an exit may take in this world while so many are at work."""
+        within = EXIT_WITHIN + crowd * WAITS_FOR_EACH
+        # One that goes by a reading of its own waits for the book, and then for the positions.
+        within += SLOWLY_READ if Kind.SLOW in self._seed.hard else timedelta(0)
+        return within + (WAITS_FOR_A_SLOT if self._seed.crowd > SLOTS else timedelta(0))
+
+    def _could_sell_at(self, run: Run, own: Sequence[Placed]) -> datetime:
+        """From when on nothing that is known of its account keeps an exit of `run` from being sent."""
+        account = run.strategy.account_id
+        readable_since, exit_asked_at = self._readable_since[account], self._brokers[account].exit_asked_at
+        # That an exit was canceled late yesterday may be learned of only this morning.
+        ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
+        waits = [max(at, self._morning or at) + PAUSES for at in ended]
+        waits.append(readable_since + ASKED_AGAIN)
+        if account in self._bought:
+            waits.append(self._bought[account] + LAG_AT_MOST)
+        if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and exit_asked_at is not None:
+            # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
+            waits.append(exit_asked_at + PAUSES)
+            # Doubt is settled by readings, which begin when the account can be read.
+            waits.append(readable_since + SETTLED_WITHIN)
+        return max(waits)
 
     def check_evening(self, closed_at: datetime) -> None:
         """Whoever holds something when its session is over has been told so this evening."""

@@ -35,7 +35,7 @@ from engine.simulation.judges import Judges
 from engine.simulation.livestate import LiveState
 from engine.simulation.losses import Losses
 from engine.simulation.market import Market
-from engine.simulation.oversight import DOUBLES, Told
+from engine.simulation.oversight import DOUBLES, LastPrice
 from engine.simulation.scenario import (
     CIRCUIT_AT,
     CLOSES_TONIGHT,
@@ -298,10 +298,10 @@ class World:
     def _can_be_known(self, placed: Placed) -> bool:
         """Whether an order showed itself before its run ended; what fills after that is told to a human."""
         run = self.durable.run(run_id_of(placed))
-        is_listed = any(order.client_order_id == placed.request.client_order_id for order in run.orders)
-        # What a lost second had granted, and nobody filled, leaves no trace once its run has ended.
         # What shows itself later than anybody waits may bear the name of the attempt that followed it.
-        is_listed = is_listed and not DOUBLES & self.seed.hard.kinds
+        names = () if DOUBLES & self.seed.hard.kinds else [order.client_order_id for order in run.orders]
+        is_listed = placed.request.client_order_id in names
+        # What a lost second had granted, and nobody filled, leaves no trace once its run has ended.
         may_be_lost = bool(self.seed.lose_store or self.seed.roll_back) and not is_listed and not placed.filled
         is_told = "fill_after_end" not in self.durable.alerts_of(run)
         return placed.visible_at <= self.now and is_told and not may_be_lost
@@ -360,14 +360,19 @@ class World:
         waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
         return not (waits or self.durable.untraded())
 
-    def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> None:
+    def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> Actor:
         actor = Actor(name, call, works=works)
         if self.seed.skew and not self._healed:
             actor.skew = timedelta(seconds=self.rng.uniform(-self.seed.skew, self.seed.skew))
-        if Kind.APART in self.seed.hard and name.startswith("reconciler") and not self._healed:
-            is_set = self.now - START > timedelta(seconds=self.seed.hard.set_after)
-            actor.skew = timedelta(seconds=self.seed.hard.apart) if is_set else FAR_AHEAD
         self.actors.append(actor)
+        return actor
+
+    def _set_apart(self, reader: Actor) -> None:
+        """Give whoever reads an account the clock of its machine, where that is another one's."""
+        hard = self.seed.hard
+        if Kind.APART in hard and not self._healed:
+            is_set = self.now - START > timedelta(seconds=hard.set_after)
+            reader.skew = timedelta(seconds=hard.apart) if is_set else FAR_AHEAD
 
     def _resume(self, actor: Actor) -> None:
         kill = not self._healed and self.rng.random() < self.seed.crash
@@ -450,7 +455,10 @@ class World:
             for account in () if Kind.ALONE in self.seed.hard and not self._healed else self.durable.accounts():
                 if not any(actor.name == f"reconciler {account.id}" for actor in self.actors):
                     has_book = not is_hard or self._looks % COVERS_A_BOOK == 0
-                    self._begin(f"reconciler {account.id}", partial(self._reconcile, account, has_book=has_book))
+                    reader = self._begin(
+                        f"reconciler {account.id}", partial(self._reconcile, account, has_book=has_book)
+                    )
+                    self._set_apart(reader)
         self._losses.every_second()
 
     def _close_exchange(self) -> None:
@@ -466,7 +474,7 @@ class World:
     def _troubles_and_oversight(self) -> None:
         is_well = self.seed.is_sound and self.store.is_open and not self.store.server.refuses and not self._is_busy()
         is_fed = (not self._healed or self.market.stays_low) and self.market.is_fed
-        price = Told(self.market.low_since if is_fed else None, self.market.traded_at)
+        price = LastPrice(self.market.low_since if is_fed else None, self.market.traded_at)
         self.judges.oversight.check(self.now, price, is_well=is_well, crowd=len(self.actors))
         if not self._healed:
             self._troubles.every_second()

@@ -96,7 +96,8 @@ GUARDS = [
            "is_unpriced", "integration/test_pipeline_unproven.py::"
            "test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again"),
     # The steps of an event.
-    _guard("an order whose time has passed is not written", "actions", "return sent_at[-1] <= order.send_by", "return True",
+    _guard("an order whose time has passed is not written", "actions",
+           "return sent_at[-1] <= order.send_by", "return True",
            "integration/test_pipeline_crashes.py::test_a_deadline_that_passed_before_the_write_sends_nothing"),
     _guard("a book is dated by when it was asked for", "actions",
            "learned = lifecycle.after_book(adopted, evidence, now,",
