@@ -310,13 +310,18 @@ def test_an_exit_nobody_takes_that_no_quote_can_lower_is_told_of_once(breached: 
     assert breached.alerts() == ["exit_rests"]
 
 
-def test_an_exit_nobody_takes_is_told_of_again_on_the_next_day(breached: World) -> None:
-    world = breached
-    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
+def rest_into_the_night(world: World, lower_band: Decimal) -> None:
+    """An exit that nobody takes all day: its session ends."""
+    world.broker.quotes = [Quote(SYMBOL, Decimal(90), lower_band, Decimal(110), world.clock.market)]
     world.serve(E.STOPLOSS)
     world.pass_time(60)
     world.clock.jump(CLOSES + timedelta(minutes=2))
     world.pass_time(10)
+
+
+def test_an_exit_nobody_takes_is_told_of_again_on_the_next_day(breached: World) -> None:
+    world = breached
+    rest_into_the_night(world, Decimal(80))
     world.push(world.broker.end("B2", OrderStatus.EXPIRED))
     held, morning = world.broker.held(), CLOSES + timedelta(hours=18)
     world.clock.jump(morning)
@@ -375,11 +380,7 @@ def test_no_order_is_changed_while_its_exchange_is_closed(breached: World) -> No
 def test_a_second_night_with_the_position_is_told_of_too(breached: World) -> None:
     """At the lower circuit two days in a row: nobody buys."""
     world = breached
-    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), world.clock.market)]
-    world.serve(E.STOPLOSS)
-    world.pass_time(60)
-    world.clock.jump(CLOSES + timedelta(minutes=2))
-    world.pass_time(10)
+    rest_into_the_night(world, Decimal(90))
     assert world.alerts() == ["exit_rests", "safety_abort"]
     world.push(world.broker.end("B2", OrderStatus.CANCELED))
     held = world.broker.held()
