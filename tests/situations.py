@@ -193,10 +193,25 @@ CASES = [
         HELD | SELLS_LATER | SOLD_AT_ONCE,
     ),
     Case(
+        "an entry canceled in part and its trades unread",
+        seen(entry(ST.CANCELED, 4, settled=False)),
+        NOON,
+        HELD | SELLS_LATER | {E.ORDER_UPDATE: AskBook("attempt_unsettled")},
+    ),
+    Case(
+        "latched, an entry canceled in part and its trades unread: the sale comes first",
+        seen(entry(ST.CANCELED, 4, settled=False), latch=latch()),
+        NOON,
+        HELD
+        | SELLS_LATER
+        | {kind: Submit(Leg.EXIT, 4, ExitReason.STOP_LOSS) for kind in (E.STOPLOSS, E.RETRY)}
+        | {E.ORDER_UPDATE: AskBook("attempt_unsettled")},
+    ),
+    Case(
         "an entry refused by an answer alone, its retry due",
         seen(entry(ST.REJECTED, seen=False, settled=False)),
         TIME,
-        NOT_BOUGHT | {kind: AskBook("attempt_unsettled") for kind in (E.BUY, E.RETRY)},
+        NOT_BOUGHT | {kind: AskBook("attempt_unsettled") for kind in (E.BUY, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "an entry accepted and shown nowhere until its grace was over",
@@ -379,6 +394,14 @@ CASES = [
         | ignored(SAFETY_ABORT="already_aborted", ORDER_UPDATE="nothing_new"),
     ),
     Case(
+        "failed and frozen, its exit canceled and the trades unread",
+        seen(BOUGHT, exit_(ST.CANCELED, settled=False), latch=latch(), **FROZEN),
+        EVENING,
+        ABORTED
+        | ignored(STOPLOSS="frozen", SELL="frozen", RETRY="nothing_to_retry", SAFETY_ABORT="already_aborted")
+        | {E.ORDER_UPDATE: AskBook("attempt_unsettled")},
+    ),
+    Case(
         "failed with nothing held",
         seen(entry(ST.REJECTED), **PROTECT),
         TIME,
@@ -487,6 +510,12 @@ CASES = [
         seen(BOUGHT, now=at(CLOSES, minutes=2)),
         at(CLOSES, minutes=2),
         HELD | ignored(SELL="session_over", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: Abort("session_over")},
+    ),
+    Case(
+        "held when its session is over, its exit expired and the trades unread",
+        seen(BOUGHT, exit_(ST.EXPIRED, settled=False), session_told=CLOSES),
+        at(CLOSES, minutes=2),
+        HELD | ignored(SELL="session_over", RETRY="nothing_to_retry") | {E.ORDER_UPDATE: AskBook("attempt_unsettled")},
     ),
     Case(
         "flagged when its session is over",

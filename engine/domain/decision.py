@@ -193,6 +193,11 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
     decision = watch(run, now, policy)
+    is_asked_later = not (run.is_frozen or is_session_over(run, now))
+    if isinstance(decision, _IDLE) and any(order.leg is Leg.ENTRY or not is_asked_later for order in run.unsettled):
+        # More of it may have filled, and until it is settled positions do not prove what others sold. An exit that
+        # another one follows is asked about then, as late as can be.
+        return ask(run, "attempt_unsettled", now, policy.ask_interval)
     if is_to_be_told and run.sell_at > run.closes_at and isinstance(decision, Ignore):
         # Its session was cut short: no sale of its own has it looked at before.
         return Wait(now.when(run.closes_at + AFTER_CLOSE + TOLD_AFTER))

@@ -146,6 +146,21 @@ def test_a_manual_sale_is_alerted_though_no_exit_is_due(world: World) -> None:
     assert world.alerts() == ["not_covered"]
 
 
+def test_a_manual_sale_beside_an_entry_that_was_canceled_in_part_is_alerted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cover_by_positions_alone() -> None:
+        world.live.store.cover(1, AccountReading(world.clock.real, world.broker.held()))
+
+    monkeypatch.setattr(world, "cover", cover_by_positions_alone)
+    world.buy(quantity=4)
+    world.push(world.broker.end("B1", OrderStatus.CANCELED))
+    world.pass_time(5)
+    world.broker.trade_by_hand(SELL, 4)
+    world.pass_time(5)
+    assert world.alerts() == ["bought_in_part", "not_covered"]
+
+
 def test_what_an_account_has_again_is_sold_at_the_reading_that_shows_it(world: World) -> None:
     world.buy()
     world.clock.advance(60)

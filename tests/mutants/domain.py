@@ -64,6 +64,11 @@ GUARDS = [
     _guard("nothing is bought again before an attempt that ended is settled", "decision",
            "    if run.unsettled:\n        # It may have filled", "    if now is None:\n        # It may have filled",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("an entry that ended short is asked about at once", "decision",
+           "and any(order.leg is Leg.ENTRY or not is_asked_later", "and any(not is_asked_later",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says",
+           "integration/test_account_pool.py::"
+           "test_a_manual_sale_beside_an_entry_that_was_canceled_in_part_is_alerted"),
     _guard("by a clock that others doubt nothing is bought", "decision",
            "if now.market < run.buy_at or not now.is_trusted:", "if now.market < run.buy_at:",
            "integration/test_clock_of_a_host.py::"

@@ -27,6 +27,7 @@ WORLDS: dict[str, str] = {
     "whoever lost the lock is granted nothing": "failures",
     "whoever lost the lock commits nothing": "failures",
     "whoever lost the lock cannot extend it": "failures",
+    "an entry that ended short is asked about at once": "manual partly",
     "an exit sells no more than the account has": "manual",
     "a position is sold by what was read a while ago at most": "manual blind",
     "near the square-off only a reading of seconds ago is trusted": "blind night",
