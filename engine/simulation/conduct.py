@@ -186,9 +186,9 @@ class Conduct:
             self._limited[account, leg] = (self._now(), max(until, before))
         elif reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
             attempts.failed_at, attempts.failed = self._now(), attempt
-        if self._brokers[account].token_dead:
+        if reply.outcome is Outcome.TOKEN_INVALID:
             self._dead_since.setdefault(account, self._now())
-        else:
+        elif not self._brokers[account].token_dead:
             self._dead_since.pop(account, None)
             self._under_dead[account] = 0
 
