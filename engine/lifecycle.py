@@ -131,7 +131,7 @@ def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> 
     that only an answer called refused, or that had ended, is settled.
     """
     for order in run.orders:
-        if order.is_unsettled:
+        if order.is_unsettled and now.real >= run.settles_from(order):
             run = run.with_order(replace(order, settled=True))
         if order.client_order_id in shown or order.status in TERMINAL:
             continue
@@ -272,7 +272,7 @@ def abort(run: Run, reason: str) -> tuple[Run, tuple[Alert, ...]]:
 def finish(run: Run, status: RunStatus, reason: str, at: datetime) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after STOP with `status` at real time `at`; what a human must know of it."""
     for order in run.watched:
-        run = run.with_order(order.on(OrderTrigger.EXPIRE, at, "not watched any more"))
+        run = run.with_order(replace(order.on(OrderTrigger.EXPIRE, at, "not watched any more"), settled=True))
     why = f"{reason} ({run.failure})" if run.failure and reason != CLOSED_ELSEWHERE else reason
     is_said = status is RunStatus.MISSED or reason == CLOSED_ELSEWHERE
     ended = replace(run, status=status, failure=why if is_said else run.failure)

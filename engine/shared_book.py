@@ -50,7 +50,8 @@ class SharedBooks:
         """
         now = self._clock.now().real
         did_last = max((order.updated_at for order in run.orders if order.updated_at), default=now - WAITED_FOR)
-        never_before = now if anew else max(did_last, now - WAITED_FOR)
+        settles_from = max((run.settles_from(order) for order in run.unsettled), default=did_last)
+        never_before = now if anew else max(min(now, settles_from), did_last, now - WAITED_FOR)
         part = order_id_part(self._deployment, run.id)
         known = self._store.read_book(holding, now, now - SHARED_FOR, never_before, part, kind)
         if isinstance(known, BookWaits):

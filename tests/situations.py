@@ -178,13 +178,13 @@ CASES = [
         "latched, an exit refused by an answer alone",
         seen(BOUGHT, exit_(ST.REJECTED, seen=False, settled=False), latch=latch()),
         NOON,
-        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY)},
+        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "latched, an exit canceled and its trades unread",
         seen(BOUGHT, exit_(ST.CANCELED, settled=False), latch=latch()),
         NOON,
-        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY)},
+        HELD | SELLS_LATER | {kind: AskBook("attempt_unsettled") for kind in (E.STOPLOSS, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "latched, an exit that never left",
@@ -209,9 +209,21 @@ CASES = [
     ),
     Case(
         "an entry refused by an answer alone, its retry due",
-        seen(entry(ST.REJECTED, seen=False, settled=False)),
+        seen(entry(ST.REJECTED, seen=False, settled=False, updated_at=TIME.real - S), entry_retry_at=TIME.real),
         TIME,
         NOT_BOUGHT | {kind: AskBook("attempt_unsettled") for kind in (E.BUY, E.RETRY, E.ORDER_UPDATE)},
+    ),
+    Case(
+        "an entry refused by an answer alone, its pause not over: a book read now may lack it still",
+        seen(entry(ST.REJECTED, seen=False, settled=False, updated_at=TIME.real), entry_retry_at=TIME.real + 4 * S),
+        TIME,
+        NOT_BOUGHT | {kind: Wait(TIME.real + 4 * S) for kind in (E.BUY, E.RETRY, E.ORDER_UPDATE)},
+    ),
+    Case(
+        "latched, an exit canceled a moment ago: its trades may lack some of it still",
+        seen(BOUGHT, exit_(ST.CANCELED, settled=False, updated_at=NOON.real - 0.4 * S), latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: Wait(NOON.real + 0.6 * S) for kind in (E.STOPLOSS, E.RETRY, E.ORDER_UPDATE)},
     ),
     Case(
         "an entry accepted and shown nowhere until its grace was over",

@@ -9,7 +9,15 @@ from datetime import datetime, timedelta
 
 from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
 from engine.domain.events import EventType
-from engine.domain.exits import AFTER_CLOSE, ask, is_cover_in_question, is_session_over, sell_all, sell_surplus
+from engine.domain.exits import (
+    AFTER_CLOSE,
+    ask,
+    ask_what_became_of,
+    is_cover_in_question,
+    is_session_over,
+    sell_all,
+    sell_surplus,
+)
 from engine.domain.moment import Moment
 from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
@@ -59,7 +67,7 @@ def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
         return Ignore(blocked)
     if run.unsettled:
         # It may have filled after all: nothing is bought again, nor given up, before its broker has said.
-        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+        return ask_what_became_of(run.unsettled, run, now, policy)
     if now.is_trusted and (missed := _missed(run, now, policy)):
         # What was given up may still be bought: then the run lives on, under its abort policy.
         return Abort(f"{missed}_in_doubt") if run.watched else Finish(RunStatus.MISSED, missed)
@@ -177,7 +185,7 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
         return ask(run, "broker_update", now, policy.ask_interval)
     # One that is left or closed sells nothing that would have asked.
     if run.unsettled and (run.is_terminal or run.stop_requested is StopMode.LEAVE):
-        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+        return ask_what_became_of(run.unsettled, run, now, policy)
     if run.is_terminal and is_watched_out(run, now):
         return _over(run)
     return _holding(run, now, policy)
@@ -193,11 +201,9 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     if not is_session_over(run, now) and is_cover_in_question(run):
         return ask(run, "cover", now, policy.ask_interval)
     decision = watch(run, now, policy)
-    is_asked_later = not (run.is_frozen or is_session_over(run, now))
-    if isinstance(decision, _IDLE) and any(order.leg is Leg.ENTRY or not is_asked_later for order in run.unsettled):
-        # More of it may have filled, and until it is settled positions do not prove what others sold. An exit that
-        # another one follows is asked about then, as late as can be.
-        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+    if run.unsettled and isinstance(decision, _IDLE):
+        # More of it may have filled, and until it is settled positions do not prove what others sold.
+        return ask_what_became_of(run.unsettled, run, now, policy)
     if is_to_be_told and run.sell_at > run.closes_at and isinstance(decision, Ignore):
         # Its session was cut short: no sale of its own has it looked at before.
         return Wait(now.when(run.closes_at + AFTER_CLOSE + TOLD_AFTER))

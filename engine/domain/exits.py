@@ -1,5 +1,6 @@
 """When what is held is sold: one attempt at a time, only what the account still has, whichever cause asks."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
@@ -10,8 +11,9 @@ from engine.domain.strategy import AbortPolicy, StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
-#: How far apart the clocks of two machines may be: what claims to be of later than that proves nothing.
-CLOCKS_APART = timedelta(seconds=1)
+#: How far apart the clocks of two machines may be: what claims to be of later than that proves nothing. A worker whose
+#: clock is behind by less goes by what others have read; the live state drops what its own clock calls of the future.
+CLOCKS_APART = timedelta(seconds=10)
 #: How long the account must have lacked what its runs hold until an exit that rests is taken back for that.
 TAKEN_BACK_AFTER = timedelta(seconds=5)
 #: Why the book is asked where what is known of the position is too old to sell by.
@@ -50,6 +52,12 @@ def ask(run: Run, reason: str, now: Moment, interval: timedelta) -> Decision:
     return AskBook(reason)
 
 
+def ask_what_became_of(orders: Iterable[Order], run: Run, now: Moment, policy: Policy) -> Decision:
+    """Ask the book about `orders`, which ended short, once it can settle them."""
+    settles_from = max(run.settles_from(order) for order in orders)
+    return Wait(settles_from) if now.real < settles_from else ask(run, "attempt_unsettled", now, policy.ask_interval)
+
+
 def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if quantity <= 0:
         return Ignore("not_bought")
@@ -73,9 +81,9 @@ def _blocked(run: Run, now: Moment, policy: Policy) -> Decision | None:
         return ask(run, "book_unread", now, policy.ask_interval)
     if run.exit_retry_at and now.real < run.exit_retry_at:
         return Wait(run.exit_retry_at)
-    if any(order.leg is Leg.EXIT for order in run.unsettled):
+    if exits := [order for order in run.unsettled if order.leg is Leg.EXIT]:
         # What its broker called refused or canceled may rest or have filled.
-        return ask(run, "attempt_unsettled", now, policy.ask_interval)
+        return ask_what_became_of(exits, run, now, policy)
     return None
 
 

@@ -117,6 +117,8 @@ class IllegalTransition(Exception):
 
 #: Real time from its grant within which an order's bytes must be written.
 SEND_WITHIN = timedelta(seconds=2)
+#: How long after its end was told the book and the trades of an order may still lack what it filled, or that it rests.
+SHOWN_WITHIN = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,8 @@ def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
         return _better_priced(seen, told)
     trigger = _TRIGGER_OF[told.status]
     known_end = order.status in TERMINAL and (order.status, trigger) not in TRANSITIONS
-    moved = seen if known_end else seen.on(trigger, at, told.reason)
+    # One that trades again may fill more than was ever read of it.
+    moved = seen if known_end else replace(seen.on(trigger, at, told.reason), settled=False)
     return replace(
         moved,
         broker_order_id=told.broker_order_id or order.broker_order_id,

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from engine.domain.orders import Evidence, Leg, Order, Side
+from engine.domain.orders import SHOWN_WITHIN, Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
@@ -253,6 +253,11 @@ class Run:
     def unsettled(self) -> tuple[Order, ...]:
         """Attempts that ended short of their quantity and of which more may have filled."""
         return tuple([order for order in self.orders if order.is_unsettled])
+
+    def settles_from(self, order: Order) -> datetime:
+        """From when on a reading settles `order`, which ended short: as the next attempt is due, or a moment later."""
+        shown = (order.updated_at or order.send_by) + SHOWN_WITHIN
+        return max(shown, self.retry_at(order.leg) or shown)
 
     def attempts(self, leg: Leg) -> int:
         """How many attempts of `leg` were granted."""

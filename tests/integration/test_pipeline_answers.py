@@ -56,7 +56,7 @@ def test_a_refused_entry_is_tried_three_more_times_then_the_run_fails(buying: Wo
         buying.clock.advance(0.01)
         buying.deliver()
         assert len(buying.sides()) == sends
-    buying.sweep()
+    buying.pass_time(2)
     assert (buying.ended()["status"], buying.alerts()) == ("failed", ["safety_abort"])
     assert [request.client_order_id[-3:] for request in buying.broker.sent] == ["001", "002", "003", "004"]
 
@@ -66,6 +66,7 @@ def test_an_entry_no_retry_can_help_fails_at_once(buying: World, reply: Reply, t
     _answers(buying, Answer(reply))
     buying.broker.token_dead = reply is DEAD_TOKEN
     buying.serve(E.BUY)
+    buying.pass_time(2)
     assert (buying.sides(), buying.ended()["status"], buying.alerts()) == ([BUY], "failed", [*told, "safety_abort"])
 
 

@@ -188,8 +188,7 @@ def test_a_partly_filled_entry_protects_what_it_has(world: World) -> None:
     late = replace(world.broker.book["B1"].evidence, filled_quantity=6)
     world.push(book_entry(late))
     world.push(world.broker.fill("B2"))
-    world.deliver()
-    world.sweep()
+    world.pass_time(2)
     assert world.sides() == [(Side.BUY, QUANTITY), (Side.SELL, 4), (Side.SELL, 2)]
     world.push(world.broker.fill("B3"))
     assert world.ended()["position"] == "exited_by_sl"
@@ -202,7 +201,7 @@ def test_a_partly_filled_exit_that_ends_is_followed_by_one_for_the_rest(world: W
     world.serve(E.STOPLOSS, "sl")
     world.broker.fill("B2", 7)
     world.push(world.broker.end("B2", OrderStatus.CANCELED))
-    world.deliver()
+    world.pass_time(1)
     assert world.sides() == [*BOUGHT_AND_SOLD, (Side.SELL, 3)]
     world.push(world.broker.fill("B3"))
     assert world.ended()["position"] == "exited_by_sl"

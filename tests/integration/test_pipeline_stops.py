@@ -49,7 +49,7 @@ def test_a_stop_withdraws_an_entry_that_rests(world: World, mode: str) -> None:
     world.buy(quantity=0)
     assert _stop(world, mode) == "cancel: accepted"
     world.push(world.broker.book["B1"])
-    world.sweep()
+    world.pass_time(1)
     assert (world.sides(), world.broker.canceled, world.ended()["status"]) == ([BUY], ["B1"], "stopped")
 
 
@@ -68,6 +68,7 @@ def test_close_of_a_partly_filled_entry_sells_what_filled_and_withdraws_the_rest
     assert (world.sides(), world.broker.canceled) == ([BUY, (Side.SELL, 4)], ["B1"])
     world.push(world.broker.book["B1"])
     world.push(world.broker.fill("B2"))
+    world.pass_time(1)
     assert world.ended()["position"] == "sold"
 
 
@@ -113,6 +114,7 @@ def test_an_abort_withdraws_an_entry_that_rests(world: World, policy: AbortPolic
     world.buy(run(spec=strategy(on_abort=policy)), quantity=0)
     _abort(world)
     world.push(world.broker.book["B1"])
+    world.pass_time(1)
     assert (world.broker.canceled, world.ended()["status"]) == (["B1"], "failed")
 
 

@@ -119,6 +119,39 @@ def test_a_refused_exit_that_turns_up_after_its_replacement_is_canceled_and_aler
     assert (breached.broker.canceled, "given_up_appeared" in breached.alerts()) == (["B2"], True)
 
 
+@pytest.mark.parametrize("late", [0.1, 0.5, 0.9])
+def test_what_was_refused_and_is_in_the_book_a_moment_later_is_not_sent_twice(world: World, late: float) -> None:
+    world.live.arm(buying=False)
+    world.broker.answers.append(Answer(REFUSED))
+    world.serve(E.BUY)
+    world.pass_time(late, step=late)
+    _rests(world, 0)
+    world.broker.fill("B1")
+    world.pass_time(3, step=0.1)
+    assert (world.sides(), world.run().held) == ([BUY], QUANTITY)
+
+
+def test_a_reading_within_an_exits_pause_does_not_prove_that_it_rests_nowhere(breached: World) -> None:
+    breached.broker.answers.extend([Answer(REFUSED)] * 3)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(3.1, step=0.1)
+    assert breached.sides() == [BUY, SELL, SELL, SELL]
+    # Its third refusal pauses for four seconds. A hint has the book read at once; the order shows later.
+    breached.live.store.signal(run_id(7), {"dirty": "1"}, breached.clock.real)
+    breached.pass_time(2)
+    _rests(breached, 3)
+    breached.broker.fill("B4")
+    breached.pass_time(5)
+    assert breached.sides() == [BUY, SELL, SELL, SELL]
+
+
+def _rests(world: World, sent: int) -> None:
+    """The order that was sent as number `sent`, from 0, shows itself in the book, though it was refused."""
+    request, broker_id = world.broker.sent[sent], f"B{sent + 1}"
+    told = Evidence(request.client_order_id, broker_id, OrderStatus.ACCEPTED, request.quantity, 0, Decimal(0))
+    world.broker.book[broker_id] = BookEntry(told, SYMBOL, request.side, request.client_order_id)
+
+
 def test_a_refused_entry_that_rests_is_bought_once_and_protected(world: World) -> None:
     world.live.arm(buying=False)
     world.broker.answers.append(Answer(NO_MARGIN, reaches_book=False))
@@ -142,6 +175,7 @@ def test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again(world:
     world.broker.first_fills["B1"] = world.clock.market
     world.broker.traded["B1"] = 4
     world.push(world.broker.end("B1", OrderStatus.CANCELED))
+    world.pass_time(2)
     assert (world.sides(), world.run().held) == ([BUY], 4)
 
 

@@ -13,7 +13,7 @@ from engine.domain.health import DeniedBy
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import Run
-from engine.ports import Denied, Holding, LockLost, Note, Slot
+from engine.ports import BookTold, Denied, Holding, LockLost, Note, Slot
 from engine.runtime import keys
 from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, SYMBOL, S, entry, evidence, latch, run, strategy
 from tests.livestate import ACCOUNT, RUN, LiveState, microseconds, run_id
@@ -43,6 +43,22 @@ def test_a_granted_attempt_is_stored_recorded_and_due_before_it_is_sent(live: Li
     record = live.records()[-1]
     assert (record["kind"], record["outcome"]) == ("entry_intended", "intended")
     assert [each["client_order_id"] for each in record["orders"]] == [order.client_order_id]
+
+
+def test_a_reading_of_the_book_that_began_before_a_grant_tells_its_run_nothing_whatever_clock_stamped_it(
+    live: LiveState,
+) -> None:
+    live.arm(run(spec=strategy(id=8)))
+    live.arm(buying=False)
+    reader = live.claim(run_id=run_id(8))
+    now = datetime.now(UTC)
+    assert live.store.read_book(reader, now, now - S, now - S, "part", EventType.RETRY) is None
+    held = live.claim(EventType.BUY, Slot.ENTRY)
+    assert _intend(live, held) is None
+    live.store.tell_book(reader, now + 60 * S, {})
+    assert live.store.read_book(held, now, now - S, now - S, "part", EventType.RETRY) is None
+    live.store.tell_book(held, now, {})
+    assert isinstance(live.store.read_book(held, now, now - S, now - S, "part", EventType.RETRY), BookTold)
 
 
 def test_the_lease_outlives_the_deadline_and_the_answer(live: LiveState) -> None:

@@ -89,7 +89,8 @@ def test_a_refused_entry_is_retried_after_its_pause_and_not_before(desk: Desk, r
     assert wake(run, EventType.RETRY).startswith("waits: ")
     assert desk.sent() == []
     desk.parts.clock.sleep_until(due)
-    assert wake(run, EventType.RETRY) == "submitted: accepted"
+    # What its broker called refused could rest: the book is read before it is sent again.
+    assert wake(run, EventType.RETRY) == "book read: attempt_unsettled"
     heard(desk, run)
     assert [order.status for order in desk.live(run).orders] == [OrderStatus.REJECTED, OrderStatus.FILLED]
     assert sides(desk) == [("buy", 10)]
@@ -121,6 +122,8 @@ def test_a_cause_that_would_refuse_again_aborts_the_entry_and_alerts(desk: Desk)
     run = desk.arm()
     desk.paper.fault("reject_margin")
     assert wake(run, EventType.BUY) == "submitted: rejected"
+    # What its broker called refused could rest: the run ends once its book has been read a moment later.
+    assert eventually(lambda: wake(run, EventType.ORDER_UPDATE) == "gone")
     assert desk.ended(run) == ("failed", "none")
     (aborted,) = desk.records("aborted")
     assert [alert["code"] for alert in aborted["alerts"]] == ["safety_abort"]

@@ -13,6 +13,10 @@ GUARDS = [
            "return replace(canceled, note=replace(canceled.note, alerts=alerts))", "return canceled",
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_nobody_takes_that_no_quote_can_lower_is_told_of_once"),
+    _guard("an order that ended short is settled no sooner than its next attempt is due", "lifecycle",
+           "if order.is_unsettled and now.real >= run.settles_from(order):", "if order.is_unsettled:",
+           "integration/test_pipeline_unproven.py::"
+           "test_what_was_refused_and_is_in_the_book_a_moment_later_is_not_sent_twice"),
     # What a worker knows outlives a server that refuses.
     _guard("what a worker knows is stored once the live state takes it", "pipeline", "or now >= until:",
            "or now < until:", "integration/test_pipeline_crashes.py::"

@@ -73,6 +73,10 @@ GUARDS = [
            "if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end\n", "",
            "integration/test_store_commit.py::test_a_finished_run_refuses_everything_and_is_not_armed_again"),
     # What the engine itself refuses.
+    _guard("a reading that began before a grant tells its run nothing", "read_book",
+           "hint <= tonumber(known[3]) and is_younger then", "hint <= tonumber(known[3]) then",
+           "integration/test_store_intend.py::"
+           "test_a_reading_of_the_book_that_began_before_a_grant_tells_its_run_nothing_whatever_clock_stamped_it"),
     _guard("an entry is not sent under a dead token", "intend",
            "  if is_dead then return { 'denied', 'token', 0 } end\n", "",
            "integration/test_store_intend.py::test_a_token_past_its_end_buys_nothing_and_sells"),

@@ -7,7 +7,8 @@ import pytest
 
 from engine.domain.account_positions import PoolChange, Share, pool_change, pool_key, share_of, with_own_fills
 from engine.domain.orders import Order, OrderStatus
-from engine.domain.run import NetSeen
+from engine.domain.run import NetSeen, RunStatus
+from engine.lifecycle import finish
 from tests.builders import BUY_AT, CLOSES, entry, exit_, run, strategy
 
 S = OrderStatus
@@ -82,3 +83,9 @@ def test_an_order_that_is_settled_is_told_to_the_pool() -> None:
     before = run(entry(S.FILLED, 10), refused)
     after = before.with_order(replace(refused, settled=True))
     assert pool_change(before, after).fills == (after.orders[1],)
+
+
+def test_an_attempt_that_is_watched_no_longer_has_ended_for_the_pool() -> None:
+    lost = exit_(S.UNKNOWN, given_up=True)
+    after, _ = finish(run(entry(S.FILLED, 10), lost), RunStatus.STOPPED, "left", BUY_AT)
+    assert after.orders[1].has_ended

@@ -143,6 +143,12 @@ def test_evidence_without_a_broker_order_id_keeps_the_known_one() -> None:
     assert absorb(before, evidence(before, S.FILLED, 10, broker_order_id=""), AT).broker_order_id == "B9"
 
 
+def test_an_order_that_trades_again_is_unsettled_once_it_ends() -> None:
+    refused = entry(S.REJECTED, seen=False, settled=True)
+    rests = absorb(refused, evidence(refused, S.ACCEPTED), AT)
+    assert absorb(rests, evidence(refused, S.CANCELED), AT).is_unsettled
+
+
 @pytest.mark.parametrize(("status", "said"), list(product(S, S)))
 def test_any_status_may_be_told_of_any_order_without_an_illegal_transition(
     status: OrderStatus, said: OrderStatus

@@ -115,7 +115,7 @@ write_fields(KEYS[3], changes)
 if changes.set and changes.set.position then note_holding(run, market_of(run)) end
 change_pool(account, change)
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]',
-  'charged', table.concat(charged, ' '))
+  'charged', table.concat(charged, ' '), 'readings', redis.call('HGET', account .. ':reading', 'begun') or '0')
 redis.call('ZADD', KEYS[4], ARGV[9], run)
 if ARGV[12] ~= '' then
   redis.call('ZADD', armed_of(market_of(run), ARGV[12]), redis.call('HGET', KEYS[3], 'stop_units'), run)

@@ -7,12 +7,15 @@
 -- Reply {'told', when it was asked, us, the run's entries as JSON} | {'read'}: the caller reads, and tells
 --       | {'waits', '1' where the last reading failed}: another reads; the run is woken once that is told
 local token, run = ARGV[2], ARGV[3]
-local known = redis.call('HMGET', KEYS[3], 'epoch', 'at', 'hints', 'by', 'until', 'failed')
+local known = redis.call('HMGET', KEYS[3], 'epoch', 'at', 'hints', 'by', 'until', 'failed', 'told')
 local hint = tonumber(redis.call('HGET', KEYS[2], 'hinted') or '0')
 -- A hint that came after the reading began is not answered by it.
 local wanted = tonumber(redis.call('HGET', KEYS[2], 'book_wanted') or ARGV[4])
 local since = math.max(math.min(tonumber(ARGV[4]), wanted), tonumber(ARGV[9]))
-if known[1] == ARGV[1] and tonumber(known[2]) >= since and hint <= tonumber(known[3]) then
+-- Nor is the run's last attempt in a reading that began before that was granted, whatever clock its reader goes by.
+local granted = tonumber(redis.call('HGET', KEYS[2], 'readings') or '0')
+local is_younger = tonumber(known[7] or '0') > granted
+if known[1] == ARGV[1] and tonumber(known[2]) >= since and hint <= tonumber(known[3]) and is_younger then
   redis.call('HDEL', KEYS[2], 'book_wanted')
   return { 'told', known[2], redis.call('HGET', KEYS[4], ARGV[7]) or '[]' }
 end
@@ -22,6 +25,6 @@ if known[4] and known[4] ~= token and tonumber(known[5]) > tonumber(ARGV[5]) the
   return { 'waits', known[6] or '' }
 end
 redis.call('HDEL', KEYS[2], 'book_wanted')
-redis.call('HSET', KEYS[3], 'by', token, 'until', ARGV[6],
+redis.call('HSET', KEYS[3], 'by', token, 'until', ARGV[6], 'begun', (redis.call('HGET', KEYS[3], 'begun') or 0) + 1,
   'hints_before', redis.call('HGET', KEYS[3], 'hinted') or '0')
 return { 'read' }

@@ -10,7 +10,8 @@ if ARGV[3] == '' then
   return {}
 end
 redis.call('HDEL', KEYS[2], 'failed')
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'at', ARGV[3], 'hints', redis.call('HGET', KEYS[2], 'hints_before'))
+local begun = redis.call('HMGET', KEYS[2], 'hints_before', 'begun')
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'at', ARGV[3], 'hints', begun[1], 'told', begun[2])
 redis.call('DEL', KEYS[3])
 for part, entries in pairs(cjson.decode(ARGV[4])) do redis.call('HSET', KEYS[3], part, entries) end
 local waiting = redis.call('HGETALL', KEYS[4])
