@@ -215,24 +215,28 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after a reading of its account, flagged where two readings lack what the account's runs hold.
 
     One reading proves nothing: positions lag behind fills, and are empty for a while after a broker's restart. What
-    the account has is sold all the same; the flag goes once it has everything again.
+    the account has is sold all the same; the flag goes once it has everything again. Where it comes to lack more than
+    was told, that is told as well.
     """
     if run.net is None or run.held <= 0 or run.net.missing == 0:
-        healed = replace(run, uncovered_since=None, uncovered_alerted=False)
+        healed = replace(run, uncovered=0, uncovered_since=None, uncovered_told=0)
         return (
             (replace(healed, status=RunStatus.ACTIVE, failure=""), ()) if run.failure == NOT_COVERED else (healed, ())
         )
-    if run.uncovered_since is None:
-        return replace(run, uncovered_since=run.net.at), ()
-    if run.uncovered_alerted or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
-        return run, ()
+    missing = run.net.missing
+    is_waiting = run.uncovered > run.uncovered_told
+    seen = replace(run, uncovered=missing, uncovered_told=min(run.uncovered_told, missing))
+    if run.uncovered_since is None or (missing > run.uncovered and not is_waiting):
+        return replace(seen, uncovered_since=run.net.at), ()
+    if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
+        return seen, ()
     symbol, product = run.strategy.symbol, run.strategy.product
     message = (
-        f"the account has {run.net.missing} of {symbol} ({product}) less than its runs hold, this one {run.held}: sold "
+        f"the account has {missing} of {symbol} ({product}) less than its runs hold, this one {run.held}: sold "
         "by somebody else? What it has is sold when an exit is due, and no more; `engine strategy resolve` ends the run"
     )
-    flagged = run if run.status is RunStatus.FAILED else replace(run, status=RunStatus.FAILED, failure=NOT_COVERED)
-    return replace(flagged, uncovered_alerted=True), (Alert("critical", NOT_COVERED, message),)
+    flagged = seen if run.status is RunStatus.FAILED else replace(seen, status=RunStatus.FAILED, failure=NOT_COVERED)
+    return replace(flagged, uncovered_told=missing), (Alert("critical", NOT_COVERED, message),)
 
 
 def next_order(run: Run, leg: Leg, quantity: int, deployment: str, now: Moment, settles_after: timedelta) -> Order:

@@ -78,7 +78,8 @@ def runs(draw: st.DrawFn) -> Run:
         unread_since=draw(MAYBE),
         unread_alerted=draw(st.booleans()),
         uncovered_since=draw(MAYBE),
-        uncovered_alerted=draw(st.booleans()),
+        uncovered=draw(st.integers(0, 20)),
+        uncovered_told=draw(st.integers(0, 20)),
         session_told=draw(MAYBE),
         unproven_since=draw(MAYBE),
     )

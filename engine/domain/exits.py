@@ -105,7 +105,7 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
     has = quantity if run.net is None else min(quantity, run.net.quantity)
     if has <= 0:
         # One reading proves nothing: it is taken again, often until somebody was alerted, then less so.
-        return ask(run, "not_covered", now, policy.uncovered_interval if run.uncovered_alerted else policy.ask_interval)
+        return ask(run, "not_covered", now, policy.uncovered_interval if run.uncovered_told else policy.ask_interval)
     if not _is_fresh(run, now, policy):
         return ask(run, UNPROVEN, now, policy.ask_interval)
     return Submit(Leg.EXIT, has, reason)
@@ -121,7 +121,10 @@ def is_needless(run: Run, order: Order) -> bool:
 
 def _is_promised_twice(run: Run) -> bool:
     """Whether the account's exits may sell more than it has, by readings of several seconds."""
-    if run.net is None or run.net.quantity >= 0 or not run.uncovered_alerted or run.uncovered_since is None:
+    if run.net is None or run.net.quantity >= 0 or not run.uncovered_told or run.uncovered_since is None:
+        return False
+    if run.net.missing > run.uncovered:
+        # More than was ever looked at, by this reading alone.
         return False
     return run.net.at >= run.uncovered_since + TAKEN_BACK_AFTER
 
@@ -136,10 +139,10 @@ def covers_too_little(run: Run, exiting: Order, now: Moment) -> bool:
 
 
 def is_cover_in_question(run: Run) -> bool:
-    """Whether the account lacks what its runs hold and nobody was alerted, or has it again after that."""
+    """Whether the account lacks more of what its runs hold than was told, or has some of it again after that."""
     if run.net is None or run.held <= 0:
         return False
-    return (run.net.missing > 0) is not run.uncovered_alerted
+    return run.net.missing != run.uncovered_told
 
 
 def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:

@@ -182,9 +182,11 @@ class Run:
     #: Since when the book cannot be read, and whether somebody was alerted of that.
     unread_since: datetime | None = None
     unread_alerted: bool = False
-    #: When a reading of the account first lacked what this run holds, None while it has it; whether that was alerted.
+    #: How many units the account lacks of what its runs hold, by the last reading that was looked at; since when it
+    #: lacks so many, None while it has everything; and of how many somebody was told.
+    uncovered: int = 0
     uncovered_since: datetime | None = None
-    uncovered_alerted: bool = False
+    uncovered_told: int = 0
     #: Since when an exit waits for a reading of its account, however long that takes.
     unproven_since: datetime | None = None
     #: The end of the session, market time, of which somebody was told that something was still held.

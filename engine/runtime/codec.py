@@ -280,10 +280,10 @@ _PARTS: tuple[_Part, ...] = (
     *(_alone(name, lambda at: str(to_us(at))) for name in ("buy_at", "sell_at", "closes_at")),
     *(_alone(name, lambda value: str(value or "")) for name in ("status", "exit_reason", "failure", "stop_requested")),
     *(_alone(name, str) for name in ("stop_units", "abort_requested", "absent")),
-    _alone("closed_elsewhere", lambda units: str(units or "")),
+    *(_alone(name, lambda units: str(units or "")) for name in ("closed_elsewhere", "uncovered", "uncovered_told")),
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
-    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted", "uncovered_alerted")),
+    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted")),
     *(_alone(name, _optional_us) for name in _OPTIONAL_TIMES),
     _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
     # Told with every reading of the run, from what its account has; stored in no run.
@@ -330,7 +330,8 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         dirty=bool(stored.get("dirty")),
         unread=bool(stored.get("unread")),
         unread_alerted=bool(stored.get("unread_alerted")),
-        uncovered_alerted=bool(stored.get("uncovered_alerted")),
+        uncovered=int(stored.get("uncovered") or 0),
+        uncovered_told=int(stored.get("uncovered_told") or 0),
         net=_net(stored),
         **{name: _optional_time(stored.get(name)) for name in _OPTIONAL_TIMES},
     )

@@ -146,6 +146,29 @@ def test_a_manual_sale_is_alerted_though_no_exit_is_due(world: World) -> None:
     assert world.alerts() == ["not_covered"]
 
 
+def test_whoever_was_told_of_one_share_is_told_of_the_others(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    for sold in (1, 9):
+        world.broker.trade_by_hand(SELL, sold)
+        world.pass_time(4)
+    assert world.alerts() == ["not_covered", "not_covered"]
+
+
+def test_one_empty_reading_takes_no_exit_back_whatever_was_told_long_ago(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, 1)
+    world.pass_time(4)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(10)
+    world.clock.advance(1)
+    world.live.store.cover(1, AccountReading(world.clock.real, [], []))
+    world.sweep()
+    assert (world.sides()[-1], world.broker.canceled) == ((SELL, 9), [])
+
+
 def test_a_manual_sale_beside_an_entry_that_was_canceled_in_part_is_alerted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

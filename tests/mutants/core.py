@@ -39,18 +39,21 @@ GUARDS = [
            "replace(after, dirty=True, unread=True) if strange", "after if strange",
            "unit/test_lifecycle.py::test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book"),
     _guard("one reading that lacks what is held flags nothing", "lifecycle",
-           "if run.uncovered_alerted or run.net.at < run.uncovered_since + CONFIRMED_AFTER:",
-           "if run.uncovered_alerted:", "unit/test_lifecycle.py::"
+           "if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:",
+           "if missing <= run.uncovered_told:", "unit/test_lifecycle.py::"
            "test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_what_is_held"),
     _guard("a run that lacks nothing loses its flag", "lifecycle",
            '(replace(healed, status=RunStatus.ACTIVE, failure=""), ())', "(healed, ())",
            "integration/test_account_pool.py::"
            "test_positions_that_stay_empty_are_alerted_in_two_seconds_and_the_flag_goes_with_them"),
-    _guard("what is not covered is told once", "lifecycle", "if run.uncovered_alerted or run.net.at",
+    _guard("what is not covered is told once", "lifecycle", "if missing <= run.uncovered_told or run.net.at",
            "if run.net.at", "integration/test_account_pool.py::test_what_is_covered_is_sold_and_the_rest_alerted"),
     _guard("a run that failed before it lacked something is told of that once", "lifecycle",
-           "return replace(flagged, uncovered_alerted=True), (", "return flagged, (", "unit/test_lifecycle.py::"
+           "return replace(flagged, uncovered_told=missing), (", "return flagged, (", "unit/test_lifecycle.py::"
            "test_of_a_run_that_failed_before_it_is_told_once_that_it_is_not_covered_and_once_more_after_it_was"),
+    _guard("where more is not covered than was told, that is told as well", "lifecycle",
+           "if missing <= run.uncovered_told or", "if run.uncovered_told or",
+           "unit/test_lifecycle.py::test_whoever_was_told_of_one_unit_is_told_of_the_others"),
     _guard("an order of an ended session that the book lacks has expired", "lifecycle",
            "if is_over and now.real >= order.settles_at:", "if now is None:",
            "integration/test_pipeline_unproven.py::"

@@ -180,7 +180,8 @@ def test_a_stop_prices_no_exit_anew_whose_shares_are_gone() -> None:
         exit_reason=ExitReason.SCHEDULE,
         net=NetSeen(-10, BUY_AT + timedelta(seconds=9), 10),
         uncovered_since=BUY_AT + timedelta(seconds=3),
-        uncovered_alerted=True,
+        uncovered=10,
+        uncovered_told=10,
     )
     now = at(BUY_AT, seconds=10)
     assert decide(gone, E.STOPLOSS, now, POLICY) == Ignore("exit_needless")

@@ -200,6 +200,24 @@ def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_wh
     assert (checked.failure, checked.status) == (("not_covered", RunStatus.FAILED) if codes else ("", RunStatus.ACTIVE))
 
 
+@pytest.mark.parametrize(
+    ("readings", "told"),
+    [
+        ((1, 1, 1, 10, 10, 10), [1, 10]),
+        ((1, 1, 10, 1, 1, 1), [1]),
+        ((10, 10, 4, 4, 10, 10), [10, 10]),
+        ((1, 2, 3, 4, 5, 6), [2, 4, 6]),
+    ],
+)
+def test_whoever_was_told_of_one_unit_is_told_of_the_others(readings: tuple[int, ...], told: list[int]) -> None:
+    checked, said = run(BOUGHT), list[int]()
+    for seconds, missing in enumerate(readings):
+        net = NetSeen(10 - missing, REAL + timedelta(seconds=seconds), missing)
+        checked, alerts = lifecycle.check_cover(replace(checked, net=net))
+        said += [int(alert.message.split()[3]) for alert in alerts]
+    assert said == told
+
+
 def test_of_a_run_that_failed_before_it_is_told_once_that_it_is_not_covered_and_once_more_after_it_was() -> None:
     checked, told = run(BOUGHT, status=RunStatus.FAILED, failure="buy_time_missed_in_doubt"), list[str]()
     for seconds, missing in enumerate((10, 10, 10, 10, 0, 10, 10, 10)):
