@@ -10,11 +10,22 @@ from datetime import datetime, timedelta
 from engine.domain.broker import BookEntry
 from engine.domain.exits import is_exit_due
 from engine.domain.moment import Moment
-from engine.domain.orders import SEND_WITHIN, TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger, is_behind
+from engine.domain.orders import (
+    SEND_WITHIN,
+    TERMINAL,
+    Evidence,
+    Leg,
+    Order,
+    OrderStatus,
+    OrderTrigger,
+    is_behind,
+)
 from engine.domain.routing import Alert, apply_ends
 from engine.domain.run import (
     CLOSED_ELSEWHERE,
+    EXIT_TROUBLES,
     NOT_COVERED,
+    PASSING_TROUBLES,
     SESSION_OVER,
     SIDE_OF,
     ExitReason,
@@ -59,9 +70,21 @@ def absorb(run: Run, evidence: Iterable[Evidence], at: datetime, *, by_book: boo
             after = replace(after, dirty=True)
     if after == run:
         return Absorbed(run)
-    routed = apply_ends(run, after, at)
-    alerts = (*routed.alerts, *_excess(run, after), *_appeared(run, after))
+    routed = apply_ends(run, _relieved(run, after), at)
+    alerts = (*routed.alerts, *_excess(run, after), *_appeared(run, after), *_bought_late(run, after))
     return Absorbed(routed.run, alerts, run.filled(Leg.ENTRY) == 0 < after.filled(Leg.ENTRY))
+
+
+def _relieved(before: Run, after: Run) -> Run:
+    """`after`, whose exits are in trouble no more where one of them has filled: the next trouble is told of anew."""
+    filled = {order.client_order_id for order in before.orders if order.status is OrderStatus.FILLED}
+    has_sold = any(
+        order.leg is Leg.EXIT and order.status is OrderStatus.FILLED and order.client_order_id not in filled
+        for order in after.orders
+    )
+    if not has_sold or after.held <= 0 or after.failure not in PASSING_TROUBLES:
+        return after
+    return replace(after, status=RunStatus.ACTIVE, failure="")
 
 
 def _excess(before: Run, after: Run) -> Iterator[Alert]:
@@ -71,6 +94,14 @@ def _excess(before: Run, after: Run) -> Iterator[Alert]:
         yield Alert("critical", "overfilled", f"bought {bought} of {wanted}: what is too much is sold at once")
     if after.held < min(before.held, 0):
         yield Alert("critical", "oversold", f"sold {-after.held} more than bought: the account may be short")
+
+
+def _bought_late(before: Run, after: Run) -> Iterator[Alert]:
+    """That a run holds what its abort did not know of: who was told "nothing held" must hear what became of it."""
+    is_aborted = before.status is RunStatus.FAILED and before.failure not in EXIT_TROUBLES
+    if is_aborted and before.filled(Leg.ENTRY) == 0 < after.filled(Leg.ENTRY):
+        message = f"bought {after.filled(Leg.ENTRY)} after the run was aborted: policy {after.strategy.on_abort}"
+        yield Alert("critical", "bought_after_abort", message)
 
 
 def _appeared(before: Run, after: Run) -> Iterator[Alert]:

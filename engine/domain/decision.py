@@ -21,7 +21,7 @@ from engine.domain.exits import (
 from engine.domain.moment import Moment
 from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.run import CLOSED_ELSEWHERE, EXIT_TROUBLES, SESSION_OVER, ExitReason, Position, Run, RunStatus
-from engine.domain.strategy import AbortPolicy, StopMode
+from engine.domain.strategy import StopMode
 from engine.domain.watch import is_watched_out, watch
 
 #: How long after the last moment an exit may be sent a human is told of what is held.
@@ -175,7 +175,7 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
     entry = run.live(Leg.ENTRY)
     if entry is not None:
         return _withdraw(entry)
-    if run.strategy.on_abort is AbortPolicy.FLATTEN:
+    if run.is_to_be_flattened:
         return sell_all(run, ExitReason.SAFETY_ABORT, now, policy)
     return Ignore("already_aborted")
 

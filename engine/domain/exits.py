@@ -7,7 +7,7 @@ from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Sub
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import ExitReason, Run
-from engine.domain.strategy import AbortPolicy, StopMode
+from engine.domain.strategy import StopMode
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ def sell_surplus(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def is_exit_due(run: Run, now: Moment) -> bool:
     """Whether something asks for what is held to be sold now."""
-    is_flattened = run.has_failed and run.strategy.on_abort is AbortPolicy.FLATTEN
+    is_flattened = run.is_to_be_flattened
     is_stopped = run.stop_requested is StopMode.CLOSE
     return run.latch is not None or is_stopped or is_flattened or now.market >= run.sell_at
 

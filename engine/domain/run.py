@@ -18,7 +18,9 @@ SESSION_OVER = "session_over"
 NOT_COVERED = "not_covered"
 #: What `Run.failure` says of a run that ended because its position was closed elsewhere.
 CLOSED_ELSEWHERE = "closed_elsewhere"
-EXIT_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed", NOT_COVERED, SESSION_OVER})
+#: Those that are over once an exit has filled.
+PASSING_TROUBLES = frozenset({"exit_keeps_failing", "token_invalid", "authorisation_needed"})
+EXIT_TROUBLES = PASSING_TROUBLES | {NOT_COVERED, SESSION_OVER}
 
 #: How far an exchange's stamp may be before the time that we have: it tells whole seconds, and clocks differ by one.
 STAMPED_WITHIN = timedelta(seconds=2)
@@ -273,6 +275,12 @@ class Run:
     def has_failed(self) -> bool:
         """Whether it failed; that the account lacks what it holds is no failure of its own."""
         return self.status is RunStatus.FAILED and self.failure != NOT_COVERED
+
+    @property
+    def is_to_be_flattened(self) -> bool:
+        """Whether an abort of it asks for everything to be sold; the trouble of an exit asks for no more."""
+        has_failed = self.has_failed and self.failure not in PASSING_TROUBLES
+        return has_failed and self.strategy.on_abort is AbortPolicy.FLATTEN
 
     @property
     def is_frozen(self) -> bool:

@@ -51,6 +51,12 @@ GUARDS = [
     _guard("a run that failed before it lacked something is told of that once", "lifecycle",
            "return replace(flagged, uncovered_told=missing), (", "return flagged, (", "unit/test_lifecycle.py::"
            "test_of_a_run_that_failed_before_it_is_told_once_that_it_is_not_covered_and_once_more_after_it_was"),
+    _guard("what fills after an abort is told of", "lifecycle",
+           "if is_aborted and before.filled(Leg.ENTRY)", "if before is None and before.filled(Leg.ENTRY)",
+           "unit/test_lifecycle.py::test_a_fill_after_an_abort_is_told_of"),
+    _guard("an exit that filled ends the trouble of the exits before it", "lifecycle",
+           "if not has_sold or after.held <= 0", "if has_sold or after.held <= 0",
+           "unit/test_lifecycle.py::test_an_exit_that_filled_ends_the_trouble_of_the_exits_before_it"),
     _guard("where more is not covered than was told, that is told as well", "lifecycle",
            "if missing <= run.uncovered_told or", "if run.uncovered_told or",
            "unit/test_lifecycle.py::test_whoever_was_told_of_one_unit_is_told_of_the_others"),

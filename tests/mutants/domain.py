@@ -72,6 +72,9 @@ GUARDS = [
     _guard("an order that trades again is unsettled", "orders",
            "replace(seen.on(trigger, at, told.reason), settled=False)", "seen.on(trigger, at, told.reason)",
            "unit/test_domain_orders.py::test_an_order_that_trades_again_is_unsettled_once_it_ends"),
+    _guard("an exit in trouble flattens nothing", "run",
+           "has_failed = self.has_failed and self.failure not in PASSING_TROUBLES", "has_failed = self.has_failed", "unit/test_domain_decision.py::"
+           "test_a_surplus_whose_exit_keeps_failing_sells_no_more_than_the_surplus"),
     _guard("by a clock that others doubt nothing is bought", "decision",
            "if now.market < run.buy_at or not now.is_trusted:", "if now.market < run.buy_at:",
            "integration/test_clock_of_a_host.py::"
@@ -101,8 +104,8 @@ GUARDS = [
            "if entry is None or not (is_exiting or", "if entry is None or not (entry or",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an abort takes back an entry that rests", "decision",
-           "    if entry is not None:\n        return _withdraw(entry)\n    if run.strategy.on_abort",
-           "    if run.strategy.on_abort", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+           "    if entry is not None:\n        return _withdraw(entry)\n    if run.is_to_be_flattened",
+           "    if run.is_to_be_flattened", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a position whose session is over is told of", "decision",
            "        return Abort(SESSION_OVER)\n", "        pass\n",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),

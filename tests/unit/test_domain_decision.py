@@ -171,6 +171,18 @@ def test_a_reading_of_another_machines_clock_is_believed_up_to_ten_seconds_ahead
     assert decide(held, E.STOPLOSS, now, POLICY) == (sale if sells else AskBook("position_unproven"))
 
 
+def test_a_surplus_whose_exit_keeps_failing_sells_no_more_than_the_surplus() -> None:
+    troubled = run(
+        entry(ST.FILLED, 20),
+        spec=strategy(on_abort=AbortPolicy.FLATTEN),
+        status=RunStatus.FAILED,
+        failure="exit_keeps_failing",
+        net=NetSeen(20, at(BUY_AT, hours=2).real),
+    )
+    assert decide(troubled, E.SAFETY_ABORT, at(BUY_AT, hours=2), POLICY) == Ignore("already_aborted")
+    assert next_action(troubled, at(BUY_AT, hours=2), POLICY) == (E.SELL, Submit(Leg.EXIT, 10, None))
+
+
 def test_a_stop_prices_no_exit_anew_whose_shares_are_gone() -> None:
     resting = exit_(ST.ACCEPTED, send_by=BUY_AT, seen=True)
     gone = run(

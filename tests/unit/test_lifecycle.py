@@ -200,6 +200,21 @@ def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_wh
     assert (checked.failure, checked.status) == (("not_covered", RunStatus.FAILED) if codes else ("", RunStatus.ACTIVE))
 
 
+@pytest.mark.parametrize("policy", AbortPolicy)
+def test_a_fill_after_an_abort_is_told_of(policy: AbortPolicy) -> None:
+    doubtful = entry(S.UNKNOWN)
+    aborted = run(doubtful, spec=strategy(on_abort=policy), status=RunStatus.FAILED, failure="attempt_unsettled")
+    learned = lifecycle.absorb(aborted, [evidence(doubtful, S.FILLED, 10)], REAL)
+    assert [alert.code for alert in learned.alerts] == ["bought_after_abort"]
+
+
+def test_an_exit_that_filled_ends_the_trouble_of_the_exits_before_it() -> None:
+    surplus = exit_(S.ACCEPTED, quantity=10)
+    troubled = run(entry(S.FILLED, 20), surplus, status=RunStatus.FAILED, failure="exit_keeps_failing")
+    learned = lifecycle.absorb(troubled, [evidence(surplus, S.FILLED, 10)], REAL).run
+    assert (learned.held, learned.status, learned.failure) == (10, RunStatus.ACTIVE, "")
+
+
 @pytest.mark.parametrize(
     ("readings", "told"),
     [
