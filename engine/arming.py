@@ -70,9 +70,11 @@ class Arming:
         """Runs that can buy nothing, for dates before `day` that passed while nobody armed: they tell of it and end."""
         if self._missed is None or self._looked_on == day:
             return []
-        found = list(self._tell_missed(self._missed.missed(day)))
+        return list(self._tell_missed(self._missed.missed(day)))
+
+    def has_looked(self, day: date) -> None:
+        """What `missed` found for `day` is stored: it is not looked for again until another day."""
         self._looked_on = day
-        return found
 
     def _tell_missed(self, missed: Sequence[tuple[Strategy, date, datetime]]) -> Iterator[Run]:
         for strategy, day, added_at in missed:

@@ -212,8 +212,6 @@ class Recoverer:
             self._prolong(run)
         created = self._create_runs(day)
         if created:
-            # Until the next pass has looked: should this one end here, they are open runs like any other.
-            self._all_armed = False
             count += self._arm_created(created)
         if self._arming.may_look_for_symbols():
             self._arming.look_for_symbols(self._durable.open_runs(), self._accounts)
@@ -274,13 +272,22 @@ class Recoverer:
 
     def _create_runs(self, day: date) -> frozenset[RunId]:
         """Rows for the strategies of `day` that have none, and for those whose date has passed without one."""
-        runs = self._arming.missed(day)
+        missed = self._arming.missed(day)
+        # Before the strategies whose last date is behind them are ended: they have their row all the same.
+        self._create(missed)
+        self._arming.has_looked(day)
         due = self._durable.unarmed(day)
         of = {strategy.id for strategy in due}
         earlier = {run.id.strategy_id: run for run in self._durable.open_runs(of=of)} if due else {}
-        runs += self._arming.runs(due, day, earlier, self._accounts)
-        self._durable.create_runs(runs)
-        return frozenset(run.id for run in runs)
+        runs = self._arming.runs(due, day, earlier, self._accounts)
+        self._create(runs)
+        return frozenset(run.id for run in (*missed, *runs))
+
+    def _create(self, runs: Sequence[Run]) -> None:
+        if runs:
+            # Stored or not where this breaks off: the next pass finds them among the open runs.
+            self._all_armed = False
+            self._durable.create_runs(runs)
 
     def _arm(self, run: Run) -> bool:
         now = self._clock.now()

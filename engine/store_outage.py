@@ -15,6 +15,8 @@ from engine.ports import Log
 
 #: How long it may be away until somebody is told; as long as a feed.
 TOLD_AFTER = timedelta(seconds=5)
+#: What the alert is called.
+AWAY = "store_away"
 
 
 class Rows(Protocol):
@@ -40,7 +42,7 @@ class StoreOutage:
     def away(self, why: str) -> None:
         """The live state took no call just now. Raises what the durable history raises: then it is told next time."""
         self._since = self._since or self._now()
-        if self._told or self._now() < self._since + TOLD_AFTER:
+        if "" in self._told or self._now() < self._since + TOLD_AFTER:
             return
         held: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for run in self._rows.open_runs():
@@ -52,9 +54,9 @@ class StoreOutage:
                 f"the live state cannot be used since {since}: no stop can fire, nothing is bought or sold; held: "
                 f"{blind_text(symbols)}, by what was stored last. Sell by hand what must not wait"
             )
-            self._tell(tenant, Alert("critical", "store_away", message))
+            self._tell(tenant, Alert("critical", AWAY, message))
         message = f"the live state cannot be used since {since} ({why}): bring Redis back; {len(held)} tenants hold"
-        self._tell("", Alert("critical", "store_away", message))
+        self._tell("", Alert("critical", AWAY, message))
 
     def back(self) -> None:
         """The live state is open and takes calls."""
@@ -63,6 +65,9 @@ class StoreOutage:
         self._since, self._told = None, set()
 
     def _tell(self, tenant: str, alert: Alert) -> None:
+        if alert.code == AWAY and tenant in self._told:
+            # The history refused another tenant's alert the last time.
+            return
         self._rows.alert(self._now(), tenant, alert)
         self._told.add(tenant)
         self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)

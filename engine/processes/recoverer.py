@@ -10,9 +10,10 @@ from redis.exceptions import RedisError
 
 from engine import bootstrap
 from engine.bootstrap import Parts
-from engine.clock import ASK_EVERY
+from engine.clock import ASK_EVERY, RealTime
 from engine.ports import StoreClosed
 from engine.processes.loop import Stop, awaited, first_line, repeat
+from engine.runtime import keys
 from engine.store_outage import StoreOutage
 from engine.tokens import TokenWatch
 from models import schema
@@ -21,6 +22,8 @@ from models import schema
 EVERY, RELEARN_EVERY = 0.5, 5.0
 #: Seconds between two looks at all open runs where the calendar says nothing new: one of them may have been down then.
 RESCHEDULE_EVERY = 30.0
+#: How often it is looked, while the store is closed, whether somebody must be told.
+LOOKS_WHILE_CLOSED = timedelta(seconds=1)
 #: A server tells how long it is up in whole seconds.
 UPTIME_IS_ROUNDED = timedelta(seconds=1)
 
@@ -68,6 +71,13 @@ def _telling(outage: StoreOutage, step: Callable[[], float]) -> float:
     return pause
 
 
+def _wait_closed(outage: StoreOutage, real: RealTime, until: datetime) -> None:
+    """Sleep until then while the store is closed; whom it concerns hears of that."""
+    while (now := real.now()) < until:
+        outage.away("it is being rebuilt")
+        real.sleep_until(min(until, now + LOOKS_WHILE_CLOSED))
+
+
 def main() -> None:
     """Recover, then arm and reschedule until told to stop."""
     shared, stop = bootstrap.parts("recoverer"), Stop()
@@ -75,6 +85,7 @@ def main() -> None:
     awaited(shared, partial(schema.upgrade, shared.settings.database_url), stop)
     sessions, lock = bootstrap.database(shared.settings), bootstrap.recoverer_lock(shared.settings)
     days = awaited(shared, partial(bootstrap.calendar, shared.settings, sessions), stop)
+    bootstrap.watch_clock(shared)
     recoverer = bootstrap.recoverer(shared, sessions, days)
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
     tokens = TokenWatch(shared.store, shared.log)
@@ -87,10 +98,12 @@ def main() -> None:
     def recover() -> float:
         nonlocal relearned, rescheduled
         if not watch.is_open():
-            recoverer.open(shared.real.now, shared.real.sleep_until, lock.hold, watch.went_at())
+            recoverer.open(shared.real.now, partial(_wait_closed, outage, shared.real), lock.hold, watch.went_at())
             # Where another recoverer has taken over, it is not ours to arm.
             if not watch.is_open():
                 return EVERY
+        # One that answers reads may refuse writes (out of memory, read-only): whoever holds must hear of that, too.
+        shared.redis.set(keys.WRITTEN, 1)
         recoverer.refresh_accounts()
         if not shared.clock.is_announced():
             return ASK_EVERY

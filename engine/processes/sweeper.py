@@ -16,6 +16,7 @@ def main() -> None:
     """Sweep until told to stop."""
     shared = bootstrap.parts("sweeper")
     sweeper, stop = bootstrap.sweeper(shared), Stop()
+    bootstrap.watch_clock(shared)
     watch, watched = bootstrap.blind_watch(shared), 0.0
 
     def step() -> float:

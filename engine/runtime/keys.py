@@ -1,6 +1,8 @@
 """Every key of the live state, named once. `lua/_prelude.lua` says what each holds."""
 
 EPOCH = "engine:epoch"
+#: What is written only to know that the server takes writes.
+WRITTEN = "engine:written"
 DUE = "due"
 LEDGER = "ledger"
 MARKETS = "markets"

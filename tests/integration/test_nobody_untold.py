@@ -199,6 +199,29 @@ def test_a_trade_whose_whole_day_the_engine_was_down_is_told_of_as_missed(recove
     assert world.ended()["status"] == "missed"
 
 
+def test_a_missed_day_whose_row_the_history_refused_once_is_told_of_all_the_same(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, durable = recovery.world, recovery.durable
+    durable.strategies.clear()
+    recovery.recoverer = recoverer_of(recovery, Gaps((strategy(), DAY)))
+    world.clock.market = BUY_AT + timedelta(days=1, minutes=-10)
+    unarmed = durable.unarmed
+
+    def refusing(_day: date) -> Sequence[Strategy]:
+        # What it is asked after: by then the row is stored.
+        assert sorted(durable.rows) == [RUN]
+        monkeypatch.setattr(durable, "unarmed", unarmed)
+        raise ConnectionError
+
+    monkeypatch.setattr(durable, "unarmed", refusing)
+    with pytest.raises(ConnectionError):
+        recovery.recovered()
+    recovery.recoverer.arm()
+    world.sweep()
+    assert world.alerts() == ["missed"]
+
+
 @pytest.mark.parametrize("why", ["token_dead", "unreachable", "symbol"])
 def test_one_that_cannot_be_armed_by_its_time_is_told_once_and_its_row_says_why(recovery: Recovery, why: str) -> None:
     world = recovery.world

@@ -283,7 +283,7 @@ def test_the_next_attempt_after_a_loss_has_the_next_number(recovery: Recovery) -
     world = _bought_and_lost(recovery)
     world.broker.end("B1", OrderStatus.CANCELED)
     recovery.recovered()
-    world.sweep()
+    world.pass_time(2)
     assert [sent.client_order_id[-3:] for sent in world.broker.sent] == ["001", "002"]
 
 

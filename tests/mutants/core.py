@@ -218,7 +218,8 @@ GUARDS = [
            "with suppress(CorruptState):", "with suppress(KeyError):", "integration/test_feeds_by_market.py::"
            "test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed"),
     _guard("a live state that is away is told of", "store_outage",
-           "if self._told or self._now() < self._since + TOLD_AFTER:", "if self._since:", "unit/test_store_outage.py::"
+           'if "" in self._told or self._now() < self._since + TOLD_AFTER:', "if self._since:",
+           "unit/test_store_outage.py::"
            "test_who_holds_or_may_hold_something_and_the_operator_are_told_once_and_when_it_is_over"),
     _guard("an account sealed with another key is as one never logged in", "brokers",
            "except InvalidToken:", "except KeyError:", "integration/test_models_repositories.py::"
@@ -230,8 +231,11 @@ GUARDS = [
            "threads=min(threads, DUMPS_AT_ONCE)", "threads=0",
            "integration/test_dripping_lists.py::test_what_another_tenant_holds_is_armed"),
     _guard("arming that broke off is taken up again", "recovery",
-           "            self._all_armed = False\n            count +=", "            count +=",
+           "            self._all_armed = False\n            self._durable", "            self._durable",
            "integration/test_rebuilding.py::test_arming_that_broke_off_is_taken_up_again"),
+    _guard("a missed day is stored before its strategy is ended", "recovery",
+           "        self._create(missed)\n", "        due_of = missed\n", "integration/test_nobody_untold.py::"
+           "test_a_missed_day_whose_row_the_history_refused_once_is_told_of_all_the_same"),
     _guard("an account that stays down is told of", "recovery",
            "            self._down.look(self._accounts[account], runs, now)\n", "            pass\n",
            "integration/test_rebuilding.py::"

@@ -73,7 +73,8 @@ GUARDS = [
            "replace(seen.on(trigger, at, told.reason), settled=False)", "seen.on(trigger, at, told.reason)",
            "unit/test_domain_orders.py::test_an_order_that_trades_again_is_unsettled_once_it_ends"),
     _guard("an exit in trouble flattens nothing", "run",
-           "has_failed = self.has_failed and self.failure not in PASSING_TROUBLES", "has_failed = self.has_failed", "unit/test_domain_decision.py::"
+           "has_failed = self.has_failed and self.failure not in PASSING_TROUBLES", "has_failed = self.has_failed",
+           "unit/test_domain_decision.py::"
            "test_a_surplus_whose_exit_keeps_failing_sells_no_more_than_the_surplus"),
     _guard("by a clock that others doubt nothing is bought", "decision",
            "if now.market < run.buy_at or not now.is_trusted:", "if now.market < run.buy_at:",

@@ -1,5 +1,6 @@
 """Who is told that the live state is away, and when."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +28,13 @@ class History:
             raise ConnectionError
         return self.runs
 
+    #: How many alerts it takes until it refuses.
+    takes: int = 1000
+
     def alert(self, _at: datetime, tenant: str, alert: Alert) -> None:
+        if self.takes == 0:
+            raise ConnectionError
+        self.takes -= 1
         self.told.append((tenant, alert.code))
         self.messages.append(alert.message)
 
@@ -80,3 +87,15 @@ def test_where_postgresql_is_away_too_it_is_told_once_that_is_back(scene: Scene)
     scene.history.is_away = False
     scene.away(1)
     assert ("alpha", "store_away") in scene.history.told
+
+
+def test_whoever_could_not_be_told_is_told_once_the_history_takes_it(scene: Scene) -> None:
+    scene.history.takes = 1
+    for _ in range(8):
+        with suppress(ConnectionError):
+            scene.away(1)
+        scene.now += timedelta(seconds=1)
+    assert scene.history.told == [("alpha", "store_away")]
+    scene.history.takes = 1000
+    scene.away(2)
+    assert scene.history.told == [("alpha", "store_away"), ("beta", "store_away"), ("", "store_away")]

@@ -33,6 +33,7 @@
 --   accounts                     set     every account there is details of
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
+--   engine:written               string  written only to know that the server takes writes
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
 -- Times are epoch microseconds. KEYS[1] is always engine:epoch, ARGV[1] the epoch the caller works under.
