@@ -16,7 +16,7 @@ GUARDS = [
     _guard("an order that ended short is settled no sooner than its next attempt is due", "lifecycle",
            "if order.is_unsettled and now.real >= run.settles_from(order):", "if order.is_unsettled:",
            "integration/test_pipeline_unproven.py::"
-           "test_what_was_refused_and_is_in_the_book_a_moment_later_is_not_sent_twice"),
+           "test_a_reading_within_an_exits_pause_does_not_prove_that_it_rests_nowhere"),
     # What a worker knows outlives a server that refuses.
     _guard("what a worker knows is stored once the live state takes it", "pipeline", "or now >= until:",
            "or now < until:", "integration/test_pipeline_crashes.py::"
