@@ -318,6 +318,9 @@ class Conduct:
         broker, now = self._brokers[account], self._now()
         if not (self._seed.is_sound and broker.is_honest()) or self._seed.skew:
             return
+        if Kind.ALONE in self._seed.hard and {Kind.TOKEN, Kind.BLIND} & self._seed.hard.kinds:
+            # Nobody tells of a fill for as long as its account cannot be read.
+            return
         known = [each.filled_at for each in self._own(account, run.id) if each.filled_at is not None]
         known += broker.asked.get("positions", [])[-1:]
         squared_off = run.strategy.product is Product.INTRADAY and now >= run.closes_at - SQUARE_OFF

@@ -197,6 +197,25 @@ def test_a_deadline_that_passed_before_the_write_sends_nothing(world: World, mon
     assert world.sides() == [BUY]
 
 
+def test_an_exit_whose_deadline_passed_before_the_write_is_followed_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = [timedelta(seconds=3).total_seconds(), 0.0]
+
+    def late(real: Callable[..., Any], *args: Any, **more: Any) -> Denied | None:
+        answer: Denied | None = real(*args, **more)
+        world.clock.advance(slow.pop(0))
+        return answer
+
+    world.buy()
+    world.clock.advance(10)
+    world.breach(STOP)
+    _at_the_store(monkeypatch, "intend", late)
+    world.serve(E.STOPLOSS)
+    world.deliver()
+    assert world.sides() == [BUY, (Side.SELL, QUANTITY)]
+
+
 def test_an_account_the_live_state_does_not_know_costs_no_attempt(world: World) -> None:
     world.live.arm(buying=False)
     world.brokers.by_account.clear()

@@ -17,6 +17,10 @@ GUARDS = [
            "if order.is_unsettled and now.real >= run.settles_from(order):", "if order.is_unsettled:",
            "integration/test_pipeline_unproven.py::"
            "test_a_reading_within_an_exits_pause_does_not_prove_that_it_rests_nowhere"),
+    _guard("an exit that was late by itself is followed at once", "actions",
+           "if sent_at and sent_at[0] > order.send_by and order.leg is Leg.EXIT:", "if reply is None:",
+           "integration/test_pipeline_crashes.py::"
+           "test_an_exit_whose_deadline_passed_before_the_write_is_followed_at_once"),
     # What a worker knows outlives a server that refuses.
     _guard("what a worker knows is stored once the live state takes it", "pipeline", "or now >= until:",
            "or now < until:", "integration/test_pipeline_crashes.py::"
