@@ -35,9 +35,8 @@ def sell_surplus(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def is_exit_due(run: Run, now: Moment) -> bool:
     """Whether something asks for what is held to be sold now."""
-    is_flattened = run.is_to_be_flattened
     is_stopped = run.stop_requested is StopMode.CLOSE
-    return run.latch is not None or is_stopped or is_flattened or now.market >= run.sell_at
+    return run.latch is not None or is_stopped or run.is_to_be_flattened or now.market >= run.sell_at
 
 
 def is_session_over(run: Run, now: Moment) -> bool:
