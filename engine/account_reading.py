@@ -9,16 +9,18 @@ from decimal import Decimal
 
 from engine.domain.account_positions import AccountReading, seen_orders
 from engine.domain.broker import BookEntry, BrokerUnreachable
-from engine.domain.orders import TERMINAL, Evidence, Order, OrderStatus, Side, is_behind
+from engine.domain.orders import TERMINAL, Evidence, Order, OrderStatus, is_behind
 from engine.domain.run import Run, parse_client_order_id
 from engine.ports import Broker, Clock
 
 
-def read_account(broker: Broker, deployment: str, clock: Clock) -> tuple[Sequence[BookEntry], AccountReading | str]:
+def read_account(
+    broker: Broker, deployment: str, clock: Clock, begun: int
+) -> tuple[Sequence[BookEntry], AccountReading | str]:
     """The account's book, then its positions, or why these cannot be read. Raises BrokerUnreachable, TokenInvalid.
 
-    Where an entry of ours may fill in between the book is read again after them, and that one is returned: shares that
-    are bought meanwhile must not count twice.
+    Where an order of ours may fill in between the book is read again after them, and that one is returned: shares that
+    are bought meanwhile must not count twice, and those that are sold are not missing. `begun`: `Store.pool_changes`.
     """
     asked_at = clock.now().real
     book = broker.orders()
@@ -28,12 +30,12 @@ def read_account(broker: Broker, deployment: str, clock: Clock) -> tuple[Sequenc
         # What became of orders is known all the same.
         return book, str(error)
     later = broker.orders() if any(_may_fill(entry, deployment) for entry in book) else book
-    return later, AccountReading(asked_at, positions, seen_orders(book, later))
+    return later, AccountReading(asked_at, positions, seen_orders(book, later), begun)
 
 
 def _may_fill(entry: BookEntry, deployment: str) -> bool:
-    is_open_entry = entry.side is Side.BUY and entry.evidence.status not in TERMINAL
-    return is_open_entry and parse_client_order_id(deployment, entry.tag) is not None
+    is_open = entry.evidence.status not in TERMINAL
+    return is_open and parse_client_order_id(deployment, entry.tag) is not None
 
 
 def settle(broker: Broker, run: Run, evidence: Iterable[Evidence]) -> list[Evidence]:

@@ -357,6 +357,12 @@ class Store(Protocol):
     def note(self, event: Event, outcome: str) -> None:
         """Record the outcome of an event that ended without a transition, unless it has one."""
 
+    def pool_changes(self, account_id: int) -> int:
+        """How often what an account's runs hold and sell has changed: taken before its broker is asked for positions.
+
+        What changed after that they may contain or not, whatever any clock says.
+        """
+
     def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
         """Keep what an account has, for its runs to sell from; what that is for the run `of`, where one is given."""
 

@@ -45,6 +45,7 @@ class Reconciler:
     def cover(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what the account holds. Raises StoreClosed."""
         known, asked_at = self._known[account.id], self._clock.now().real
+        begun = self._store.pool_changes(account.id)
         try:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:
@@ -53,7 +54,7 @@ class Reconciler:
         # Whichever call the broker refused the token in, in whatever process: what it refused can be asked again.
         self._watch.read(account.id, account.version)
         self._is_read(account, known, "positions")
-        self._store.cover(account.id, AccountReading(asked_at, positions))
+        self._store.cover(account.id, AccountReading(asked_at, positions, begun=begun))
 
     def reconcile(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what changed in the book. Raises StoreClosed."""

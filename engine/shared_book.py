@@ -61,12 +61,12 @@ class SharedBooks:
         return self._ask(holding, run, broker, now)
 
     def _ask(self, holding: Holding, run: Run, broker: Broker, now: datetime) -> Read:
-        is_whole, parts = False, dict[str, list[BookEntry]]()
+        account, is_whole, parts = run.strategy.account_id, False, dict[str, list[BookEntry]]()
         try:
-            book, reading = read_account(broker, self._deployment, self._clock)
+            book, reading = read_account(broker, self._deployment, self._clock, self._store.pool_changes(account))
             if not isinstance(reading, str):
                 # The others find what the account has beside what its book says.
-                self._store.cover(run.strategy.account_id, reading)
+                self._store.cover(account, reading)
                 is_whole = True
             for entry in book:
                 if part := run_part_of(self._deployment, entry.tag):

@@ -10,7 +10,7 @@ from redis import Redis
 
 from engine.clock import RealTime
 from engine.domain.events import EventType
-from engine.domain.run import Run, RunId
+from engine.domain.run import NetSeen, Run, RunId
 from engine.ports import AccountState, Armed, Holding, Note, Slot
 from engine.runtime import codec, keys
 from engine.runtime.connect import connect
@@ -72,6 +72,10 @@ class LiveState:
         found = self.store.run(name)
         assert found is not None
         return found
+
+    def run_seen(self, number: int = 7) -> NetSeen | None:
+        """What the account has, as the run of strategy `number` is told it."""
+        return self.store.covered(self.run(str(run_id(number)))).net
 
     def due(self, name: str = RUN) -> int | None:
         """When the run is due, microseconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.domain.broker import ANY_SYMBOL, BookEntry, NetPosition
-from engine.domain.orders import TERMINAL, Leg, Order, Product, Side
+from engine.domain.orders import TERMINAL, Leg, Order, Product
 from engine.domain.run import Run
 
 #: How long after a session its broker may still tell that day's orders and positions.
@@ -100,10 +100,12 @@ def with_own_fills(before: Run, after: Run, market_time: datetime) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class SeenOrder:
-    """What the account's book said of one order of ours around the moment its positions were read."""
+    """What the account's book said of one order of ours, read before its positions and after them."""
 
     client_order_id: str
-    filled_quantity: int
+    #: Units filled by then.
+    before: int
+    after: int
     is_over: bool
 
 
@@ -112,12 +114,13 @@ class AccountReading:
     """What a broker said of one account, asked at real time `at`.
 
     `orders` is None where the book was not read. `positions` may name a symbol twice; those `unread` keep their older
-    reading.
+    reading. `begun`: how often the account's pool had changed before it was asked, None where it has not changed since.
     """
 
     at: datetime
     positions: Sequence[NetPosition]
     orders: Sequence[SeenOrder] | None = None
+    begun: int | None = None
 
     def unread(self, symbol: str, product: Product) -> str:
         """Why it does not say what the account has of `symbol`, "" where it does."""
@@ -127,14 +130,13 @@ class AccountReading:
 
 
 def seen_orders(before: Iterable[BookEntry], after: Iterable[BookEntry]) -> list[SeenOrder]:
-    """What two readings of the book, one on each side of the positions, prove that the positions contain.
+    """What two readings of the book, one on each side of the positions, say of each order: what these may contain.
 
-    A buy counts as contained from the later book and a sale only from the earlier one: whichever filled in between,
-    the account is not taken to have more than it has.
+    One that the earlier book lacks was placed since, and had filled nothing by then.
     """
     first, last = _by_tag(before), _by_tag(after)
     return [
-        SeenOrder(tag, first.get(tag, seen).filled if seen.is_sale else seen.filled, seen.is_over)
+        SeenOrder(tag, first[tag].filled if tag in first else 0, seen.filled, seen.is_over)
         for tag, seen in last.items()
         if tag
     ]
@@ -145,14 +147,13 @@ class _Seen:
     """All orders of a book under one tag."""
 
     filled: int
-    is_sale: bool
     is_over: bool
 
 
 def _by_tag(book: Iterable[BookEntry]) -> Mapping[str, _Seen]:
     found: dict[str, _Seen] = {}
     for entry in book:
-        told, known = entry.evidence, found.get(entry.tag, _Seen(0, entry.side is Side.SELL, True))
+        told, known = entry.evidence, found.get(entry.tag, _Seen(0, True))
         is_over = known.is_over and told.status in TERMINAL
-        found[entry.tag] = _Seen(known.filled + told.filled_quantity, known.is_sale, is_over)
+        found[entry.tag] = _Seen(known.filled + told.filled_quantity, is_over)
     return found

@@ -341,11 +341,14 @@ class RedisStore(Feeds):
     def note(self, event: Event, outcome: str) -> None:
         self._call("note", [], [str(event.run_id), event.id, event.type.value, outcome])
 
+    def pool_changes(self, account_id: int) -> int:
+        return int(self._ask(partial(self._redis.hget, keys.pool(account_id), "changes")) or 0)
+
     def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
         orders = reading.orders
         told = {
             "positions": [[pool_key(each.symbol, each.product), each.quantity] for each in reading.positions],
-            "orders": [[o.client_order_id, o.filled_quantity, str(int(o.is_over))] for o in orders or ()],
+            "orders": [[o.client_order_id, o.before, o.after, str(int(o.is_over))] for o in orders or ()],
             "is_book_read": orders is not None,
             "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
         }
@@ -357,7 +360,8 @@ class RedisStore(Feeds):
             keys.DUE,
         ]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
-        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us()])
+        begun = "" if reading.begun is None else reading.begun
+        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us(), begun])
         return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:

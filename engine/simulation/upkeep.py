@@ -139,7 +139,7 @@ class Upkeep:
             raise Violation(f"{twice[0]} has slots of several classes")
         pool = Counter[str]()
         for field, units in _pairs(self._call("HGETALL", [keys.pool(account)])).items():
-            what = field.rsplit(" ", 1)[1]
+            what = field.rsplit(" ", 1)[-1]
             pool[what] += int(units) if what in ("held", "out") else 0
         held = sum(max(0, run.held) for run in runs)
         if pool["held"] != held:

@@ -220,7 +220,10 @@ def test_a_fill_counts_once_however_late_the_run_learns_of_it(
 ) -> None:
     bought_order, sold_order = entry(OrderStatus.ACCEPTED), exit_(OrderStatus.ACCEPTED)
     live.arm(run(bought_order, sold_order))
-    told = [SeenOrder(bought_order.client_order_id, bought, False), SeenOrder(sold_order.client_order_id, sold, False)]
+    told = [
+        SeenOrder(bought_order.client_order_id, bought, bought, False),
+        SeenOrder(sold_order.client_order_id, sold, sold, False),
+    ]
     live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, units)], told))
     held = live.claim()
     learned = held.run.with_order(entry(OrderStatus.FILLED, 10)).with_order(exit_(OrderStatus.PARTIALLY_FILLED, 4))
@@ -383,7 +386,10 @@ def test_positions_need_not_contain_what_was_sold_since(
         if is_sold and live.run().held == QUANTITY:
             held = live.claim()
             live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
-        orders = [SeenOrder(each.client_order_id, each.filled_quantity, True) for each in live.run().orders]
+        orders = [
+            SeenOrder(each.client_order_id, each.filled_quantity, each.filled_quantity, True)
+            for each in live.run().orders
+        ]
         position = NetPosition(SYMBOL, Product.INTRADAY, quantity)
         live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
     net = live.claim().run.net
@@ -403,7 +409,9 @@ def test_what_others_have_is_known_by_positions_alone_once_no_order_is_under_way
     held = live.claim()
     live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
     # They lag behind our sale of the other five: there is nothing left.
-    orders = [SeenOrder(each.client_order_id, each.filled_quantity, True) for each in live.run().orders]
+    orders = [
+        SeenOrder(each.client_order_id, each.filled_quantity, each.filled_quantity, True) for each in live.run().orders
+    ]
     live.store.cover(1, AccountReading(began + timedelta(seconds=4), [position], orders))
     net = live.claim().run.net
     assert net is not None
@@ -417,7 +425,10 @@ def test_a_reading_while_an_exit_was_under_way_proves_nothing_of_what_others_hav
     for after, status, told in ((1, OrderStatus.ACCEPTED, 0), (3, OrderStatus.FILLED, 5)):
         held = live.claim()
         live.commit(held, replace(held.run, orders=(BOUGHT, exit_(status, told, quantity=5))))
-        orders = [SeenOrder(each.client_order_id, each.filled_quantity, not each.is_live) for each in live.run().orders]
+        orders = [
+            SeenOrder(each.client_order_id, each.filled_quantity, each.filled_quantity, not each.is_live)
+            for each in live.run().orders
+        ]
         position = NetPosition(SYMBOL, Product.INTRADAY, 5)
         live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
     net = live.claim().run.net
@@ -433,11 +444,13 @@ def test_how_long_positions_lag_counts_on_while_they_prove_nothing(live: LiveSta
         position = NetPosition(SYMBOL, Product.INTRADAY, 5)
         live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
 
-    cover(0, [SeenOrder(BOUGHT.client_order_id, QUANTITY, True)])
+    cover(0, [SeenOrder(BOUGHT.client_order_id, QUANTITY, QUANTITY, True)])
     held = live.claim()
     resting = entry(OrderStatus.ACCEPTED, attempt=2)
     live.commit(held, replace(held.run, orders=(BOUGHT, resting, exit_(OrderStatus.FILLED, 5, quantity=5))))
-    orders = [SeenOrder(each.client_order_id, each.filled_quantity, False) for each in live.run().orders]
+    orders = [
+        SeenOrder(each.client_order_id, each.filled_quantity, each.filled_quantity, False) for each in live.run().orders
+    ]
     cover(1, orders)
     for after in range(2, 16):
         # Without the book, an order that may still fill leaves the older reading where it is.
@@ -457,7 +470,7 @@ def test_while_an_exit_that_only_an_answer_refused_may_rest_positions_alone_prov
     live.store.cover(1, AccountReading(BUY_AT, [NetPosition(SYMBOL, Product.INTRADAY, 1)]))
     held = live.claim()
     live.commit(held, held.run.with_order(exit_(OrderStatus.PARTIALLY_FILLED, 9)))
-    told = [SeenOrder(bought.client_order_id, 10, True), SeenOrder(refused.client_order_id, 9, False)]
+    told = [SeenOrder(bought.client_order_id, 10, 10, True), SeenOrder(refused.client_order_id, 9, 9, False)]
     for seconds in (2, 4, 6):
         live.store.cover(1, AccountReading(BUY_AT + seconds * S, [NetPosition(SYMBOL, Product.INTRADAY, 1)], told))
     net = live.claim().run.net

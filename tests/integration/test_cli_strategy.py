@@ -457,7 +457,7 @@ def account_has(redis: Redis, run: Run, units: int) -> None:
     epoch = EpochGuard(redis)
     epoch.open(1)
     position = NetPosition(run.strategy.symbol, run.strategy.product, units)
-    reading = AccountReading(datetime.now(UTC), (position,), [SeenOrder(BOUGHT.client_order_id, 10, is_over=True)])
+    reading = AccountReading(datetime.now(UTC), (position,), [SeenOrder(BOUGHT.client_order_id, 10, 10, is_over=True)])
     RedisStore(redis, epoch, RealTime().now).cover(run.strategy.account_id, reading)
 
 

@@ -229,7 +229,7 @@ GUARDS = [
            "unit/test_account_positions.py::"
            "test_a_run_adds_its_fills_while_it_lives_what_it_holds_and_what_its_exits_may_fill"),
     _guard("a sale counts as contained in positions only from the earlier book", "account_positions",
-           "first.get(tag, seen).filled if seen.is_sale else seen.filled", "seen.filled",
+           "first[tag].filled if tag in first else 0", "seen.filled",
            "unit/test_account_reading.py::"
            "test_a_sale_that_fills_after_the_positions_counts_as_one_they_do_not_contain_yet"),
     _guard("orders under one id count together", "account_positions", "_Seen(known.filled + told.filled_quantity,",

@@ -13,7 +13,7 @@ RESTING, SELLING = entry(OrderStatus.ACCEPTED), exit_(OrderStatus.ACCEPTED)
 
 
 def _read(broker: FakeBroker) -> tuple[dict[str, BookEntry], AccountReading]:
-    book, reading = read_account(broker, DEPLOYMENT, broker.clock)
+    book, reading = read_account(broker, DEPLOYMENT, broker.clock, begun=7)
     assert isinstance(reading, AccountReading)
     return {each.evidence.broker_order_id: each for each in book}, reading
 
@@ -41,7 +41,7 @@ def test_an_entry_that_fills_between_book_and_positions_is_in_both() -> None:
     _fills_before_read(broker, 2, "B1")
     book, reading = _read(broker)
     assert [position.quantity for position in reading.positions] == [QUANTITY]
-    assert reading.orders == [SeenOrder(RESTING.client_order_id, QUANTITY, is_over=True)]
+    assert reading.orders == [SeenOrder(RESTING.client_order_id, 0, QUANTITY, is_over=True)]
     assert book["B1"].evidence.filled_quantity == QUANTITY
 
 
@@ -53,7 +53,7 @@ def test_a_sale_that_fills_after_the_positions_counts_as_one_they_do_not_contain
     _fills_before_read(broker, 3, "B2")
     book, reading = _read(broker)
     assert reading.orders is not None
-    assert SeenOrder(SELLING.client_order_id, 0, is_over=True) in reading.orders
+    assert SeenOrder(SELLING.client_order_id, 0, QUANTITY, is_over=True) in reading.orders
     assert book["B2"].evidence.filled_quantity == QUANTITY
 
 
@@ -61,4 +61,4 @@ def test_two_orders_under_one_id_are_seen_as_what_both_filled() -> None:
     broker = FakeBroker(HandClock())
     broker.book["B1"] = book_entry(evidence(RESTING, OrderStatus.FILLED, 10))
     broker.book["B2"] = book_entry(evidence(RESTING, OrderStatus.PARTIALLY_FILLED, 4, broker_order_id="B2"))
-    assert _read(broker)[1].orders == [SeenOrder(RESTING.client_order_id, 14, is_over=False)]
+    assert _read(broker)[1].orders == [SeenOrder(RESTING.client_order_id, 14, 14, is_over=False)]

@@ -32,6 +32,9 @@ class Told:
         self.updates.append(item)
         return True
 
+    def pool_changes(self, account_id: int) -> int:
+        return account_id
+
     def cover(self, account_id: int, reading: AccountReading) -> None:
         assert account_id == ACCOUNT.id
         self.covers.append(reading)

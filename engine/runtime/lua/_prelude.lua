@@ -19,13 +19,16 @@
 --   outage:{market}              hash    tenant -> what it was last told of being blind, JSON
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
---                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at",
---                                        or "?" where that could not be told; at -> when the broker was last asked, us;
---                                        " cap", " others" and " lags" of a key: see account_has and cover
+--                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at
+--                                        least-net-it-may-contain", or "?" where that could not be told; at -> when the
+--                                        broker was last asked, us; begun -> the pool's changes before that;
+--                                        " cap", " others", " lags", " behind" of a key: see cover
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
 --                                        "symbol product state" -> "missing" while the account lacks what its runs
---                                        hold, else "whole"; with " none" while none of it may be sold
---                                        :fills hash: client order id -> "units filled, 1 or -1, ended, symbol product"
+--                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
+--                                        often it was changed
+--                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
+--                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
 --                                        epoch, at (us) and hints of what was read last; hinted, a count of signals
 --                                        :book hash: what a run's client order ids begin with -> its entries, JSON
@@ -118,8 +121,8 @@ local function latch(run, market, symbol, price, time, event_id, seen_at, latche
 end
 
 -- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
--- Returns the units that may still be sold, how many units its runs hold that the account does not, when the broker
--- was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.
+-- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain,
+-- when the broker was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.
 --   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
@@ -133,13 +136,14 @@ local function account_has(account, key)
   local most, cap, cap_net, cap_out = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+) (%d+)$')
   -- What was bought since by what is known may have filled before, and be among them.
   if cap then most = tonumber(cap) + math.min(0, net - tonumber(cap_net)) end
+  local at_most = most
   -- Where that is less than what is held, what exits were about to sell then counts as not sold: the book says which.
   if cap and most < held then most = most - tonumber(cap_out) end
   if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil end
-  local units, contained, at = string.match(seen[1] or '0 0 ', '^(%-?%d+) (%-?%d+) (%d*)$')
-  local has = tonumber(units) + net - tonumber(contained)
-  if cap then has = math.min(has, most) end
-  return has - out, math.max(0, held - has), at ~= '' and at or seen[2]
+  local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
+  local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
+  if cap then has, may_have = math.min(has, most), math.min(may_have, at_most) end
+  return has - out, math.max(0, held - may_have), at ~= '' and at or seen[2]
 end
 
 -- What an account's runs have learned of fills, and what they may still sell: `change` is
@@ -147,6 +151,8 @@ end
 -- ended}, and how much of `net` was filled in an earlier session: the reading contains it.
 local function change_pool(account, change)
   local key = change.key
+  if change.net == 0 and change.held == 0 and change.out == 0 and #change.fills == 0 then return end
+  local changes = redis.call('HINCRBY', account .. ':pool', 'changes', 1)
   for _, name in ipairs({ 'net', 'held', 'out' }) do
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
@@ -154,13 +160,14 @@ local function change_pool(account, change)
   end
   local seen = change.past ~= 0 and redis.call('HGET', account .. ':held', key)
   if seen and seen ~= '?' then
-    local units, contained, at = string.match(seen, '^(%-?%d+) (%-?%d+) (%d*)$')
-    redis.call('HSET', account .. ':held', key, string.format('%s %d %s', units, contained + change.past, at))
+    local units, contained, at, least = string.match(seen, '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
+    redis.call('HSET', account .. ':held', key,
+      string.format('%s %d %s %d', units, contained + change.past, at, least + change.past))
     redis.call('HDEL', account .. ':held', key .. ' cap', key .. ' others')
   end
   for _, fill in ipairs(change.fills) do
     redis.call('HSET', account .. ':fills', fill[1],
-      string.format('%d %d %s %s', fill[2], fill[3], fill[4], key))
+      string.format('%d %d %s %d %s', fill[2], fill[3], fill[4], changes, key))
   end
 end
 

@@ -1,17 +1,20 @@
 -- cover: keep what an account has, by its broker's positions and order book, for its runs to draw from.
 -- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills  6 due
 -- ARGV  1 epoch  2 when the broker was asked, us  3 JSON {positions: [[key, units]...],
---       orders: [[client order id, units filled, '1' once it has ended]...], is_book_read: false where only positions
---       were asked, keep: [key...] that could not be read}; a key is "symbol product", "* product" all of a product
+--       orders: [[client order id, units filled before the positions, and after, '1' once it has ended]...],
+--       is_book_read: false where only positions were asked, keep: [key...] that could not be read};
+--       a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
+--       6 how often the pool had changed before the broker was asked, '' where it has not changed since
 -- Reply {units free, units missing, us} for that key, {} without one
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
--- clock that was wrong must not keep its reading.
+-- clock that was wrong must not keep its reading. Which is older is told by the pool's changes before it is by clocks.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
--- Without the book that is not known where an order may still fill: the older reading of that symbol stays, and the
--- position is the most there is.
+-- Without the book that is not known where an order may still fill, or a fill was learned of while the broker was
+-- asked: the older reading of that symbol stays, and where an order may fill the position is the most there is.
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
+local begun = tonumber(ARGV[6]) or tonumber(redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
 local lags_at_most, confirmed_after = 15000000, 1000000
@@ -33,31 +36,83 @@ local function contains(key, count, by_book, is_quiet)
       proof, since = nil, nil
     end
   end
+  -- Everything is there, so nothing had been taken: they lagged.
+  if count >= by_book and (is_quiet or not units or by_book >= tonumber(contained)) then return by_book, nil, nil end
   if not is_quiet then return by_book, proof, nil end
-  if count >= by_book then return by_book, nil, nil end
   return by_book, string.format('%d %d %s %s', count, by_book, since or asked_at, asked_at), nil
 end
 
+-- What is known of the account's orders: client order id -> {units filled, 1 or -1, ended, changes, symbol product}.
+local function known_fills()
+  local flat, fills = redis.call('HGETALL', KEYS[5]), {}
+  for i = 1, #flat, 2 do
+    local filled, sign, ended, changes, key = string.match(flat[i + 1], '^(%-?%d+) (%-?%d+) (%d) (%d+) (.+)$')
+    fills[flat[i]] = { filled = tonumber(filled), sign = tonumber(sign), has_ended = ended == '1',
+                       is_since = tonumber(changes) > begun, key = key }
+  end
+  return fills
+end
+
+-- How many units of an order the positions contain: as few of a sale and as many of a purchase as may be, by which
+-- runs sell; and the other way round, by which somebody is told that others sold. `seen`: what the book said, or nil.
+-- What was known before the broker was asked is in them, though the book be behind. Of a purchase only once that has
+-- lasted: book and positions lag alike. `behind_for`: how long they have, us, where this order is behind.
+local function contained_of(order, seen, behind_for)
+  local filled, is_sale = order.filled, order.sign < 0
+  if not seen then
+    if not order.is_since then return filled, filled end
+    if is_sale then return 0, filled end
+    return filled, 0
+  end
+  local before, after, is_over = seen[2], seen[3], seen[4] == '1'
+  if is_sale then return order.is_since and before or math.max(before, filled), math.max(after, filled) end
+  if not is_over or order.is_since or behind_for <= lags_at_most then return after, before end
+  return math.max(after, filled), math.max(before, filled)
+end
+
+-- Since when the book of a symbol lacks some of a purchase that is over and known to have filled, us.
+local function behind_since(fills, seen)
+  local since = {}
+  for id, order in pairs(fills) do
+    local told = seen[id]
+    if told and told[4] == '1' and order.sign > 0 and told[3] < order.filled then
+      since[order.key] = redis.call('HGET', KEYS[3], order.key .. ' behind') or asked_at
+    end
+  end
+  return since
+end
+
 local function keep_reading()
-  local units, ahead, unclear, caps = {}, {}, {}, {}
+  local units, ahead, at_least, unclear, caps, fills, behind = {}, {}, {}, {}, {}, known_fills(), {}
   for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
   for _, key in ipairs(told.keep) do
     unclear[key] = true
     caps[key] = redis.call('HGET', KEYS[3], key .. ' cap')
   end
   if told.is_book_read then
-    for _, order in ipairs(told.orders) do
-      local known = redis.call('HGET', KEYS[5], order[1])
-      if known then
-        local filled, sign, _, key = string.match(known, '^(%-?%d+) (%-?%d+) (%d) (.+)$')
-        ahead[key] = (ahead[key] or 0) + (order[2] - tonumber(filled)) * tonumber(sign)
-        if order[3] == '1' and order[2] == tonumber(filled) then redis.call('HDEL', KEYS[5], order[1]) end
+    local seen = {}
+    for _, order in ipairs(told.orders) do seen[order[1]] = order end
+    behind = behind_since(fills, seen)
+    for id, order in pairs(fills) do
+      local most, least = contained_of(order, seen[id], asked_at - (behind[order.key] or asked_at))
+      ahead[order.key] = (ahead[order.key] or 0) + (most - order.filled) * order.sign
+      at_least[order.key] = (at_least[order.key] or 0) + (least - order.filled) * order.sign
+      local is_told = seen[id] and seen[id][4] == '1' and seen[id][2] == order.filled and seen[id][3] == order.filled
+      if is_told then
+        redis.call('HDEL', KEYS[5], id)
+        fills[id] = nil
       end
     end
   else
-    for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
-      local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
-      if ended == '0' and not unclear[key] then
+    for _, order in pairs(fills) do
+      if order.is_since then
+        unclear[order.key] = true
+        caps[order.key] = redis.call('HGET', KEYS[3], order.key .. ' cap')
+      end
+    end
+    for _, order in pairs(fills) do
+      local key = order.key
+      if not order.has_ended and not unclear[key] then
         unclear[key] = true
         -- What our exits may have sold of it already counts as sold: it must not count twice.
         local pool = redis.call('HMGET', KEYS[4], key .. ' net', key .. ' out')
@@ -82,27 +137,29 @@ local function keep_reading()
     end
   end
   local kept, moves = {}, {}
-  for _, known in ipairs(redis.call('HVALS', KEYS[5])) do
+  for _, order in pairs(fills) do
     -- One that has ended, and of which a book that was read told otherwise, may have filled more.
-    local ended, key = string.match(known, '^%-?%d+ %-?%d+ (%d) (.+)$')
-    if ended == '0' or told.is_book_read then moves[key] = true end
+    if not order.has_ended or told.is_book_read then moves[order.key] = true end
   end
   for key, _ in pairs(unclear) do
     kept[key] = redis.call('HMGET', KEYS[3], key, key .. ' others', key .. ' lags')
   end
   for key, count in pairs(units) do
     if not unclear[key] then
-      local contained, proof, lags = contains(key, count, (net[key] or 0) + (ahead[key] or 0), not moves[key])
-      kept[key] = { string.format('%d %d %s', count, contained, asked_at), proof, lags }
+      local known = net[key] or 0
+      local contained, proof, lags = contains(key, count, known + (ahead[key] or 0), not moves[key])
+      local least = lags and contained or math.min(contained, known + (at_least[key] or 0))
+      kept[key] = { string.format('%d %d %s %d', count, contained, asked_at, least), proof, lags }
     end
   end
   redis.call('DEL', KEYS[3])
-  redis.call('HSET', KEYS[3], 'at', asked_at)
+  redis.call('HSET', KEYS[3], 'at', asked_at, 'begun', string.format('%d', begun))
   for key, reading in pairs(kept) do
     redis.call('HSET', KEYS[3], key, reading[1] or '?')
     if reading[2] then redis.call('HSET', KEYS[3], key .. ' others', reading[2]) end
     if reading[3] then redis.call('HSET', KEYS[3], key .. ' lags', reading[3]) end
   end
+  for key, since in pairs(behind) do redis.call('HSET', KEYS[3], key .. ' behind', since) end
   for key, cap in pairs(caps) do
     if cap then redis.call('HSET', KEYS[3], key .. ' cap', cap) end
   end
@@ -129,8 +186,10 @@ local function wake_runs()
   end
 end
 
-local known_at = tonumber(redis.call('HGET', KEYS[3], 'at') or '0')
-if asked_at ~= '0' and (known_at < tonumber(asked_at) or known_at > now_us() + 2000000) then
+local kept_last = redis.call('HMGET', KEYS[3], 'at', 'begun')
+local known_at, known_begun = tonumber(kept_last[1] or '0'), tonumber(kept_last[2] or '0')
+local is_younger = known_at < tonumber(asked_at) or known_at > now_us() + 2000000
+if asked_at ~= '0' and (begun > known_begun or (begun == known_begun and is_younger)) then
   keep_reading()
   wake_runs()
 end

@@ -1,0 +1,231 @@
+"""What a reading of an account contains of the fills that are learned of, or told late, as it is made."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.account_reading import read_account
+from engine.domain.account_positions import AccountReading, SeenOrder
+from engine.domain.broker import NetPosition
+from engine.domain.events import EventType
+from engine.domain.orders import Order, OrderStatus, Product, Side
+from engine.domain.run import NetSeen
+from engine.reconcile import Reconciler
+from tests.builders import DEPLOYMENT, QUANTITY, STOP, SYMBOL, entry, exit_, run, strategy
+from tests.livestate import ACCOUNT, LiveState, run_id
+from tests.world import World
+
+BOUGHT = entry(OrderStatus.FILLED, QUANTITY)
+RESTING, SOLD = exit_(OrderStatus.ACCEPTED), exit_(OrderStatus.FILLED, QUANTITY)
+CANCELED = exit_(OrderStatus.CANCELED, 6)
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@dataclass(frozen=True)
+class Sale:
+    """Two runs hold ten each; the exit of one is `before` as the broker is asked, and `after` as it has answered."""
+
+    before: Order | None
+    after: Order
+    #: Units that positions and book say, the book before the positions and after them; None where it lacks the order.
+    units: int
+    book: tuple[int, int] | None
+    is_over: bool
+    #: What may be sold after that, and what is missing.
+    free: int
+    missing: int
+
+
+SALES = {
+    "a push told it before, and the book is behind": Sale(SOLD, SOLD, 10, (0, 0), False, 10, 0),
+    "it was canceled, and only its trades tell what it sold": Sale(CANCELED, CANCELED, 14, (0, 0), True, 14, 0),
+    "it fills in small parts": Sale(RESTING, RESTING, 17, (2, 4), False, 9, 0),
+    "it fills while positions are read": Sale(RESTING, SOLD, 20, (0, 10), True, 10, 0),
+    "it fills while positions are read, which contain it": Sale(RESTING, SOLD, 10, (0, 10), True, 0, 0),
+    "it is granted and fills after the book was read": Sale(None, SOLD, 20, None, False, 10, 0),
+    "it is granted and fills after the book was read, and positions contain it": Sale(
+        None, SOLD, 10, None, False, 0, 0
+    ),
+    "the book of its day is gone": Sale(SOLD, SOLD, 10, None, False, 10, 0),
+    "its owner sold five besides": Sale(SOLD, SOLD, 5, (10, 10), True, 5, 5),
+    "its owner sold five besides, and the book is behind": Sale(SOLD, SOLD, 5, (0, 0), False, 5, 5),
+}
+
+
+@pytest.mark.parametrize("sale", SALES.values(), ids=SALES.keys())
+def test_what_a_reading_contains_of_a_sale(live: LiveState, sale: Sale) -> None:
+    live.arm(run(BOUGHT, *([sale.before] if sale.before else [])), buying=False)
+    live.arm(run(BOUGHT, spec=strategy(id=8)), buying=False)
+    begun = live.store.pool_changes(1)
+    if sale.after != sale.before:
+        held = live.claim()
+        live.commit(held, replace(held.run, orders=(BOUGHT, sale.after)))
+    id_ = sale.after.client_order_id
+    orders = [] if sale.book is None else [SeenOrder(id_, *sale.book, sale.is_over)]
+    position = NetPosition(SYMBOL, Product.INTRADAY, sale.units)
+    now = datetime.now(UTC)
+    live.store.cover(1, AccountReading(now, [position], orders, begun))
+    assert live.run_seen() == NetSeen(sale.free, now, sale.missing)
+
+
+#: Of an entry of ten that is all there is: units filled as the broker is asked, and as it has answered; units of the
+#: positions, book before and after, whether it is over there; what may be sold, and what is missing.
+PURCHASES = {
+    "the book is behind a push, as positions are": (10, 10, 0, (0, 0), False, 10, 0),
+    "the book is behind a push that ended it, as positions are": (10, 10, 4, (4, 4), True, 10, 0),
+    "it fills while positions are read": (0, 10, 0, (0, 10), True, 0, 0),
+    "it fills while positions are read, which contain it": (0, 10, 10, (0, 10), True, 10, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "units", "book", "is_over", "free", "missing"), PURCHASES.values(), ids=PURCHASES.keys()
+)
+def test_what_a_reading_contains_of_a_purchase(
+    live: LiveState,
+    before: int,
+    after: int,
+    units: int,
+    book: tuple[int, int],
+    is_over: bool,
+    free: int,
+    missing: int,
+) -> None:
+    live.arm(run(BOUGHT if before else entry(OrderStatus.ACCEPTED)), buying=False)
+    begun = live.store.pool_changes(1)
+    if after != before:
+        held = live.claim()
+        live.commit(held, replace(held.run, orders=(BOUGHT,)))
+    now = datetime.now(UTC)
+    seen = SeenOrder(BOUGHT.client_order_id, *book, is_over)
+    live.store.cover(1, AccountReading(now, [NetPosition(SYMBOL, Product.INTRADAY, units)], [seen], begun))
+    assert live.run_seen() == NetSeen(free, now, missing)
+
+
+@pytest.mark.parametrize(("units", "free", "missing"), [(10, 10, 0), (0, 0, 10)])
+def test_a_purchase_whose_book_stays_behind_is_in_the_positions(
+    live: LiveState, units: int, free: int, missing: int
+) -> None:
+    now = datetime.now(UTC)
+    live.arm(run(BOUGHT), buying=False)
+    seen = SeenOrder(BOUGHT.client_order_id, 4, 4, is_over=True)
+    for ago in (16, 0):
+        at = now - timedelta(seconds=ago)
+        live.store.cover(1, AccountReading(at, [NetPosition(SYMBOL, Product.INTRADAY, units)], [seen]))
+    assert live.run_seen() == NetSeen(free, now, missing)
+
+
+def test_positions_alone_say_nothing_of_what_filled_while_they_were_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read before the sale, they show twenty: the ten that are left, and the ten that are sold."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8)))
+    world.cover()
+    monkeypatch.setattr(World, "cover", lambda _self: None)
+    world.clock.advance(1)
+    world.price(STOP)
+    world.serve(EventType.STOPLOSS, "sl-7", run_id(7))
+    held = world.broker.held()
+
+    def fills_meanwhile() -> list[NetPosition]:
+        world.push(world.broker.fill("B3"))
+        return held
+
+    world.broker.positions = fills_meanwhile  # type: ignore[method-assign]
+    Reconciler(world.live.store, world.stream, world.clock, world.log).cover(ACCOUNT, world.broker)
+    seen = world.live.run_seen(8)
+    assert seen is not None
+    assert (seen.quantity, seen.missing) == (QUANTITY, 0)
+
+
+def test_an_exit_that_fills_share_by_share_is_not_taken_for_a_sale_by_somebody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.buy()
+    world.breach(STOP)
+    world.serve(EventType.STOPLOSS)
+    filled = 0
+
+    def one_more() -> None:
+        nonlocal filled
+        filled += 1
+        world.broker.fill("B2", min(filled, QUANTITY - 1))
+
+    def cover() -> None:
+        begun = world.live.store.pool_changes(1)
+        reading = read_account(world.broker, DEPLOYMENT, world.clock, begun)[1]
+        assert isinstance(reading, AccountReading)
+        world.live.store.cover(1, reading)
+
+    monkeypatch.setattr(world, "cover", cover)
+    world.broker.on_read = one_more
+    for _ in range(3):
+        world.pass_time(2)
+    assert (world.alerts(), world.broker.canceled) == ([], [])
+
+
+def test_positions_that_have_caught_up_prove_nothing_of_others_while_an_entry_rests(live: LiveState) -> None:
+    """They lagged behind the purchase of the first run; another's entry rests as they show it, and as that is sold."""
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run(BOUGHT), buying=False)
+
+    def cover(after: float, units: int) -> None:
+        orders = [
+            SeenOrder(each.client_order_id, each.filled_quantity, each.filled_quantity, not each.is_live)
+            for each in live.run().orders
+        ]
+        position = NetPosition(SYMBOL, Product.INTRADAY, units)
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
+
+    for after in (0, 2):
+        cover(after, 0)
+    live.arm(run(entry(OrderStatus.ACCEPTED, attempt=2), spec=strategy(id=8)), buying=False)
+    cover(4, QUANTITY)
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, exit_(OrderStatus.FILLED, 5, quantity=5))))
+    cover(6, 5)
+    seen = live.run_seen()
+    assert seen is not None
+    assert (seen.quantity, seen.missing) == (5, 0)
+
+
+@pytest.mark.parametrize("is_first_kept_last", [False, True])
+def test_of_two_readings_that_which_began_after_the_sale_counts_whatever_their_clocks(
+    live: LiveState, is_first_kept_last: bool
+) -> None:
+    live.arm(run(BOUGHT, RESTING), buying=False)
+    live.arm(run(BOUGHT, spec=strategy(id=8)), buying=False)
+    now = datetime.now(UTC)
+    by_a_clock_ahead = AccountReading(
+        now + timedelta(seconds=1), [NetPosition(SYMBOL, Product.INTRADAY, 20)], [], live.store.pool_changes(1)
+    )
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, SOLD)))
+    seen = SeenOrder(SOLD.client_order_id, QUANTITY, QUANTITY, is_over=True)
+    younger = AccountReading(now, [NetPosition(SYMBOL, Product.INTRADAY, 10)], [seen], live.store.pool_changes(1))
+    for reading in (younger, by_a_clock_ahead) if is_first_kept_last else (by_a_clock_ahead, younger):
+        live.store.cover(1, reading)
+    assert live.run_seen() == NetSeen(QUANTITY, now)
+
+
+def test_the_side_of_a_sale_is_what_the_account_was_told(world: World) -> None:
+    """The same on the whole way: two runs, the first one's exit told by a push that the book is behind of."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8)))
+    world.clock.advance(60)
+    world.price(STOP)
+    world.serve(EventType.STOPLOSS, "sl-7", run_id(7))
+    behind = dict(world.broker.book)
+    world.push(world.broker.fill("B3"))
+    held = world.broker.held()
+    world.broker.held = lambda: held  # type: ignore[method-assign]
+    world.broker.book["B3"] = behind["B3"]
+    world.pass_time(4)
+    assert world.serve(EventType.STOPLOSS, "sl-8", run_id(8)) in ("submitted: accepted", "ignored: exit_in_flight")
+    assert (world.alerts(), [side for side, _ in world.sides()].count(Side.SELL)) == ([], 2)
