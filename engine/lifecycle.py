@@ -70,9 +70,23 @@ def absorb(run: Run, evidence: Iterable[Evidence], at: datetime, *, by_book: boo
             after = replace(after, dirty=True)
     if after == run:
         return Absorbed(run)
-    routed = apply_ends(run, _relieved(run, after), at)
-    alerts = (*routed.alerts, *_excess(run, after), *_appeared(run, after), *_bought_late(run, after))
+    stated, corrected = _corrected(after)
+    routed = apply_ends(run, _relieved(run, stated), at)
+    alerts = (*routed.alerts, *corrected, *_excess(run, stated), *_appeared(run, after), *_bought_late(run, after))
     return Absorbed(routed.run, alerts, run.filled(Leg.ENTRY) == 0 < after.filled(Leg.ENTRY))
+
+
+def _corrected(run: Run) -> tuple[Run, tuple[Alert, ...]]:
+    """`run` without what was stated to be closed elsewhere and its own exits turn out to have sold."""
+    twice = min(run.closed_elsewhere, -run.held)
+    if twice <= 0:
+        return run, ()
+    message = (
+        f"its own exits sold {twice} of what was stated to be closed elsewhere: where both sold, the account is short "
+        f"of {run.strategy.symbol}; look at its positions"
+    )
+    corrected = replace(run, closed_elsewhere=run.closed_elsewhere - twice)
+    return corrected, (Alert("critical", "closed_and_sold", message),)
 
 
 def _relieved(before: Run, after: Run) -> Run:

@@ -48,7 +48,8 @@ SHORT_FOR = timedelta(seconds=40)
 #: Alerts that tell why a position is not being sold, and how long before it could be they may have told it.
 TELLS_OF_A_POSITION = frozenset({
     "exit_keeps_failing", "token_invalid", "authorisation_needed", "book_unreadable", "account_unreadable",
-    "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "exit_denied",
+    "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "closed_and_sold",
+    "exit_denied",
 })  # fmt: skip
 TOLD_BEFORE = timedelta(seconds=60)
 #: How long it may be unknown that somebody else sold what runs hold: two readings of the account, a look at each run.
@@ -61,7 +62,7 @@ UNNOTICED = frozenset({
 #: How long positions are taken to lag behind what we sold; what others buy just then is not believed before.
 LAG_AT_MOST = timedelta(seconds=15)
 #: Alerts whose owner looks at what the account has.
-TELLS_OF_A_SHORT = frozenset({"oversold", "given_up_appeared", "double_order", "fill_after_end"})
+TELLS_OF_A_SHORT = frozenset({"oversold", "closed_and_sold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
 AT_CIRCUIT, MOST_BARE = 20, 0.3
 #: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.

@@ -265,3 +265,25 @@ def test_an_entry_that_the_book_lacks_after_its_session_is_told_of_where_it_boug
     now = Moment(CLOSES + timedelta(seconds=30), REAL + timedelta(seconds=1))
     learned = lifecycle.after_book(run(sent), [], now, timedelta(seconds=10))
     assert [alert.code for alert in learned.alerts] == ["bought_in_part"]
+
+
+#: Units stated to be closed elsewhere of ten that are held, units that an exit turns out to have sold, what is left of
+#: the statement and of the position, and what a human is told.
+STATED = [
+    (10, 0, 10, 0, []),
+    (10, 10, 0, 0, ["closed_and_sold"]),
+    (10, 4, 6, 0, ["closed_and_sold"]),
+    (4, 6, 4, 0, []),
+    (4, 12, 0, -2, ["closed_and_sold", "oversold"]),
+]
+
+
+@pytest.mark.parametrize(("stated", "sold", "closed", "held", "codes"), STATED)
+def test_what_our_own_exit_sold_was_not_closed_elsewhere(
+    stated: int, sold: int, closed: int, held: int, codes: list[str]
+) -> None:
+    before = run(BOUGHT, exit_(S.ACCEPTED), closed_elsewhere=stated)
+    status = S.FILLED if sold >= 10 else S.PARTIALLY_FILLED
+    told = lifecycle.absorb(before, [evidence(exit_(S.ACCEPTED), status, sold)] if sold else [], REAL)
+    assert (told.run.closed_elsewhere, told.run.held) == (closed, held)
+    assert [alert.code for alert in told.alerts if "sold" in alert.code] == codes
