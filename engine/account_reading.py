@@ -15,12 +15,12 @@ from engine.ports import Broker, Clock
 
 
 def read_account(
-    broker: Broker, deployment: str, clock: Clock, begun: int
+    broker: Broker, deployment: str, clock: Clock, begun: str
 ) -> tuple[Sequence[BookEntry], AccountReading | str]:
     """The account's book, then its positions, or why these cannot be read. Raises BrokerUnreachable, TokenInvalid.
 
     Where an order of ours may fill in between the book is read again after them, and that one is returned: shares that
-    are bought meanwhile must not count twice, and those that are sold are not missing. `begun`: `Store.pool_changes`.
+    are bought meanwhile must not count twice, and those that are sold are not missing. `begun`: `Store.pool_mark`.
     """
     asked_at = clock.now().real
     book = broker.orders()

@@ -357,8 +357,8 @@ class Store(Protocol):
     def note(self, event: Event, outcome: str) -> None:
         """Record the outcome of an event that ended without a transition, unless it has one."""
 
-    def pool_changes(self, account_id: int) -> int:
-        """How often what an account's runs hold and sell has changed: taken before its broker is asked for positions.
+    def pool_mark(self, account_id: int) -> str:
+        """A mark of what an account's runs hold and sell, taken before its broker is asked for positions.
 
         What changed after that they may contain or not, whatever any clock says.
         """

@@ -45,7 +45,7 @@ class Reconciler:
     def cover(self, account: AccountState, broker: Broker) -> None:
         """Tell the runs what the account holds. Raises StoreClosed."""
         known, asked_at = self._known[account.id], self._clock.now().real
-        begun = self._store.pool_changes(account.id)
+        begun = self._store.pool_mark(account.id)
         try:
             positions = broker.positions()
         except (BrokerUnreachable, TokenInvalid) as error:

@@ -63,7 +63,7 @@ class SharedBooks:
     def _ask(self, holding: Holding, run: Run, broker: Broker, now: datetime) -> Read:
         account, is_whole, parts = run.strategy.account_id, False, dict[str, list[BookEntry]]()
         try:
-            book, reading = read_account(broker, self._deployment, self._clock, self._store.pool_changes(account))
+            book, reading = read_account(broker, self._deployment, self._clock, self._store.pool_mark(account))
             if not isinstance(reading, str):
                 # The others find what the account has beside what its book says.
                 self._store.cover(account, reading)

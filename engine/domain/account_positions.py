@@ -114,13 +114,13 @@ class AccountReading:
     """What a broker said of one account, asked at real time `at`.
 
     `orders` is None where the book was not read. `positions` may name a symbol twice; those `unread` keep their older
-    reading. `begun`: how often the account's pool had changed before it was asked, None where it has not changed since.
+    reading. `begun`: the account's pool as it was before it was asked (`Store.pool_mark`), None where that is so still.
     """
 
     at: datetime
     positions: Sequence[NetPosition]
     orders: Sequence[SeenOrder] | None = None
-    begun: int | None = None
+    begun: str | None = None
 
     def unread(self, symbol: str, product: Product) -> str:
         """Why it does not say what the account has of `symbol`, "" where it does."""

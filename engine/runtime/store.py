@@ -341,8 +341,10 @@ class RedisStore(Feeds):
     def note(self, event: Event, outcome: str) -> None:
         self._call("note", [], [str(event.run_id), event.id, event.type.value, outcome])
 
-    def pool_changes(self, account_id: int) -> int:
-        return int(self._ask(partial(self._redis.hget, keys.pool(account_id), "changes")) or 0)
+    def pool_mark(self, account_id: int) -> str:
+        epoch = self._epoch.current()
+        changes: str | None = self._ask(partial(self._redis.hget, keys.pool(account_id), "changes"))
+        return f"{epoch} {changes or 0}"
 
     def cover(self, account_id: int, reading: AccountReading, of: Run | None = None) -> NetSeen | None:
         orders = reading.orders
@@ -360,7 +362,7 @@ class RedisStore(Feeds):
             keys.DUE,
         ]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
-        begun = "" if reading.begun is None else reading.begun
+        begun = reading.begun or ""
         reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us(), begun])
         return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
 

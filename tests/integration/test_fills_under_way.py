@@ -61,7 +61,7 @@ SALES = {
 def test_what_a_reading_contains_of_a_sale(live: LiveState, sale: Sale) -> None:
     live.arm(run(BOUGHT, *([sale.before] if sale.before else [])), buying=False)
     live.arm(run(BOUGHT, spec=strategy(id=8)), buying=False)
-    begun = live.store.pool_changes(1)
+    begun = live.store.pool_mark(1)
     if sale.after != sale.before:
         held = live.claim()
         live.commit(held, replace(held.run, orders=(BOUGHT, sale.after)))
@@ -97,7 +97,7 @@ def test_what_a_reading_contains_of_a_purchase(
     missing: int,
 ) -> None:
     live.arm(run(BOUGHT if before else entry(OrderStatus.ACCEPTED)), buying=False)
-    begun = live.store.pool_changes(1)
+    begun = live.store.pool_mark(1)
     if after != before:
         held = live.claim()
         live.commit(held, replace(held.run, orders=(BOUGHT,)))
@@ -158,7 +158,7 @@ def test_an_exit_that_fills_share_by_share_is_not_taken_for_a_sale_by_somebody_e
         world.broker.fill("B2", min(filled, QUANTITY - 1))
 
     def cover() -> None:
-        begun = world.live.store.pool_changes(1)
+        begun = world.live.store.pool_mark(1)
         reading = read_account(world.broker, DEPLOYMENT, world.clock, begun)[1]
         assert isinstance(reading, AccountReading)
         world.live.store.cover(1, reading)
@@ -203,12 +203,12 @@ def test_of_two_readings_that_which_began_after_the_sale_counts_whatever_their_c
     live.arm(run(BOUGHT, spec=strategy(id=8)), buying=False)
     now = datetime.now(UTC)
     by_a_clock_ahead = AccountReading(
-        now + timedelta(seconds=1), [NetPosition(SYMBOL, Product.INTRADAY, 20)], [], live.store.pool_changes(1)
+        now + timedelta(seconds=1), [NetPosition(SYMBOL, Product.INTRADAY, 20)], [], live.store.pool_mark(1)
     )
     held = live.claim()
     live.commit(held, replace(held.run, orders=(BOUGHT, SOLD)))
     seen = SeenOrder(SOLD.client_order_id, QUANTITY, QUANTITY, is_over=True)
-    younger = AccountReading(now, [NetPosition(SYMBOL, Product.INTRADAY, 10)], [seen], live.store.pool_changes(1))
+    younger = AccountReading(now, [NetPosition(SYMBOL, Product.INTRADAY, 10)], [seen], live.store.pool_mark(1))
     for reading in (younger, by_a_clock_ahead) if is_first_kept_last else (by_a_clock_ahead, younger):
         live.store.cover(1, reading)
     assert live.run_seen() == NetSeen(QUANTITY, now)
@@ -229,3 +229,10 @@ def test_the_side_of_a_sale_is_what_the_account_was_told(world: World) -> None:
     world.pass_time(4)
     assert world.serve(EventType.STOPLOSS, "sl-8", run_id(8)) in ("submitted: accepted", "ignored: exit_in_flight")
     assert (world.alerts(), [side for side, _ in world.sides()].count(Side.SELL)) == ([], 2)
+
+
+def test_a_reading_that_began_before_a_loss_says_nothing_of_the_pool_after_it(live: LiveState) -> None:
+    live.arm(run(BOUGHT), buying=False)
+    begun = live.store.pool_mark(1).replace(live.epoch.current(), "4:the-server-before")
+    live.store.cover(1, AccountReading(datetime.now(UTC), [], [], begun))
+    assert live.run_seen() is None

@@ -210,6 +210,9 @@ GUARDS = [
            "(is_quiet or not units or by_book >= tonumber(contained))", "is_quiet",
            "integration/test_fills_under_way.py::"
            "test_positions_that_have_caught_up_prove_nothing_of_others_while_an_entry_rests"),
+    _guard("a reading that began before a loss is dropped", "cover",
+           "not begun_in or begun_in == epoch", "true", "integration/test_fills_under_way.py::"
+           "test_a_reading_that_began_before_a_loss_says_nothing_of_the_pool_after_it"),
     _guard("which reading is younger is told by the pool before it is by clocks", "cover",
            "(begun > known_begun or (begun == known_begun and is_younger))", "is_younger",
            "integration/test_fills_under_way.py::"

@@ -13,7 +13,7 @@ RESTING, SELLING = entry(OrderStatus.ACCEPTED), exit_(OrderStatus.ACCEPTED)
 
 
 def _read(broker: FakeBroker) -> tuple[dict[str, BookEntry], AccountReading]:
-    book, reading = read_account(broker, DEPLOYMENT, broker.clock, begun=7)
+    book, reading = read_account(broker, DEPLOYMENT, broker.clock, begun="1:epoch 7")
     assert isinstance(reading, AccountReading)
     return {each.evidence.broker_order_id: each for each in book}, reading
 

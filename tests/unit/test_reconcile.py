@@ -32,8 +32,8 @@ class Told:
         self.updates.append(item)
         return True
 
-    def pool_changes(self, account_id: int) -> int:
-        return account_id
+    def pool_mark(self, account_id: int) -> str:
+        return f"1:epoch {account_id}"
 
     def cover(self, account_id: int, reading: AccountReading) -> None:
         assert account_id == ACCOUNT.id

@@ -5,7 +5,7 @@
 --       is_book_read: false where only positions were asked, keep: [key...] that could not be read};
 --       a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
---       6 how often the pool had changed before the broker was asked, '' where it has not changed since
+--       6 "epoch changes": how often the pool had changed before the broker was asked, '' where it has not since
 -- Reply {units free, units missing, us} for that key, {} without one
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading. Which is older is told by the pool's changes before it is by clocks.
@@ -14,7 +14,8 @@
 -- asked: the older reading of that symbol stays, and where an order may fill the position is the most there is.
 local account, asked_at = KEYS[2], ARGV[2]
 local told = cjson.decode(ARGV[3])
-local begun = tonumber(ARGV[6]) or tonumber(redis.call('HGET', KEYS[4], 'changes') or '0')
+local begun_in, begun = string.match(ARGV[6], '^(%S+) (%d+)$')
+begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
 local lags_at_most, confirmed_after = 15000000, 1000000
@@ -189,7 +190,9 @@ end
 local kept_last = redis.call('HMGET', KEYS[3], 'at', 'begun')
 local known_at, known_begun = tonumber(kept_last[1] or '0'), tonumber(kept_last[2] or '0')
 local is_younger = known_at < tonumber(asked_at) or known_at > now_us() + 2000000
-if asked_at ~= '0' and (begun > known_begun or (begun == known_begun and is_younger)) then
+-- One that began before a loss says what a pool contains that is gone.
+local is_of_this_epoch = not begun_in or begun_in == epoch
+if asked_at ~= '0' and is_of_this_epoch and (begun > known_begun or (begun == known_begun and is_younger)) then
   keep_reading()
   wake_runs()
 end
