@@ -93,7 +93,8 @@ class Oversight:
         #: By account: when it was told as it is.
         self._read_at: dict[int, set[datetime]] = {account: set() for account in brokers}
         #: Since when a run is held below its stop, sellable, and neither being sold nor told of.
-        self._naked: dict[RunId, datetime] = {}
+        #: Since when a run is without an exit that could have one, and how long that may take at most.
+        self._naked: dict[RunId, tuple[datetime, timedelta]] = {}
         self._morning: datetime | None = None
         #: By account: since when it can be read.
         self._readable_since = dict.fromkeys(brokers, START)
@@ -189,9 +190,12 @@ class Oversight:
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)
                 continue
-            since = max(self._naked.setdefault(run.id, now), self._could_sell_at(run, own))
+            began, within = self._naked.get(run.id, (now, exit_within))
+            # Those who were at work when it began have held it up, though they have gone since.
+            self._naked[run.id] = began, max(within, exit_within)
+            since = max(began, self._could_sell_at(run, own))
             told = TELLS_OF_A_POSITION & self._durable.alerts_of(run, since - TOLD_BEFORE)
-            if now - since > exit_within and not told:
+            if now - since > self._naked[run.id][1] and not told:
                 raise Violation(f"{run.id} holds {_held(own)} below its stop since {since:%M:%S}, and nothing sells it")
 
     def _exit_within(self, crowd: int) -> timedelta:
