@@ -12,7 +12,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import Run, client_order_id
 from engine.domain.strategy import StopMode
-from engine.runtime import keys
+from engine.runtime import codec, keys
 from tests.builders import DEPLOYMENT, QUANTITY, book_entry, entry, evidence, run, strategy
 from tests.livestate import LiveState
 from tests.world import World
@@ -139,14 +139,25 @@ def test_a_reader_that_died_is_followed_by_another_after_its_time(world: World) 
     first, second = held(world, 1), held(world, 2)
     slow = Slow(world)
     slow.let_go.set()
-    world.live.redis.hset(
-        keys.reading(1), mapping={"by": "dead", "until": int((world.clock.real.timestamp() + 15) * 1_000_000)}
-    )
+    read_until(world, 5)
     assert stop(world, first) == stop(world, second) == "waits for the account's book"
-    world.pass_time(10)
-    assert world.broker.sent == []
-    world.pass_time(12)
+    world.clock.advance(4)
+    assert stop(world, first) == "waits for the account's book"
+    world.pass_time(4)
     assert len(world.broker.sent) == 2
+
+
+def test_nobody_waits_for_a_reader_whose_clock_is_far_ahead(world: World) -> None:
+    first = held(world, 1)
+    read_until(world, 3600)
+    stop(world, first)
+    assert len(world.broker.sent) == 1
+
+
+def read_until(world: World, seconds: float) -> None:
+    """Another reads the account, and is dead."""
+    until = world.clock.real + timedelta(seconds=seconds)
+    world.live.redis.hset(keys.reading(1), mapping={"by": "dead", "until": codec.to_us(until)})
 
 
 @pytest.mark.parametrize(("known", "reads"), [(-0.1, 0), (0.1, ANEW)])

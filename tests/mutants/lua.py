@@ -213,6 +213,9 @@ GUARDS = [
     _guard("a reading that began before a loss is dropped", "cover",
            "not begun_in or begun_in == epoch", "true", "integration/test_fills_under_way.py::"
            "test_a_reading_that_began_before_a_loss_says_nothing_of_the_pool_after_it"),
+    _guard("nobody waits for a reader whose clock is far ahead", "read_book",
+           " and ends <= tonumber(ARGV[6]) + 2000000", "", "integration/test_pipeline_shared_book.py::"
+           "test_nobody_waits_for_a_reader_whose_clock_is_far_ahead"),
     _guard("which reading is younger is told by the pool before it is by clocks", "cover",
            "(begun > known_begun or (begun == known_begun and is_younger))", "is_younger",
            "integration/test_fills_under_way.py::"
