@@ -97,13 +97,12 @@ class Arming:
             alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
             self._told.once(("held_back", strategy.id, day), strategy.tenant, alert)
 
-    def session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
+    def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
         """The symbol's session of `day`, None where it is closed, or why nobody knows, which an operator is told."""
         try:
             return self._calendar.session(symbol, day)
         except UnconfirmedYear as error:
-            unconfirmed = Alert("critical", "year_unconfirmed", str(error))
-            self._told.once((unconfirmed.code, error.exchange, error.year), "", unconfirmed)
+            self._told.of_year(error)
             return error
 
     def _run(
@@ -161,7 +160,7 @@ class Arming:
         A session that changed since it was stored moves it, or cancels it: one whose only date this is gets a run
         that can buy nothing, and is told of as that ends; any other is meant for the next session it fits.
         """
-        session = self.session(strategy.symbol, day)
+        session = self._session(strategy.symbol, day)
         if isinstance(session, UnconfirmedYear):
             return None
         wanted = self._wanted(strategy, day)

@@ -38,6 +38,7 @@ from engine.ledger import Carrier, Drainer, LedgerCarrier, Observe, stored_up_to
 from engine.listener import AFTER_CLOSE, Listener
 from engine.logs import configure
 from engine.orderstream import OrderStream, Unjudged
+from engine.overnight import Overnight
 from engine.pipeline import Pipeline
 from engine.ports import AccountState, Broker, Ended, Log
 from engine.postbacks import Postbacks
@@ -51,9 +52,11 @@ from engine.runtime.connect import connect
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.owners import Owners
 from engine.runtime.store import RedisStore
+from engine.runtime.word import CalendarWord
 from engine.schedule import Buckets, RedBeatTimers
 from engine.store_outage import StoreOutage
 from engine.sweeper import Sweeper
+from engine.telling import Told
 from engine.warming import Warmer
 from models.database import Sessions, open_database, sessions_of
 from models.durable import DurableState
@@ -158,14 +161,15 @@ def database(current: Settings) -> Sessions:
 
 def calendar(current: Settings, sessions: Sessions) -> Calendar:
     """Which sessions there are, with the operator's word on them."""
-    table = CalendarTable(sessions)
+    days = _calendar(current)
+    relearn(days, sessions)
+    return days
+
+
+def _calendar(current: Settings) -> Calendar:
+    """Which sessions there are, without the operator's word on them."""
     kind = AlwaysOpenCalendar if current.calendar is CalendarKind.ALWAYS_OPEN else Calendar
-    return kind(
-        table.overrides(),
-        table.confirmed_years(),
-        square_off=timedelta(minutes=current.square_off),
-        no_auction=current.no_auction,
-    )
+    return kind(square_off=timedelta(minutes=current.square_off), no_auction=current.no_auction)
 
 
 def relearn(days: Calendar, sessions: Sessions) -> bool:
@@ -208,6 +212,18 @@ def watch_clock(shared: Parts) -> None:
     """Hold this process's clock against others, now and every second: it follows a host that was set right."""
     witnesses = {"the broker": partial(of_broker, shared.real), "Redis": partial(of_redis, shared.real, shared.redis)}
     ClockWatch(shared.real, witnesses, shared.store, shared.log).start()
+
+
+def calendar_word(shared: Parts) -> CalendarWord:
+    """The operator's word on the calendar, in the live state."""
+    return CalendarWord(shared.redis)
+
+
+def overnight(shared: Parts) -> Overnight:
+    """What gives a run that was left holding its next session."""
+    days, told = _calendar(shared.settings), Told(shared.store, shared.log)
+    learn = partial(calendar_word(shared).teach, days)
+    return Overnight(shared.store, days, learn, shared.clock, told, shared.log)
 
 
 def blind_watch(shared: Parts) -> BlindWatch:

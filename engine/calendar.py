@@ -137,16 +137,20 @@ class Calendar:
         """`square_off`: how long before a session's end; `no_auction`: places known to have no closing auction."""
         self._square_off = square_off
         self._no_auction = frozenset(no_auction)
-        self._overrides: dict[tuple[str, date], Override] = {}
-        self._operators_years: frozenset[tuple[str, int]] = frozenset()
+        self._word: tuple[tuple[Override, ...], frozenset[tuple[str, int]]] = ((), frozenset())
         self.learn(overrides, confirmed)
 
     def learn(self, overrides: Iterable[Override], confirmed: Iterable[tuple[str, int]]) -> bool:
         """Take the operator's word as it now is, in the place of what it was; whether it is another."""
-        before = self._overrides, self._operators_years
-        self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *overrides)}
-        self._operators_years = frozenset(confirmed)
-        return before != (self._overrides, self._operators_years)
+        before, self._word = self._word, (tuple(overrides), frozenset(confirmed))
+        said, self._operators_years = self._word
+        self._overrides = {(each.exchange, each.date): each for each in (*BUILT_IN_OVERRIDES, *said)}
+        return before != self._word
+
+    @property
+    def word(self) -> tuple[tuple[Override, ...], frozenset[tuple[str, int]]]:
+        """The operator's word as it was learned last: overrides and confirmed years."""
+        return self._word
 
     def today(self, exchange: str, now: datetime) -> date:
         """The date at `exchange` when it is `now` (aware)."""

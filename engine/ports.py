@@ -229,6 +229,15 @@ class Breach:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """A run that holds something, and until when it can be sold: the end of a session, market time."""
+
+    run_id: RunId
+    symbol: str
+    closes_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Naked:
     """A run that holds something while no stop of it can fire."""
 
@@ -352,7 +361,7 @@ class Store(Protocol):
         """Create a run's live state where there is none; `buying` arms its stop at once."""
 
     def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
-        """Give a run that still holds something another session, to market time `closes_at`. Answers as `signal`."""
+        """Give a run that was left holding another session, to market time `closes_at`. Answers as `signal`."""
 
     def note(self, event: Event, outcome: str) -> None:
         """Record the outcome of an event that ended without a transition, unless it has one."""

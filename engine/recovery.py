@@ -16,7 +16,7 @@ from engine.domain.action import Policy
 from engine.domain.broker import BookEntry, BrokerUnreachable, TokenInvalid
 from engine.domain.run import Run, RunId
 from engine.domain.schedule import Times
-from engine.domain.strategy import Session, Strategy
+from engine.domain.strategy import Strategy
 from engine.instruments import Instruments
 from engine.ports import AccountState, Armed, Brokers, Calendar, Clock, Log, Store, Timers
 from engine.reads import Reads
@@ -123,8 +123,6 @@ class Recoverer:
         self._armed: set[RunId] = set()
         #: Whether every open run is: then there is no other until one is created.
         self._all_armed = False
-        #: The date a run that is left holding was last given a session of.
-        self._prolonged: dict[RunId, date] = {}
 
     def open(
         self,
@@ -163,7 +161,6 @@ class Recoverer:
         self._accounts.clear()
         self._armed.clear()
         self._all_armed = False
-        self._prolonged.clear()
         # A book that was asked for before the store was open may lack what was under way.
         self._books.forget()
         self._log("epoch_opened", epoch=n, runs=len(runs))
@@ -207,9 +204,6 @@ class Recoverer:
         self.refresh_accounts()
         day = self._calendar.today("NSE", self._clock.now().market)
         count = 0 if self._all_armed else self._arm_open()
-        # What is held goes on before anything new begins: that needs no write to PostgreSQL, which may refuse them.
-        for run in self._durable.open_runs(before=day):
-            self._prolong(run)
         created = self._create_runs(day)
         if created:
             count += self._arm_created(created)
@@ -253,22 +247,6 @@ class Recoverer:
                 count += self._arm(run)
                 self._armed.add(run.id)
         return count
-
-    def _prolong(self, run: Run) -> None:
-        """A run that was left holding when its session ended goes on in the next one, once that has begun."""
-        if run.held <= 0:
-            return
-        exchange, now = run.strategy.symbol.split(":")[0], self._clock.now()
-        today = self._calendar.today(exchange, now.market)
-        if run.id.trading_date >= today or self._prolonged.get(run.id) == today:
-            return
-        session = self._arming.session(run.strategy.symbol, today)
-        if isinstance(session, Session) and session.contains(now.market):
-            # One that is not armed yet is prolonged once it is.
-            if self._store.prolong(run.id, session.closes, now.real) != "ok":
-                return
-            self._prolonged[run.id] = today
-            self._log("prolonged", run=str(run.id), closes_at=session.closes.isoformat())
 
     def _create_runs(self, day: date) -> frozenset[RunId]:
         """Rows for the strategies of `day` that have none, and for those whose date has passed without one."""

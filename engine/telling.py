@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from engine.domain.routing import Alert
+from engine.domain.strategy import UnconfirmedYear
 from engine.ports import Log
 
 
@@ -28,3 +29,8 @@ class Told:
         if self._store.alert_once(tenant, alert, ":".join(map(str, what))):
             self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)
         self._names.add(what)
+
+    def of_year(self, error: UnconfirmedYear) -> None:
+        """Record that nobody vouches for a year, once, for the operator. Raises StoreClosed."""
+        alert = Alert("critical", "year_unconfirmed", str(error))
+        self.once((alert.code, error.exchange, error.year), "", alert)

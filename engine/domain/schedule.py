@@ -47,6 +47,17 @@ def fit(
     return Times(buy_at, min(sell_at, last_sale), session.closes)
 
 
+def goes_on_until(session: Session | None, midnight: datetime, closes_at: datetime, now: datetime) -> datetime:
+    """The session's end of a run that was left holding until `closes_at`, where its exchange now has `session`.
+
+    `midnight`: the beginning of today; `session`: today's, None where there is none. Where that is another than was
+    known, it is the one that counts; while none is under way nothing can be sold.
+    """
+    if session is None or now < session.opens:
+        return min(closes_at, midnight)
+    return session.closes if session.contains(now) else min(closes_at, session.closes)
+
+
 def moved_alert(strategy: Strategy, before: Times, after: Times) -> tuple[Alert, ...]:
     """What to tell a human of times that changed; that a run is canceled, or cannot be sold, is told as it ends."""
     if after.is_canceled or before.sell_at == after.sell_at:

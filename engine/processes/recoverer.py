@@ -90,7 +90,7 @@ def main() -> None:
     rescheduler = bootstrap.rescheduler(shared, sessions, days)
     tokens = TokenWatch(shared.store, shared.log)
     relearned = rescheduled = 0.0
-    watch, outage = _Watch(shared), bootstrap.store_outage(shared, sessions)
+    watch, word, outage = _Watch(shared), bootstrap.calendar_word(shared), bootstrap.store_outage(shared, sessions)
 
     def step() -> float:
         return _telling(outage, recover) if lock.hold() else EVERY
@@ -102,6 +102,7 @@ def main() -> None:
             # Where another recoverer has taken over, it is not ours to arm.
             if not watch.is_open():
                 return EVERY
+            relearned = 0.0
         # One that answers reads may refuse writes (out of memory, read-only): whoever holds must hear of that, too.
         shared.redis.set(keys.WRITTEN, 1)
         recoverer.refresh_accounts()
@@ -110,6 +111,7 @@ def main() -> None:
         if time.monotonic() >= relearned + RELEARN_EVERY:
             if bootstrap.relearn(days, sessions):
                 rescheduled = 0.0
+            word.keep(days)
             tokens.look(recoverer.accounts, shared.clock.now())
             relearned = time.monotonic()
         recoverer.arm()

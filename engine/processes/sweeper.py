@@ -1,4 +1,4 @@
-"""The sweeper's process: two sweeps a second, and one look a second at what is held blind."""
+"""The sweeper's process: two sweeps a second, and one look a second at what is held blind, or was left over a night."""
 
 import time
 
@@ -8,7 +8,7 @@ from engine.processes.loop import Stop, repeat
 
 #: Seconds between two sweeps.
 EVERY = 0.5
-#: Seconds between two looks at what is held blind.
+#: Seconds between two looks at what is held.
 WATCH_EVERY = 1.0
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     shared = bootstrap.parts("sweeper")
     sweeper, stop = bootstrap.sweeper(shared), Stop()
     bootstrap.watch_clock(shared)
-    watch, watched = bootstrap.blind_watch(shared), 0.0
+    overnight, watch, watched = bootstrap.overnight(shared), bootstrap.blind_watch(shared), 0.0
 
     def step() -> float:
         nonlocal watched
@@ -28,6 +28,7 @@ def main() -> None:
             shared.log("nudged", runs=nudged)
         if time.monotonic() >= watched + WATCH_EVERY:
             watched = time.monotonic()
+            overnight.look()
             watch.look(shared.clock.now())
         return EVERY
 

@@ -4,13 +4,15 @@ Listeners say which lines live; the script that grants entries and the watcher t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from redis.client import Redis
 
-from engine.ports import Naked
+from engine.domain.run import RunId
+from engine.ports import Holder, Naked
 from engine.runtime import codec, keys
 
 #: How long a listener's word lasts that an account carries its feed, us.
@@ -74,6 +76,29 @@ class Feeds:
                 for run, tenant, symbol, proven, blind in self._call("watch", [keys.holding(market)], arguments)
             )
         return found
+
+    def holders(self: _Scripted, before: date) -> Sequence[Holder]:
+        """The runs of dates before that one which hold something, whatever their market."""
+
+        def ask() -> list[Holder]:
+            markets: set[str] = self._redis.smembers(keys.MARKETS)  # type: ignore[assignment]
+            names: list[str] = [
+                str(name) for market in sorted(markets) for name in sorted(self._redis.smembers(keys.holding(market)))
+            ]
+            left = [run for run in map(RunId.parse, names) if run.trading_date < before]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for run in left:
+                    pipe.hmget(keys.runtime(str(run)), "symbol", "closes_at")
+                told = zip(left, pipe.execute(), strict=True)
+            found = []
+            for run, (symbol, closes_at) in told:
+                # One that has ended meanwhile tells nothing; one that cannot be read is told of where it is swept.
+                with suppress(TypeError, ValueError):
+                    found.append(Holder(run, symbol, codec.from_us(closes_at)))
+            return found
+
+        holders: list[Holder] = self._ask(ask)
+        return holders
 
     def outages(self: _Scripted, market: str) -> Mapping[str, str]:
         """What each tenant was last told of being blind in `market`."""

@@ -8,6 +8,8 @@ LEDGER = "ledger"
 MARKETS = "markets"
 MARKET_CLOCK = "market:clock"
 ACCOUNTS = "accounts"
+#: What the operator says of the calendar, as it was last read.
+CALENDAR = "engine:calendar"
 
 #: Patterns of the keys that live runs are made of.
 OF_RUNS = (

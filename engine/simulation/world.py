@@ -21,6 +21,7 @@ from engine.domain.events import Event, EventType
 from engine.domain.run import Run, RunId
 from engine.domain.strategy import StopMode
 from engine.orderstream import OrderStream
+from engine.overnight import Overnight
 from engine.pipeline import Pipeline
 from engine.ports import AccountState, Breach, StoreClosed
 from engine.reconcile import Reconciler
@@ -52,6 +53,7 @@ from engine.simulation.scenario import (
 from engine.simulation.stand_ins import Bounded, Brokers, Clock, Timers
 from engine.simulation.troubles import Troubles
 from engine.sweeper import Sweeper
+from engine.telling import Told
 
 #: Of a hundred steps, how many resume an actor, take a message, trade, tick; the rest passes time.
 ODDS = {"resume": 55, "take": 25, "trade": 8, "tick": 5, "pass": 7}
@@ -145,6 +147,8 @@ class World:
         # Processes of their own: what they hear of an epoch tells the workers nothing.
         beside: Any = Bounded(self, self.outside)
         self.sweeper = Sweeper(beside, self, self, clock, policy)
+        told = Told(beside, self._log)
+        self.overnight = Overnight(beside, Calendar(), lambda: True, clock, told, self._log)
         self.stream = OrderStream(beside, self, clock, DEPLOYMENT, self._log)
         self.reconciler = Reconciler(beside, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
@@ -190,6 +194,11 @@ class World:
             self.recoverer.open(lambda: self.now, Clock(self).sleep_until)
             self._has_just_started = False
         self.recoverer.arm()
+
+    def _sweep(self) -> None:
+        if self.seed.hard.has_night:
+            self.overnight.look()
+        self.sweeper.sweep()
 
     @property
     def book(self) -> list[Placed]:
@@ -443,7 +452,7 @@ class World:
             self._troubles_and_oversight()
         else:
             self.judges.observer.check(self.now, self.book, is_busy=self._is_busy())
-        self._begin("sweeper", self.sweeper.sweep)
+        self._begin("sweeper", self._sweep)
         records = len(self.store.ledger)
         self.durable.take(records if self._healed else self.rng.randint(0, records))
         if not any(actor.name == "recoverer" for actor in self.actors):

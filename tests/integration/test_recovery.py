@@ -1,6 +1,6 @@
 """The recoverer on the real live state: opened once, rebuilt when lost, and no account waits for another."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -10,16 +10,19 @@ from redis import Redis
 
 from broker_connector.registry import BROKERS
 from engine import bootstrap
-from engine.calendar import Calendar
+from engine.calendar import Calendar, Override
 from engine.config import Settings
 from engine.domain.events import EventType
 from engine.domain.orders import SEND_WITHIN, Leg, OrderStatus, Side
 from engine.domain.recurrence import Recurrence
 from engine.domain.run import Position, Run, RunId, RunStatus, parse_client_order_id
 from engine.domain.strategy import Strategy
+from engine.overnight import Overnight
 from engine.ports import AccountState
 from engine.recovery import Recoverer
 from engine.runtime import keys
+from engine.runtime.word import CalendarWord
+from engine.telling import Told
 from tests.builders import (
     BUY_AT,
     DAY,
@@ -115,6 +118,16 @@ class Recovery:
         # Listeners say that they watch as soon as it is open.
         watched(self.world.live.redis, ACCOUNT.market)
         return self.world.clock.real - before
+
+    def overnight(self) -> Overnight:
+        """What the sweeper's process looks with; one that has just started, and knows no calendar but what was kept."""
+        world, days, word = self.world, Calendar(), CalendarWord(self.world.live.redis)
+        told = Told(world.live.store, world.log)
+        return Overnight(world.live.store, days, lambda: word.teach(days), world.clock, told, world.log)
+
+    def say(self, *overrides: Override, confirmed: Iterable[tuple[str, int]] = ()) -> None:
+        """What a recoverer's process keeps of the operator's word."""
+        CalendarWord(self.world.live.redis).keep(Calendar(overrides, confirmed))
 
     def recovered(self) -> "Recovery":
         self.open()
@@ -369,6 +382,8 @@ def test_the_next_days_run_waits_for_one_that_holds_and_then_trades_under_ids_of
     assert recovery.recoverer.arm() == 0
     assert [*recovery.durable.rows] == [RUN]
     assert world.alerts() == ["held_back"]
+    recovery.say()
+    assert recovery.overnight().look() == 1
     world.live.store.signal(held.id, {"stop_requested": "close"}, world.clock.real)
     world.serve(E.FORCE_STOP, "stop")
     world.push(world.broker.fill("B2"))

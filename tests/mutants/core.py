@@ -203,9 +203,18 @@ GUARDS = [
            "        if earlier is not None:\n            # Two open",
            "        if times is None:\n            # Two open", "unit/test_recovery_arming.py",
            "integration/test_recovery.py"),
-    _guard("a run left holding goes on in the next session", "recovery",
-           "self._store.prolong(run.id, session.closes, now.real)", "pass",
-           "unit/test_recovery_arming.py::test_a_run_left_holding_goes_on_in_the_next_session"),
+    _guard("a run left holding goes on in the next session", "overnight",
+           "self._store.prolong(holder.run_id, closes_at, now.real)", '""',
+           "integration/test_left_overnight.py::test_it_is_sold_while_postgresql_is_away"),
+    _guard("what was left over night needs no PostgreSQL", "processes/sweeper", "            overnight.look()\n", "",
+           "integration/test_rounds_of_processes.py::"
+           "test_the_sweeper_gives_what_was_left_over_night_its_session_without_postgresql"),
+    _guard("what the operator says of the calendar is kept beside the runs", "processes/recoverer",
+           "            word.keep(days)\n", "", "integration/test_rounds_of_processes.py::"
+           "test_the_recoverer_keeps_what_the_operator_says_of_the_calendar"),
+    _guard("nothing goes on by a calendar nobody told of", "overnight", "if not self._learn():",
+           "if self._learn() is None:", "integration/test_left_overnight.py::"
+           "test_it_waits_for_a_word_on_the_calendar_and_goes_on_with_the_one_it_knew"),
     _guard("an exit that waits for a login is due when there is one", "recovery",
            "                self._try_again(account)\n", "                pass\n", "integration/test_recovery.py"),
     _guard("a symbol that is gone is told of", "arming", "            elif run.strategy.symbol not in listed:\n",
@@ -218,9 +227,6 @@ GUARDS = [
            "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
     _guard("a deadline of a wrong clock is not waited for", "recovery", "min(each, went_at + LONGEST_WAIT)", "each",
            "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
-    _guard("what was left over night is prolonged once it is armed", "recovery",
-           """now.real) != "ok":""", """now.real) == "":""",
-           "integration/test_left_overnight.py::test_it_is_sold_whenever_its_account_is_logged_in"),
     _guard("a run that cannot be read keeps nobody untold", "blindness",
            "with suppress(CorruptState):", "with suppress(KeyError):", "integration/test_feeds_by_market.py::"
            "test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed"),

@@ -239,6 +239,15 @@ GUARDS = [
            "quantity=after.net.quantity + change.net - change.past - change.out", "quantity=after.net.quantity",
            "unit/test_account_positions.py::"
            "test_what_a_run_learned_of_its_own_orders_counts_before_the_store_has_it"),
+    # Sessions.
+    _guard("what was left over night follows a session that is taken away", "schedule",
+           "return min(closes_at, midnight)", "return closes_at", "integration/test_left_overnight.py::"
+           "test_it_follows_a_calendar_that_changes_once_its_session_has_begun"),
+    _guard("what was left over night follows a session that is cut short", "schedule",
+           "return session.closes if session.contains(now) else min(closes_at, session.closes)",
+           "return max(closes_at, session.closes) if session.contains(now) else closes_at",
+           "integration/test_left_overnight.py::"
+           "test_it_follows_a_calendar_that_changes_once_its_session_has_begun"),
     # Ticks and markets.
     _guard("a tick older than the last is refused", "feed",
            "if self.last_time is not None and tick.exchange_time < self.last_time:", "if now is None:",

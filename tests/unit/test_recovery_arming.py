@@ -15,7 +15,7 @@ from engine.domain.moment import Moment
 from engine.domain.orders import Order, OrderStatus
 from engine.domain.recurrence import Recurrence
 from engine.domain.routing import Alert
-from engine.domain.run import Run, RunId, RunStatus
+from engine.domain.run import Run, RunStatus
 from engine.domain.schedule import Times
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Armed
@@ -162,7 +162,6 @@ def _recoverer(
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
-        prolong=lambda *_: "ok",
         alert_once=alert_once,
     )
     durable: Any = database
@@ -171,43 +170,6 @@ def _recoverer(
     clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
     parts = (durable, store, store, brokers, timers, Calendar(overrides), clock, "EE", timedelta(0))
     return Recoverer(*parts, lambda *_, **__: None)
-
-
-@pytest.mark.parametrize(
-    ("now", "held", "sessions"),
-    [
-        # Before the next session, in it, and after it; then a run that is flat.
-        (datetime(2026, 1, 6, 3, tzinfo=UTC), 10, 0),
-        (datetime(2026, 1, 6, 4, tzinfo=UTC), 10, 1),
-        (datetime(2026, 1, 6, 11, tzinfo=UTC), 10, 0),
-        (MORNING, 10, 0),
-        (datetime(2026, 1, 6, 4, tzinfo=UTC), 0, 0),
-    ],
-)
-def test_a_run_left_holding_goes_on_in_the_next_session(now: datetime, held: int, sessions: int) -> None:
-    prolonged: list[tuple[RunId, datetime]] = []
-
-    def prolong(run_id: RunId, closes_at: datetime, _due: datetime) -> str:
-        prolonged.append((run_id, closes_at))
-        return "ok"
-
-    store: Any = SimpleNamespace(
-        write_account=lambda _account: None,
-        arm=lambda _run, _due, **_: Armed.CREATED,
-        alert_once=lambda _tenant, _alert, _name: True,
-        prolong=prolong,
-    )
-    left = run(entry(OrderStatus.FILLED if held else OrderStatus.REJECTED, held))
-    database: Any = Database(left.strategy, open=[left])
-    timers: Any = SimpleNamespace(schedule=lambda _run, _now: None)
-    brokers: Any = SimpleNamespace(of=lambda _account, _version: Broker())
-    clock: Any = SimpleNamespace(now=lambda: Moment(now, now))
-    recoverer = Recoverer(
-        database, store, store, brokers, timers, Calendar(), clock, "EE", timedelta(0), lambda *_, **__: None
-    )
-    recoverer.arm()
-    recoverer.arm()
-    assert prolonged == [(left.id, datetime(2026, 1, 6, 10, tzinfo=UTC))] * sessions
 
 
 CLOSED = Override("NSE", TODAY, OverrideKind.CLOSED)

@@ -37,6 +37,7 @@
 --   waiting:{queue}              hash    worker -> what it has taken off the queue and not begun, JSON
 --   told:{name}                  string  what is told once was
 --   engine:written               string  written only to know that the server takes writes
+--   engine:calendar              string  the operator's word on the calendar, JSON
 --   due                          zset    run -> next moment it needs attention (real, us)
 --   ledger                       stream  every transition's own record: run, epoch, seq, tenant, body
 -- Times are epoch microseconds. KEYS[1] is always engine:epoch, ARGV[1] the epoch the caller works under.
