@@ -216,11 +216,17 @@ class Recoverer:
     def _arm_open(self) -> int:
         """Arm every open run that is not yet and whose account's book is read; returns how many are from now on."""
         waiting: dict[int, list[Run]] = {}
-        for run in self._durable.open_runs():
-            if run.id not in self._armed:
-                waiting.setdefault(run.strategy.account_id, []).append(run)
-        questions = {account: partial(self._book, self._accounts[account]) for account in waiting}
         count, now = 0, self._clock.now().real
+        for run in self._durable.open_runs():
+            if run.id in self._armed:
+                continue
+            if self._store.account_of(run.id) is None:
+                waiting.setdefault(run.strategy.account_id, []).append(run)
+                continue
+            # It lives, by a recoverer before this one: only its timers may be missing, and no book is asked for those.
+            count += self._arm(run)
+            self._armed.add(run.id)
+        questions = {account: partial(self._book, self._accounts[account]) for account in waiting}
         for account, answer in self._books.ask(questions):
             if isinstance(answer, BrokerUnreachable | TokenInvalid):
                 self._down.heard(account, str(answer))

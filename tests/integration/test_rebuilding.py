@@ -1,7 +1,7 @@
 """The order in which a lost store is rebuilt: no low, no call under way and no healthy account is lost to it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -28,8 +28,11 @@ GOOD = 10_000
 
 
 @pytest.fixture
-def recovery(redis: Redis, redis_url: str) -> Recovery:
-    return Recovery(World(open_live_state(redis, redis_url)))
+def recovery(redis: Redis, redis_url: str) -> Iterator[Recovery]:
+    live = open_live_state(redis, redis_url)
+    yield Recovery(World(live))
+    live.store.close()
+    live.client.close()
 
 
 def listener_of(world: World) -> Listener:
@@ -286,6 +289,28 @@ def test_an_account_that_stays_down_is_told_of_once_and_again_when_it_is_back(re
     recovery.recoverer.arm()
     recovery.recoverer.arm()
     assert world.alerts() == ["account_down", "account_up"]
+
+
+@pytest.mark.parametrize("illness", ["unreachable", "token_dead"])
+def test_a_recoverer_that_restarts_alone_asks_no_book_of_what_lives(recovery: Recovery, illness: str) -> None:
+    world = recovery.recovered().world
+    recovery.durable.rows["9-20260105-1"] = run(spec=strategy(id=9))
+    world.timers.scheduled.clear()
+    setattr(world.broker, illness, True)
+    recovery.start()
+    recovery.open()
+    assert recovery.recoverer.arm() == 1
+    # Its timers may be what the one before did not come to.
+    assert [str(each) for each in world.timers.scheduled] == [RUN]
+    world.clock.advance(9)
+    recovery.recoverer.arm()
+    assert world.alerts() == []
+    # Of what does not live it is told.
+    world.clock.advance(10)
+    recovery.recoverer.arm()
+    assert world.alerts() == ["account_down"]
+    (told,) = [alert for record in world.live.records() for alert in record.get("alerts", [])]
+    assert "1 of its runs" in told["message"]
 
 
 def test_arming_that_broke_off_is_taken_up_again(recovery: Recovery, monkeypatch: pytest.MonkeyPatch) -> None:

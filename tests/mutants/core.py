@@ -212,6 +212,9 @@ GUARDS = [
     _guard("what the operator says of the calendar is kept beside the runs", "processes/recoverer",
            "            word.keep(days)\n", "", "integration/test_rounds_of_processes.py::"
            "test_the_recoverer_keeps_what_the_operator_says_of_the_calendar"),
+    _guard("a recoverer that restarts alone asks no book of what lives", "recovery",
+           "if self._store.account_of(run.id) is None:", "if run.id:", "integration/test_rebuilding.py::"
+           "test_a_recoverer_that_restarts_alone_asks_no_book_of_what_lives"),
     _guard("nothing goes on by a calendar nobody told of", "overnight", "if not self._learn():",
            "if self._learn() is None:", "integration/test_left_overnight.py::"
            "test_it_waits_for_a_word_on_the_calendar_and_goes_on_with_the_one_it_knew"),

@@ -162,6 +162,7 @@ def _recoverer(
     store: Any = SimpleNamespace(
         write_account=lambda _account: None,
         arm=lambda _run, _due, **_: Armed.CREATED,
+        account_of=lambda _run: None,
         alert_once=alert_once,
     )
     durable: Any = database
