@@ -9,11 +9,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from models import history_tables, tables
 from models.base import Base
-from models.database import normalise
+from models.database import LINE, normalise
 
 #: Every module whose import adds tables to the metadata.
 TABLE_MODULES = (tables, history_tables)
@@ -34,7 +34,7 @@ def downgrade(database_url: str, revision: str) -> None:
 
 def current(database_url: str) -> str | None:
     """The database's revision, None where it was never migrated."""
-    with create_engine(normalise(database_url), poolclass=NullPool).connect() as connection:
+    with _database(database_url).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -45,7 +45,7 @@ def newest() -> str | None:
 
 def differences(database_url: str) -> list[Any]:
     """What the models have and the database lacks, and the reverse, as alembic tells it; [] where they agree."""
-    with create_engine(normalise(database_url), poolclass=NullPool).connect() as connection:
+    with _database(database_url).connect() as connection:
         return compare(connection)
 
 
@@ -57,10 +57,15 @@ def compare(connection: Connection) -> list[Any]:
 
 def _move(database_url: str, move: Callable[[Config, str], None], revision: str) -> None:
     config = _config()
-    with create_engine(normalise(database_url), poolclass=NullPool).begin() as connection:
+    with _database(database_url).begin() as connection:
         connection.execute(_LOCK)
         config.attributes["connection"] = connection
         move(config, revision)
+
+
+def _database(database_url: str) -> Engine:
+    """Without limits: a migration takes as long as its tables are large."""
+    return create_engine(normalise(database_url), poolclass=NullPool, connect_args=dict(LINE))
 
 
 def _config() -> Config:

@@ -117,6 +117,13 @@ GUARDS = [
     _guard("a message may ask for our tasks alone", "tasks/intake.py", "isinstance(task, str) and task in tasks,",
            "isinstance(task, str),",
            "unit/test_tasks_intake.py::test_what_is_no_message_of_this_engine_is_refused_with_a_short_reason"),
+    # Servers.
+    _guard("PostgreSQL is not waited for without end", "models/database.py",
+           '    event.listen(database, "connect", _limit)\n', "", "integration/test_database_limits.py::"
+           "test_what_takes_too_long_is_refused_as_anything_else_is"),
+    _guard("a connection whose other end is gone is noticed", "models/database.py",
+           "        connect_args=dict(LINE),\n", "",
+           "integration/test_database_limits.py::test_a_connection_has_limits_and_is_kept_alive"),
     # Epochs and records.
     _guard("a drainer that finds nothing asks which epoch it is", "engine/processes/drainer.py",
            "            if not self._drainer.drain():\n", "            if self._drainer.drain() < 0:\n",
