@@ -219,15 +219,20 @@ class Run:
         return Position.EXITED_BY_SL if by_stop else Position.SOLD
 
     @property
+    def granted_at(self) -> datetime | None:
+        """When the entry that filled first was granted, market time; None where nothing was ever to be bought."""
+        entries = [order for order in self.orders if order.leg is Leg.ENTRY]
+        entries = [order for order in entries if order.filled_quantity] or entries
+        return min((order.granted_at or self.buy_at for order in entries), default=None)
+
+    @property
     def held_since(self) -> datetime | None:
         """From when on a price under the stop concerns it, market time; None where nothing was ever to be bought.
 
         Nothing filled before it was granted. Its trades alone tell when the first unit did.
         """
-        entries = [order for order in self.orders if order.leg is Leg.ENTRY]
-        entries = [order for order in entries if order.filled_quantity] or entries
-        granted = [order.granted_at - STAMPED_WITHIN if order.granted_at else self.buy_at for order in entries]
-        return max(self.buy_at, min(granted)) if granted else None
+        granted_at = self.granted_at
+        return None if granted_at is None else max(self.buy_at, granted_at - STAMPED_WITHIN)
 
     def live(self, leg: Leg) -> Order | None:
         """The attempt of `leg` that may still trade."""

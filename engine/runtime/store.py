@@ -253,6 +253,7 @@ class RedisStore(Feeds):
                 ),
                 "1" if unsent else "",
                 "1" if after.attempts(Leg.ENTRY) > holding.run.attempts(Leg.ENTRY) else "",
+                "" if (granted_at := after.granted_at) is None else codec.to_us(granted_at),
             ],
         )
         if reply[0] == "lost":
@@ -334,6 +335,7 @@ class RedisStore(Feeds):
                 _pool_json(pool_change(None, run)),
                 "" if (since := run.held_since) is None else codec.to_us(since),
                 "1" if run.filled(Leg.ENTRY) else "",
+                "" if (granted_at := run.granted_at) is None else codec.to_us(granted_at),
             ],
         )
         return Armed(reply)

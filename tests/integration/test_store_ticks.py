@@ -138,16 +138,68 @@ def test_a_price_that_was_traded_before_the_first_fill_latches_nothing_and_the_n
         assert len(live.store.on_tick(ACCOUNT.market, [again], filled_at, "sl:y")) == 1
 
 
+FILLED_AT = BUY_AT + 2 * S
+
+
+def _hold(live: LiveState, granted_at: datetime = BUY_AT) -> None:
+    """A run whose first unit filled at `FILLED_AT`."""
+    live.arm(run(entry(OrderStatus.ACCEPTED, granted_at=granted_at)))
+    held = live.claim()
+    bought = entry(OrderStatus.FILLED, 10, granted_at=granted_at)
+    live.commit(held, held.run.with_order(bought), first_fill=FILLED_AT)
+
+
+def _told(live: LiveState, *packets: tuple[int, int], traded: int) -> list[int]:
+    """Which of these packets, (price, seconds since the fill), latched the run; each tells of a trade at `traded`."""
+    latching: list[int] = []
+    for price, second in packets:
+        sent = replace(tick(price), exchange_time=FILLED_AT + second * S, traded_at=FILLED_AT + traded * S)
+        latching += [second] * len(live.store.on_tick(ACCOUNT.market, [sent], FILLED_AT, f"sl:{second}"))
+    return latching
+
+
 def test_a_price_that_changed_since_the_first_fill_was_traded_whatever_its_time_says(live: LiveState) -> None:
     """A trade's time by a clock that is behind must not disarm a stop."""
-    filled_at = BUY_AT + 2 * S
-    live.arm(run(entry(OrderStatus.ACCEPTED)))
+    _hold(live)
+    assert _told(live, (STOP + 100, 1), (STOP, 2), traded=-5 * 3600) == [2]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        # From before the entry, in its own second; and of one second, of which two listeners tell in any order.
+        [(STOP + 100, 0), (STOP, 0), (STOP, 0)],
+        [(STOP + 100, 0), (STOP, 1), (STOP, 2)],
+        [(STOP + 100, -1), (STOP, 0), (STOP, 1)],
+        [(STOP, 1), (STOP + 100, 2), (STOP, 2), (STOP + 100, 3)],
+    ],
+)
+@pytest.mark.parametrize("traded", [-1, -60])
+def test_a_price_traded_before_the_entry_fires_nothing_where_no_later_packet_proves_that_it_moved_since(
+    live: LiveState, told: list[tuple[int, int]], traded: int
+) -> None:
+    _hold(live)
+    assert _told(live, *told, traded=traded) == []
+    assert live.armed(SYMBOL) == {RUN}
+    assert _told(live, (STOP, 60), traded=60) == [60]
+
+
+def test_a_price_that_moved_within_one_second_fires_when_it_is_told_in_the_next(live: LiveState) -> None:
+    _hold(live)
+    assert _told(live, (STOP + 100, 1), (STOP, 1), (STOP, 2), traded=-5 * 3600) == [2]
+
+
+def test_a_price_that_moved_before_the_fill_was_granted_is_no_trade_since(live: LiveState) -> None:
+    """A first fill is told as from two seconds before its grant where no trade tells it."""
+    granted_at = FILLED_AT + 2 * S
+    _hold(live, granted_at)
+    assert _told(live, (STOP + 100, 1), (STOP, 2), (STOP, 3), traded=-60) == []
+    assert _told(live, (STOP + 100, 3), (STOP, 4), traded=-60) == [4]
+
+
+def test_a_price_that_moved_since_the_fill_and_before_we_knew_of_it_counts_at_once(live: LiveState) -> None:
+    live.arm(run(entry(OrderStatus.ACCEPTED)), buying=False)
+    assert _told(live, (STOP + 100, 1), (STOP, 2), traded=-5 * 3600) == []
     held = live.claim()
-    live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=filled_at)
-    hours_behind = filled_at - 5 * 3600 * S
-    higher, at_stop = (
-        replace(tick(price), exchange_time=filled_at + seconds * S, traded_at=hours_behind)
-        for price, seconds in ((STOP + 100, 1), (STOP, 2))
-    )
-    assert not live.store.on_tick(ACCOUNT.market, [higher], filled_at, "sl:x")
-    assert len(live.store.on_tick(ACCOUNT.market, [at_stop], filled_at, "sl:y")) == 1
+    live.commit(held, held.run.with_order(entry(OrderStatus.FILLED, 10)), first_fill=FILLED_AT)
+    assert live.run().latch is not None

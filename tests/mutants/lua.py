@@ -241,9 +241,23 @@ GUARDS = [
            "elseif concerns(runtime, time, traded_at, moved_at, is_newest) then", "else",
            "integration/test_store_ticks.py::"
            "test_a_price_that_was_traded_before_the_first_fill_latches_nothing_and_the_next_trade_does"),
-    _guard("a price seen to move was traded since", "on_tick", " or (moved_at and moved_at >= filled_at)", "",
-           "integration/test_store_ticks.py::"
+    _guard("a price seen to move was traded since", "on_tick",
+           "  return has_moved_since(math.max(filled_at, tonumber(of[2] or '0')), time, moved_at)\n",
+           "  return false\n", "integration/test_store_ticks.py::"
            "test_a_price_that_changed_since_the_first_fill_was_traded_whatever_its_time_says"),
+    _guard("a packet of the entry's own second proves no trade since", "_prelude",
+           "moved_at >= (math.floor(since / 1000000) + 1) * 1000000", "moved_at >= since",
+           "integration/test_store_ticks.py::"
+           "test_a_price_traded_before_the_entry_fires_nothing_where_no_later_packet_proves_that_it_moved_since"),
+    _guard("packets of one second prove no order of their prices", "_prelude", " and tonumber(time) > moved_at\n", "\n",
+           "integration/test_store_ticks.py::"
+           "test_a_price_traded_before_the_entry_fires_nothing_where_no_later_packet_proves_that_it_moved_since"),
+    _guard("a packet from before the grant proves no trade since", "on_tick",
+           "math.max(filled_at, tonumber(of[2] or '0'))", "filled_at", "integration/test_store_ticks.py::"
+           "test_a_price_that_moved_before_the_fill_was_granted_is_no_trade_since"),
+    _guard("a price that moved before its fill was known counts then", "commit", "    or has_moved_since(math.max(",
+           "    or false and has_moved_since(math.max(", "integration/test_store_ticks.py::"
+           "test_a_price_that_moved_since_the_fill_and_before_we_knew_of_it_counts_at_once"),
     _guard("a run that is latched is due without its message", "on_tick",
            "      redis.call('ZADD', KEYS[2], 'LT', string.format('%d', tonumber(seen_at) + 500000), run)\n", "",
            "integration/test_store_ticks.py"),

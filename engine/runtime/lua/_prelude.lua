@@ -11,7 +11,8 @@
 --   symbols:{market}             set     its symbols with a run
 --   symbol:{market}:{symbol}:strategies  zset  armed runs by their stop in integer price units
 --   latched:{market}:{symbol}    set     runs whose stop was breached
---   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told)
+--   price:{market}:{symbol}      hash    price (units), time (us), traded_at (us, absent where not told), moved_at: time
+--                                        of the last packet that told another price (us)
 --   traded:{market}:{symbol}     zset    price (units) -> when it was last traded since the store was opened, us
 --   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
 --   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
@@ -100,6 +101,14 @@ local blind_after = 5000000
 local function proven_at(market, symbol)
   local proven = redis.call('HGET', 'feed:' .. market, symbol)
   return proven, not proven or now_us() - tonumber(proven) > blind_after
+end
+
+-- Whether a price told at `time` was traded since `since`, whatever clock the trade's own time is by: a packet that is
+-- certainly later than `since` told another price, and this one is certainly later than that. Stamps are whole seconds,
+-- and packets of one second, from two listeners, come in any order.
+local function has_moved_since(since, time, moved_at)
+  moved_at = tonumber(moved_at or '')
+  return moved_at and moved_at >= (math.floor(since / 1000000) + 1) * 1000000 and tonumber(time) > moved_at
 end
 
 -- Keep the index of runs that hold something: theirs is the outage of a feed.

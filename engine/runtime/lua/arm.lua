@@ -4,6 +4,7 @@
 --       8 '1' to arm its stop at once: it may already hold or be buying
 --       9 JSON of what it adds to its account's pool, see change_pool
 --       10 exchange time from which on a price under its stop concerns it, us, or ''  11 '1': for it is known to hold
+--       12 when the entry that filled first was granted, market time, us, or ''
 -- Reply 'created' | 'exists' | 'ended'
 
 -- Latch a run on what was traded from `since` on, before it was here to be latched: the lowest price, and the last
@@ -64,7 +65,7 @@ if (change.net ~= 0 or change.out ~= 0) and redis.call('EXISTS', account .. ':he
 end
 record(ARGV[2], ARGV[7])
 if ARGV[10] ~= '' then
-  if ARGV[11] == '1' then redis.call('HSET', KEYS[2], 'first_fill_at', ARGV[10]) end
+  if ARGV[11] == '1' then redis.call('HSET', KEYS[2], 'first_fill_at', ARGV[10], 'granted_at', ARGV[12]) end
   if ARGV[8] ~= '' then latch_what_was_missed(ARGV[2], market, ARGV[6], tonumber(ARGV[10]), KEYS[5]) end
 end
 return 'created'

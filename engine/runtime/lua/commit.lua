@@ -7,6 +7,7 @@
 --       15 JSON of what changed in the account's pool, see change_pool, or ''
 --       16 '1': the attempt `intend` granted was provably not sent; its account's rate is given back
 --       17 '1': the book has told of an entry that no grant is left of, so that none has armed the run
+--       18 when the entry that filled first was granted, market time, us, or ''
 -- Reply {'released'} | {'held', runtime fields}: asked to keep it, or something came meanwhile
 --       | {'lost'}: the lock is no longer ours and nothing was applied
 local token, step, run = ARGV[2], ARGV[3], ARGV[4]
@@ -79,9 +80,11 @@ if ARGV[11] ~= '' then
   -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one
   -- that was traded before the fill, however often it was repeated since.
   redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
-  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
+  if ARGV[18] ~= '' then redis.call('HSET', KEYS[3], 'granted_at', ARGV[18]) end
+  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at', 'moved_at')
   local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
   local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
+    or has_moved_since(math.max(tonumber(ARGV[11]), tonumber(ARGV[18]) or 0), price[2], price[4])
   local breached = fresh and is_later and tonumber(price[1]) <= stop_units
   local known = redis.call('HMGET', KEYS[3], 'latch_time', 'breached_at')
   local latch_time, last = known[1], math.max(tonumber(known[1] or '0'), tonumber(known[2] or '0'))

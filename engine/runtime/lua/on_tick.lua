@@ -18,13 +18,14 @@ local function reading(run)
   return is_read and told or 'null'
 end
 
--- Whether a price says anything to a run: one traded before it held something does not. `moved_at`: when it was last
--- seen at another price, which proves a trade since, whatever clock the trade's time is told by. One that came late,
--- kept by a listener while the store was away, counts where the run is known to have held something by then.
+-- Whether a price says anything to a run: one traded before it held something does not. One that came late, kept by a
+-- listener while the store was away, counts where the run is known to have held something by then.
 local function concerns(runtime, time, traded_at, moved_at, is_newest)
-  local filled_at = tonumber(redis.call('HGET', runtime, 'first_fill_at') or '')
+  local of = redis.call('HMGET', runtime, 'first_fill_at', 'granted_at')
+  local filled_at = tonumber(of[1] or '')
   if not is_newest then return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end
-  return traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at or (moved_at and moved_at >= filled_at)
+  if traded_at == '' or not filled_at or tonumber(traded_at) >= filled_at then return true end
+  return has_moved_since(math.max(filled_at, tonumber(of[2] or '0')), time, moved_at)
 end
 
 -- Of a symbol's prices, those that no later one reaches: a run that bought since must know the lowest since then. Of a
@@ -44,11 +45,14 @@ end
 for i = 7, #ARGV, 4 do
   local symbol, price, time, traded_at = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local key, at = price_of(market, symbol), traded_at ~= '' and traded_at or time
-  local before = redis.call('HMGET', key, 'price', 'time')
+  local before = redis.call('HMGET', key, 'price', 'time', 'moved_at')
   local known = before[2]
   local is_newest = not known or tonumber(time) >= tonumber(known)
-  local moved_at = before[1] and before[1] ~= price and tonumber(known)
+  -- Kept while the price stays: it proves more with each second in which that is told again.
+  local moved_at = before[3]
+  if before[1] and before[1] ~= price then moved_at = known end
   if is_newest then
+    if moved_at then redis.call('HSET', key, 'moved_at', moved_at) end
     redis.call('HSET', key, 'price', price, 'time', time)
     if traded_at ~= '' then redis.call('HSET', key, 'traded_at', traded_at) else redis.call('HDEL', key, 'traded_at') end
   end
