@@ -106,7 +106,7 @@ class ClockLead:
 
 @dataclass(slots=True)
 class SymbolGuard:
-    """The judgement of one symbol's ticks. Mutable: it remembers the last good price and one doubt."""
+    """The judgement of one symbol's ticks. Mutable: it remembers the last good price and what is in doubt."""
 
     policy: FeedPolicy
     session: Session
@@ -115,8 +115,9 @@ class SymbolGuard:
     close: int = 0
     #: The day's price band, units, once the broker told it.
     band: tuple[int, int] | None = None
+    #: Oldest first, and when each was first seen, real time: what comes after it does not put off its end.
     doubts: list[Tick] = field(default_factory=list)
-    doubt_seen_at: datetime | None = None
+    doubt_seen_at: dict[Tick, datetime] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)
     #: Real time since when every tick was refused for what it is, none for when it was traded; None where one was not.
     unreadable_since: datetime | None = None
@@ -132,41 +133,53 @@ class SymbolGuard:
         self.unreadable_since = None
         if tick.close > 0:
             self.close = tick.close
-        if self.doubts and self._confirms(tick):
-            return self._accept([*self.doubts, tick])
-        if self._is_believable(tick):
-            self.refused[Refusal.SPIKE] += len(self.doubts)
-            return self._accept([tick])
-        return self._doubt(tick, now.real)
+        is_believable = self._is_believable(tick)
+        if not self.doubts:
+            return self._accept([tick], []) if is_believable else self._doubt(tick, now.real)
+        return self._judge_beside_doubts(tick, now.real, is_believable=is_believable)
+
+    def _judge_beside_doubts(self, tick: Tick, real_now: datetime, *, is_believable: bool) -> list[Tick]:
+        earlier = self._before(tick.exchange_time)
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.price, tick.price)]
+        is_good = is_believable or any(
+            self._is_near(tick.price, doubt.price) or self._is_beyond(doubt.price, tick.price) for doubt in earlier
+        )
+        if not is_good and not confirmed:
+            return self._doubt(tick, real_now)
+        left = [doubt for doubt in self.doubts if doubt not in confirmed]
+        # A price that came back to the last good one disproves all; one that came back half the way, not those beyond.
+        kept = [each for each in left if each not in earlier or self._is_beyond(each.price, tick.price)]
+        kept = [] if is_believable else kept
+        self.refused[Refusal.SPIKE] += len(left) - len(kept)
+        believed = self._accept([*confirmed, tick] if is_good else confirmed, kept)
+        if not is_good:
+            self._doubt(tick, real_now)
+        return believed
 
     def asked(self, told: Asked) -> list[Tick]:
-        """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to.
+        """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to, or beyond.
 
         One near the last good price proves them wrong. Any other leaves them to the next tick, and one of the same
         second always: the broker may have been told what the feed was told. Its band counts from now on.
         """
         if told.upper_band > 0:
             self.band = told.lower_band, told.upper_band
-        if not self.doubts:
+        earlier = self._before(told.at)
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.price, told.price)]
+        if not confirmed and not self._is_near(told.price, self.last_price):
             return []
-        doubt = self.doubts[-1]
-        assert doubt.exchange_time is not None
-        if told.at <= doubt.exchange_time:
-            return []
-        if self._is_near(told.price, doubt.price):
-            return self._accept(self.doubts)
-        if self._is_near(told.price, self.last_price):
-            self.refused[Refusal.SPIKE] += len(self.doubts)
-            self._accept([])
-        return []
+        self.refused[Refusal.SPIKE] += len(earlier) - len(confirmed)
+        return self._accept(confirmed, [doubt for doubt in self.doubts if doubt not in earlier])
 
     def overdue(self, real_now: datetime) -> list[Tick]:
         """Doubtful ticks nothing confirmed in time: to evaluate where they lie inside the day's band."""
-        if self.doubt_seen_at is None or real_now < self.doubt_seen_at + self.policy.confirm_within:
+        if not self.doubts:
             return []
-        inside = [tick for tick in self.doubts if self._in_band(tick.price)]
-        self.refused[Refusal.SPIKE] += len(self.doubts) - len(inside)
-        return self._accept(inside)
+        seen_by = real_now - self.policy.confirm_within
+        due = [tick for tick in self.doubts if self.doubt_seen_at[tick] <= seen_by]
+        inside = [tick for tick in due if self._in_band(tick.price)]
+        self.refused[Refusal.SPIKE] += len(due) - len(inside)
+        return self._accept(inside, [tick for tick in self.doubts if tick not in due])
 
     def _refusal(self, tick: Tick, now: Moment) -> Refusal | None:
         if tick.price <= 0:
@@ -195,23 +208,32 @@ class SymbolGuard:
             return self.band[0] <= price <= self.band[1]
         return self.close == 0 or abs(price - self.close) <= self.policy.band * self.close
 
-    def _confirms(self, tick: Tick) -> bool:
-        doubt = self.doubts[-1]
-        assert tick.exchange_time is not None
-        assert doubt.exchange_time is not None
-        later = tick.exchange_time > doubt.exchange_time
-        return later and self._is_near(tick.price, doubt.price)
+    def _before(self, time: datetime | None) -> list[Tick]:
+        """The doubts of earlier seconds: one of the same second confirms nothing."""
+        return [doubt for doubt in self.doubts if doubt.exchange_time and time and doubt.exchange_time < time]
+
+    def _is_borne_out(self, doubt: int, price: int) -> bool:
+        """Whether a later price says that a doubtful one was true: it is near, or even further off the same way."""
+        return self._is_near(price, doubt) or self._is_beyond(price, doubt)
+
+    def _is_beyond(self, price: int, other: int) -> bool:
+        """Whether `price` is further off the last good one than `other`, on the same side of it."""
+        known = self.last_price or self.close
+        return known > 0 and (price < other < known or known < other < price)
 
     def _doubt(self, tick: Tick, real_now: datetime) -> list[Tick]:
-        if self.doubts and not self._is_near(tick.price, self.doubts[-1].price):
-            self.refused[Refusal.SPIKE] += len(self.doubts)
-            self.doubts, self.doubt_seen_at = [], None
-        self.doubts.append(tick)
-        self.doubt_seen_at = self.doubt_seen_at or real_now
+        self.doubts = [*self.doubts, tick]
+        self.doubt_seen_at.setdefault(tick, real_now)
         return []
 
-    def _accept(self, ticks: list[Tick]) -> list[Tick]:
-        self.doubts, self.doubt_seen_at = [], None
-        if ticks:
-            self.last_price, self.last_time = ticks[-1].price, ticks[-1].exchange_time
+    def _accept(self, ticks: list[Tick], doubts: list[Tick]) -> list[Tick]:
+        """Believe `ticks`, and leave `doubts` to be confirmed."""
+        self.doubts, self.doubt_seen_at = doubts, {doubt: self.doubt_seen_at[doubt] for doubt in doubts}
+        # One whose time to be confirmed ran out is not news where others were believed meanwhile.
+        newest = [tick for tick in ticks if self._is_news(tick)]
+        if newest:
+            self.last_price, self.last_time = newest[-1].price, newest[-1].exchange_time
         return ticks
+
+    def _is_news(self, tick: Tick) -> bool:
+        return self.last_time is None or (tick.exchange_time is not None and tick.exchange_time >= self.last_time)

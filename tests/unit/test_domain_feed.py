@@ -188,8 +188,64 @@ def test_a_quote_nobody_needs_changes_no_price(desk: Desk) -> None:
 
 def test_a_second_spike_elsewhere_does_not_confirm_the_first(desk: Desk) -> None:
     assert desk.feed(tick(SPIKE, 1), tick(11_500, 2)) == []
-    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
     assert desk.feed(tick(11_500, 3)) == [tick(11_500, 2), tick(11_500, 3)]
+    assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+
+
+def test_prices_that_alternate_beyond_a_step_confirm_what_they_agree_on(desk: Desk) -> None:
+    """Both are at least so far down: a stop between the last good price and the milder one was reached."""
+    assert desk.feed(tick(SPIKE, 1)) == []
+    assert desk.feed(tick(8_100, 2)) == [tick(SPIKE, 1)]
+    assert desk.feed(tick(SPIKE, 3), tick(8_100, 4), tick(SPIKE, 5)) == [tick(SPIKE, 3), tick(SPIKE, 5)]
+    assert desk.guard.refused == Counter({Refusal.SPIKE: 2})
+
+
+def test_a_fall_of_more_than_a_step_a_second_is_followed_one_tick_behind(desk: Desk) -> None:
+    fall = [tick(GOOD - 1_000 * second, second) for second in range(1, 6)]
+    assert desk.feed(*fall) == fall[:-1]
+    rise = [tick(5_000 + 1_000 * second, 10 + second) for second in range(1, 6)]
+    assert desk.feed(*rise)[-1] == rise[-2]
+
+
+def test_a_price_half_the_way_back_is_believed_and_the_spike_waits_its_second(desk: Desk) -> None:
+    assert desk.feed(tick(8_100, 1)) == []
+    assert desk.feed(tick(SPIKE, 2)) == [tick(SPIKE, 2)]
+    assert desk.overdue(1) == [tick(8_100, 1)]
+    assert desk.guard.last_price == SPIKE
+
+
+def test_a_price_of_nothing_like_the_others_is_not_confirmed_by_them(desk: Desk) -> None:
+    assert desk.feed(tick(5, 1), tick(SPIKE, 2)) == [tick(SPIKE, 2)]
+    assert desk.feed(tick(SPIKE + 5, 3)) == [tick(SPIKE + 5, 3)]
+    assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+
+
+@pytest.mark.parametrize("other", [8_100, 11_500])
+def test_a_spike_is_believed_after_its_second_whatever_doubtful_price_follows(desk: Desk, other: int) -> None:
+    desk.feed(tick(SPIKE, 1))
+    for tenth in range(1, 10):
+        now = at(CLOSES, hours=1, seconds=tenth / 10)
+        assert desk.feed(tick((other, SPIKE)[tenth % 2], 1), now=now) == []
+    assert desk.overdue(0.999) == []
+    assert desk.overdue(1)[0] == tick(SPIKE, 1)
+    assert desk.overdue(1.9)[-1:] in ([tick(other, 1)], [])
+    assert desk.guard.doubts == []
+
+
+def test_a_spike_both_ways_that_comes_again_is_believed(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1), tick(11_500, 2)) == []
+    assert desk.feed(tick(SPIKE, 3)) == [tick(SPIKE, 1), tick(SPIKE, 3)]
+
+
+def test_a_quote_confirms_a_doubt_that_is_not_the_last(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1), tick(11_500, 2))
+    assert desk.guard.asked(asked(SPIKE, 3)) == [tick(SPIKE, 1)]
+    assert (desk.guard.doubts, desk.guard.last_price) == ([], SPIKE)
+
+
+def test_a_quote_further_down_confirms_a_spike(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1))
+    assert desk.guard.asked(asked(8_100, 2)) == [tick(SPIKE, 1)]
 
 
 @pytest.mark.parametrize(("price", "believed"), [(9_500, True), (9_499, False), (10_500, True), (10_501, False)])
