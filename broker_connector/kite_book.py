@@ -5,12 +5,14 @@ again. One that provably is somebody else's is left out and counted.
 """
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from broker_connector.kite_words import (
     LONGEST_REASON,
     LONGEST_WORD,
     SIDE_OF,
+    UNREADABLE,
     Unreadable,
     instant,
     legible,
@@ -70,10 +72,19 @@ def book_entry(order: Mapping[str, Any], ours: Ours | None = None) -> BookEntry:
         average_price=read_field(order, "average_price", price, of),
         filled_at=next(filter(None, [*updates, received_at]), None) if filled else None,
         reason=legible(str(order.get("status_message") or ""))[:LONGEST_REASON],
+        limit_price=_limit_of(order),
     )
     exchange, name = (read_field(order, field, word, of) for field in ("exchange", "tradingsymbol"))
     side = read_field(order, "transaction_type", SIDE_OF.__getitem__, of)
     return BookEntry(evidence, f"{exchange}:{name}", side, tag, received_at)
+
+
+def _limit_of(order: Mapping[str, Any]) -> Decimal | None:
+    """An order's limit; None where it has none, or tells none that can be read: no fill is disbelieved for that."""
+    try:
+        return price(order["price"]) or None
+    except UNREADABLE:
+        return None
 
 
 def tags_of(order: Mapping[str, Any], of: str) -> list[str]:

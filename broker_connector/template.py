@@ -113,6 +113,7 @@ def book_entry(row: Mapping[str, Any]) -> BookEntry:
         average_price=Decimal(str(row["average_price"])),
         filled_at=_instant(row["exchange_timestamp"]) if filled else None,
         reason=str(row["status_message"] or ""),
+        limit_price=Decimal(str(row["price"])) if row.get("price") else None,
     )
     side = next(side for side, told in SIDES.items() if told == row["transaction_type"])
     return BookEntry(evidence, f"{row['exchange']}:{row['tradingsymbol']}", side, tag, _instant(row["order_timestamp"]))

@@ -23,7 +23,7 @@ from engine.domain.broker import (
     TokenInvalid,
 )
 from engine.domain.events import Event, EventType
-from engine.domain.exits import UNPROVEN, ask
+from engine.domain.exits import REPRICES, UNPROVEN, ask, rests_at_the_lowest
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
@@ -263,7 +263,8 @@ class Actions:
     def _reprice(self, turn: Turn, reprice: Reprice) -> Stepped:
         """Lower a resting exit's limit to the day's lowest price, where it takes whatever is bid.
 
-        It keeps its id, so no second exit can come of it, and at the lower circuit its place in the queue.
+        It keeps its id, so no second exit can come of it, and at the lower circuit its place in the queue. One whose
+        price is changed in vain, refused or without effect, is canceled: it would rest above the market for ever.
         """
         self._store.extend(turn.holding, ANSWER_WITHIN)
         run, order, broker = turn.run, reprice.order, self._broker(turn)
@@ -271,30 +272,33 @@ class Actions:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
             return self._unpriced(turn, reprice, f"left: {error}")
-        lowest = next((quote.lower_band for quote in quotes if quote.lower_band > 0), None)
-        if lowest is None:
-            # Nothing says how low a limit may be: only a new order is priced by the broker.
+        quote = next((each for each in quotes if each.lower_band > 0), None)
+        if quote is not None and rests_at_the_lowest(order, quote):
+            return self._repriced(turn, reprice, "left: nothing better is allowed")
+        if quote is None or order.reprices >= REPRICES:
+            # Nothing says how low a limit may be, or its broker changes none: only a new order is priced by the broker.
             order, alerts = lifecycle.told_that_it_rests(run, order, reprice.reason)
             canceled = self._cancel(turn, Cancel(order, reprice.reason))
             return replace(canceled, note=replace(canceled.note, alerts=alerts))
-        if order.limit_price is not None and order.limit_price <= lowest:
-            return self._repriced(turn, reprice, order, "left: nothing better is allowed")
+        lowest = quote.lower_band
         reply = broker.modify(order.broker_order_id, OrderChange(limit_price=lowest))
+        tried = replace(reprice, order=replace(order, reprices=order.reprices + 1))
         if reply.outcome is Outcome.ACCEPTED:
-            return self._repriced(turn, reprice, replace(order, limit_price=lowest), f"limit {lowest}")
+            lowered = replace(tried, order=replace(tried.order, limit_price=lowest))
+            return self._repriced(turn, lowered, f"limit {lowest}")
         if reply.outcome is not Outcome.REJECTED or reply.cause is RejectCause.RATE_LIMITED:
             return self._unpriced(turn, reprice, reply.outcome, dirty=reply.outcome is Outcome.TIMEOUT)
         # Refused may well mean filled, or canceled by somebody else.
-        return self._repriced(turn, reprice, order, reply.outcome, dirty=True)
+        return self._unpriced(turn, tried, reply.outcome, dirty=True)
 
-    def _repriced(self, turn: Turn, reprice: Reprice, order: Order, outcome: str, *, dirty: bool = False) -> Stepped:
-        order, alerts = lifecycle.told_that_it_rests(turn.run, order, reprice.reason)
+    def _repriced(self, turn: Turn, reprice: Reprice, outcome: str) -> Stepped:
+        order, alerts = lifecycle.told_that_it_rests(turn.run, reprice.order, reprice.reason)
         after = turn.run.with_order(replace(order, repriced_at=turn.now.real))
-        after = replace(after, dirty=after.dirty or dirty, exit_reason=reprice.exit_reason or after.exit_reason)
+        after = replace(after, exit_reason=reprice.exit_reason or after.exit_reason)
         return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts))
 
     def _unpriced(self, turn: Turn, reprice: Reprice, outcome: str, *, dirty: bool = False) -> Stepped:
-        """Nothing was priced: it is tried again soon, and told as if it had been."""
+        """Nothing was priced: it is tried again soon, and told as if it had been. A breach waits for it."""
         order, alerts = lifecycle.told_that_it_rests(turn.run, reprice.order, reprice.reason)
         after = replace(turn.run.with_order(order), dirty=turn.run.dirty or dirty)
         note = Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts)

@@ -85,6 +85,8 @@ class FakeBroker:
     traded: dict[str, int] = field(default_factory=dict)
     modified: list[tuple[str, OrderChange]] = field(default_factory=list)
     modify_answers: deque[Reply] = field(default_factory=deque)
+    #: Whether its book tells limits, and a change that is accepted has its effect.
+    tells_limits: bool = False
     quotes: Sequence[Quote] = ()
     answers: deque[Answer] = field(default_factory=deque)
     cancel_answers: deque[Answer] = field(default_factory=deque)
@@ -189,7 +191,10 @@ class FakeBroker:
 
     def modify(self, broker_order_id: str, change: OrderChange) -> Reply:
         self.modified.append((broker_order_id, change))
-        return self.modify_answers.popleft() if self.modify_answers else replace(OK, broker_order_id=broker_order_id)
+        reply = self.modify_answers.popleft() if self.modify_answers else replace(OK, broker_order_id=broker_order_id)
+        if self.tells_limits and reply.outcome is Outcome.ACCEPTED:
+            self._set(broker_order_id, limit_price=change.limit_price)
+        return reply
 
     def positions(self) -> Sequence[NetPosition]:
         self._read()

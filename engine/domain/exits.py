@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
+from engine.domain.broker import Quote
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import ExitReason, Run
@@ -16,6 +17,8 @@ AFTER_CLOSE = timedelta(minutes=1)
 CLOCKS_APART = timedelta(seconds=10)
 #: How long the account must have lacked what its runs hold until an exit that rests is taken back for that.
 TAKEN_BACK_AFTER = timedelta(seconds=5)
+#: How often an exit that rests is asked to be priced anew before it is canceled and sent again instead.
+REPRICES = 2
 #: Why the book is asked where what is known of the position is too old to sell by.
 UNPROVEN = "position_unproven"
 #: Causes from the weakest to the strongest: a stronger one does not wait for a weaker one's resting order.
@@ -126,6 +129,15 @@ def _is_promised_twice(run: Run) -> bool:
         # More than was ever looked at, by this reading alone.
         return False
     return run.net.at >= run.uncovered_since + TAKEN_BACK_AFTER
+
+
+def rests_at_the_lowest(exiting: Order, quote: Quote) -> bool:
+    """Whether no price sells sooner: its limit is the day's lowest by its broker's word, or, where that does not tell,
+    by ours and nothing trades above it. What trades above it would have filled it."""
+    if exiting.limit_shown is not None:
+        return exiting.limit_shown <= quote.lower_band
+    is_asked_for = exiting.limit_price is not None and exiting.limit_price <= quote.lower_band
+    return is_asked_for and quote.last_price <= quote.lower_band
 
 
 def covers_too_little(run: Run, exiting: Order, now: Moment) -> bool:

@@ -136,6 +136,8 @@ class Evidence:
     average_price: Decimal
     filled_at: datetime | None = None
     reason: str = ""
+    #: Its limit, money; None where it has none, or its broker does not tell.
+    limit_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,9 @@ class Order:
     #: When it last was, or needed not be, priced anew, real time, and the limit it then had, money.
     repriced_at: datetime | None = None
     limit_price: Decimal | None = None
+    #: The limit it has by its broker's word, None where that does not tell; and how often another one was asked for.
+    limit_shown: Decimal | None = None
+    reprices: int = 0
     #: How often it was asked to be canceled.
     cancels: int = 0
     #: Somebody was told that nobody takes it, and that there are two of it.
@@ -277,7 +282,8 @@ def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
     if evidence.client_order_id != order.client_order_id:
         return order
     told = _as_filled(evidence)
-    seen = order if order.seen else replace(order, seen=True)
+    shown = told.limit_price if told.limit_price is not None else order.limit_shown
+    seen = replace(order, seen=True, limit_shown=shown)
     if not (order.is_refused_unseen or outranks(told, order)):
         return _better_priced(seen, told)
     trigger = _TRIGGER_OF[told.status]

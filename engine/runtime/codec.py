@@ -79,6 +79,8 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "settled": order.settled,
         "repriced_at": _optional_iso(order.repriced_at),
         "limit_price": None if order.limit_price is None else str(order.limit_price),
+        "limit_shown": None if order.limit_shown is None else str(order.limit_shown),
+        "reprices": order.reprices,
         "cancels": order.cancels,
         "rest_alerted": order.rest_alerted,
         "double_alerted": order.double_alerted,
@@ -108,6 +110,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             # An order written before these were kept has none of them.
             "repriced_at": _optional_from_iso(plain.get("repriced_at")),
             "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
+            "limit_shown": Decimal(plain["limit_shown"]) if plain.get("limit_shown") else None,
             "session_ends": _optional_from_iso(plain.get("session_ends")),
             "granted_at": _optional_from_iso(plain.get("granted_at")),
         }
@@ -139,6 +142,7 @@ def evidence_to_json(evidence: Evidence) -> str:
             "average": str(evidence.average_price),
             "at": _optional_us(evidence.filled_at),
             "reason": evidence.reason,
+            "limit": None if evidence.limit_price is None else str(evidence.limit_price),
         }
     ).decode()
 
@@ -155,6 +159,8 @@ def evidence_from_json(text: str) -> Evidence:
         average_price=Decimal(plain["average"]),
         filled_at=_optional_time(plain["at"]),
         reason=plain["reason"],
+        # Evidence written before it was kept has none.
+        limit_price=Decimal(plain["limit"]) if plain.get("limit") else None,
     )
 
 

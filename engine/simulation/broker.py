@@ -96,6 +96,7 @@ class Placed:
             filled_quantity=filled,
             average_price=Decimal(100) if filled and not is_behind else Decimal(0),
             filled_at=self.filled_at,
+            limit_price=self.request.limit_price,
         )
         return BookEntry(evidence, self.request.symbol, self.request.side, self.request.client_order_id)
 
@@ -250,6 +251,8 @@ class SimulatedBroker:
         placed = self._live(broker_order_id)
         if placed is None or self.is_closed or change.limit_price < self.lower_band:
             return Reply(Outcome.REJECTED, broker_order_id, RejectCause.OTHER, "not to be changed so")
+        if self._happens(self.hard.stubborn):
+            return Reply(Outcome.ACCEPTED, placed.broker_order_id, message="and it is priced as before")
         placed.request = replace(placed.request, limit_price=change.limit_price)
         return self._changed(placed, "broker.modified")
 
@@ -396,7 +399,8 @@ class SimulatedBroker:
         self.boundary("broker.quote")
         self._ask("quote")
         self._read(None)
-        return [Quote(each, Decimal(100), self.lower_band, Decimal(120), self.now()) for each in symbols]
+        last = self.lower_band if self.at_lower_circuit and self.lower_band else Decimal(100)
+        return [Quote(each, last, self.lower_band, Decimal(120), self.now()) for each in symbols]
 
     def account_id(self) -> str:
         self.boundary("broker.account_id")

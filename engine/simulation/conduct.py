@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest, Outcome, Reply
+from engine.domain.exits import REPRICES
 from engine.domain.health import OPENS_AFTER, PAUSE_US, DeniedBy
 from engine.domain.orders import Leg, Order, Product, Side
 from engine.domain.routing import RETRIES, retry_delay
@@ -91,6 +92,8 @@ class Conduct:
         #: By account: since when its token is known to be dead, and how many entries were sent since.
         self._dead_since: dict[int, datetime] = {}
         self._under_dead: Counter[int] = Counter()
+        #: How often the price of an order was asked to be changed, by account and the broker's name for it.
+        self._changes: Counter[tuple[int, str]] = Counter()
         #: By account and leg: when the broker asked for a pause last, and until when.
         self._limited: dict[tuple[int, Leg], tuple[datetime, datetime]] = {}
         #: When an owner said that a run's position is his.
@@ -233,8 +236,10 @@ class Conduct:
         if is_replaced or run.stop_requested is not None or self._durable.is_failed(run_id):
             return True
         if leg is Leg.EXIT:
-            # Nothing says how low a limit may be: only a new order is priced by the broker.
-            return left != bought - sold or not self._brokers[account].lower_band
+            # Nothing says how low a limit may be, or its broker changes none: only a new order is priced by the broker.
+            is_in_vain = self._changes[account, placed.broker_order_id] >= REPRICES
+            is_in_vain = is_in_vain and placed.request.limit_price != self._brokers[account].lower_band
+            return left != bought - sold or not self._brokers[account].lower_band or is_in_vain
         rests_for = self._now() - (placed.placed_at or placed.visible_at)
         is_exiting = any(each.request.side is Side.SELL for each in own)
         is_breached = min(self._prices_since(placed.visible_at - BEFORE_ITS_ANSWER)) <= STOP
@@ -243,6 +248,7 @@ class Conduct:
     def changing(self, account: int, placed: Placed) -> None:
         """One of ours is to be priced anew: while it can still sell, what it is to sell, and not again and again."""
         run_id, leg, _ = _parsed(placed.request)
+        self._changes[account, placed.broker_order_id] += 1
         run, now, name = self._durable.run(run_id), self._now(), placed.request.client_order_id
         if leg is Leg.ENTRY:
             raise Violation(f"{name} is an entry, and priced anew")

@@ -72,7 +72,7 @@ class Kind(StrEnum):
     PARTLY = "partly"
     #: Few trade: orders rest for seconds, and fill in parts.
     THIN = "thin"
-    #: A cancel is accepted, and its order stands all the same.
+    #: A cancel or a change is accepted, and its order stands all the same.
     STUBBORN = "stubborn"
     #: An order's status is told before its fills, and its price later still.
     BEHIND = "behind"

@@ -1,5 +1,6 @@
 """The order rows of the broker contract: placing, canceling, refusals, doubt, and what was never sent."""
 
+from decimal import Decimal
 from time import sleep
 
 import pytest
@@ -50,7 +51,8 @@ class OrderRows:
     def test_b03_a_limit_order_away_from_the_market_rests_and_fills_when_the_price_comes(self, venue: Venue) -> None:
         broker = venue.broker()
         assert broker.place(request("B03", limit="1540.00"), always).outcome is Outcome.ACCEPTED
-        assert only(broker, "B03").evidence.status is OrderStatus.ACCEPTED
+        resting = only(broker, "B03").evidence
+        assert (resting.status, resting.limit_price) == (OrderStatus.ACCEPTED, Decimal("1540.00"))
         venue.control.price(SYMBOL, "1539.95")
         assert only(broker, "B03").evidence.status is OrderStatus.FILLED
 

@@ -11,6 +11,7 @@ from engine.cli.resolving import WAYS, Choice
 from engine.domain.account_positions import AccountReading
 from engine.domain.broker import BookEntry, NetPosition, Outcome, Quote, RejectCause, Reply
 from engine.domain.events import EventType
+from engine.domain.exits import REPRICES
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
 from engine.domain.strategy import AbortPolicy
 from engine.reconcile import Reconciler
@@ -180,6 +181,7 @@ def test_another_run_of_the_account_is_sold_whatever_the_first_ones_exits_did(
     world.buy(run(spec=strategy(id=8), stop_units=STOP - 100))
     world.clock.advance(60)
     world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
+    world.broker.tells_limits = True
     assert world.price(STOP) == 1
     world.broker.answers.append(VANISHES)
     world.serve(E.STOPLOSS)
@@ -330,6 +332,64 @@ def test_an_exit_nobody_takes_is_told_of_again_on_the_next_day(breached: World) 
     world.live.store.prolong(run().id, morning + timedelta(hours=6), world.clock.real)
     world.pass_time(120)
     assert world.alerts() == ["exit_rests", "safety_abort", "exit_rests"]
+
+
+@pytest.mark.parametrize(("answer", "seconds"), [(REFUSED, 45), (OK, 100)])
+def test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew(
+    breached: World, answer: Reply, seconds: int
+) -> None:
+    """Every change is refused, or accepted and its limit stays: it rests above the market."""
+    breached.broker.modify_answers.extend([answer] * 1000)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(seconds)
+    assert [name for name, _ in breached.broker.modified[:REPRICES]] == ["B2"] * REPRICES
+    assert breached.broker.canceled == ["B2"]
+    assert breached.sides() == [BUY, SELL, SELL]
+    assert breached.alerts() == ["exit_rests"]
+
+
+def test_a_stop_whose_change_is_refused_sells_by_a_new_order_in_seconds(world: World) -> None:
+    """It meets the exit of the schedule, which rests above the market."""
+    world.buy()
+    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
+    world.clock.jump(SELL_AT)
+    world.serve(E.SELL, "sell")
+    world.pass_time(5)
+    world.breach(STOP)
+    world.broker.modify_answers.extend([REFUSED] * 1000)
+    world.serve(E.STOPLOSS)
+    world.pass_time(8)
+    assert world.sides() == [BUY, SELL, SELL]
+
+
+def _at_the_circuit(world: World, limit: int) -> None:
+    """Nothing trades above the day's lowest price, and the book tells what the exit's limit is."""
+    world.broker.quotes = [Quote(SYMBOL, Decimal(80), Decimal(80), Decimal(110), world.clock.market)]
+    world.serve(E.STOPLOSS)
+    told = world.broker.book["B2"]
+    priced = replace(told.evidence, limit_price=Decimal(limit))
+    world.broker.book["B2"] = replace(told, evidence=priced)
+    world.pass_time(120)
+
+
+def test_an_exit_at_the_days_lowest_price_keeps_its_place_though_no_change_is_taken(breached: World) -> None:
+    breached.broker.modify_answers.extend([REFUSED] * 1000)
+    _at_the_circuit(breached, 80)
+    assert (breached.broker.canceled, breached.broker.modified) == ([], [])
+
+
+def test_an_exit_its_book_shows_above_the_lower_circuit_is_sent_anew(breached: World) -> None:
+    """Its changes are accepted and come to nothing."""
+    _at_the_circuit(breached, 85)
+    assert breached.broker.canceled == ["B2"]
+
+
+def test_an_exit_its_book_shows_at_the_days_lowest_price_keeps_its_place_while_few_trade(breached: World) -> None:
+    """The last price is an old one: the change had its effect, and a new order would only be dearer."""
+    breached.broker.tells_limits = True
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(200)
+    assert (breached.broker.canceled, len(breached.broker.modified)) == ([], 1)
 
 
 def test_a_change_that_was_accepted_and_then_refused_by_the_exchange_is_tried_again_or_told(breached: World) -> None:

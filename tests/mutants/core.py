@@ -9,6 +9,10 @@ def _guard(name: str, file: str, text: str, without: str, *tests: str) -> Guard:
 
 # fmt: off
 GUARDS = [
+    _guard("an exit whose price is changed in vain is canceled and sent anew", "actions",
+           "if quote is None or order.reprices >= REPRICES:", "if quote is None:",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew"),
     _guard("an exit that is taken back because nobody takes it is told of", "actions",
            "return replace(canceled, note=replace(canceled.note, alerts=alerts))", "return canceled",
            "integration/test_pipeline_standing_orders.py::"
@@ -143,11 +147,11 @@ GUARDS = [
            "integration/test_pipeline_answers.py::"
            "test_a_cancellation_refused_because_the_order_filled_adopts_the_fill"),
     _guard("a modification that is refused makes the book be asked", "actions",
-           "reprice, order, reply.outcome, dirty=True)",
-           "reprice, order, reply.outcome)", "integration/test_pipeline_unproven.py::"
+           "tried, reply.outcome, dirty=True)",
+           "tried, reply.outcome)", "integration/test_pipeline_unproven.py::"
            "test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up"),
     _guard("an exit at the lowest price keeps its place in the queue", "actions",
-           "if order.limit_price is not None and order.limit_price <= lowest:", "if broker is None:",
+           "if quote is not None and rests_at_the_lowest(order, quote):", "if broker is None:",
            "integration/test_pipeline_unproven.py::test_an_exit_that_rests_is_lowered_once_and_keeps_its_place"),
     _guard("a late answer of ours says nothing of the broker", "actions", "if was_late or (heard_of", "if (heard_of",
            "integration/test_pipeline_crashes.py::test_a_deadline_that_passed_before_the_write_sends_nothing"),

@@ -144,6 +144,14 @@ GUARDS = [
     _guard("an exit goes by a reading asked for it also near the square-off", "exits",
            "policy.trust_limit if is_asked_for else usual", "usual", "integration/test_pipeline_unproven.py::"
            "test_an_exit_goes_by_a_reading_asked_for_it_however_long_that_took"),
+    _guard("an exit at the days lowest price keeps its place", "exits",
+           "return exiting.limit_shown <= quote.lower_band", "return False",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_at_the_days_lowest_price_keeps_its_place_though_no_change_is_taken"),
+    _guard("a change without effect is no lower price", "exits",
+           "return is_asked_for and quote.last_price <= quote.lower_band", "return is_asked_for",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew"),
     _guard("a cancel is asked again while its order stands", "watch",
            "return Cancel(order, why) if is_shown else ask", "return ask",
            "integration/test_pipeline_standing_orders.py::"

@@ -55,6 +55,12 @@ def test_a_poisoned_update_is_one_malformed_frame(name: str, value: str) -> None
     assert len(event.reason) <= 500
 
 
+@pytest.mark.parametrize("value", [value for value in NUMBERS if value != "1.5"])
+def test_a_limit_nobody_can_read_hides_no_fill(value: str) -> None:
+    told = book_entry(json.loads(written("price", value))).evidence
+    assert (told.filled_quantity, told.limit_price) == (10, None)
+
+
 @pytest.mark.parametrize(("name", "value"), POISON, ids=lambda each: each[:20])
 def test_a_poisoned_row_makes_the_book_unreadable_and_nothing_else(name: str, value: str) -> None:
     connector = kite.KiteConnector("http://127.0.0.1:9", "k", "t")
