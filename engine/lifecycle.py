@@ -18,6 +18,7 @@ from engine.domain.orders import (
     Order,
     OrderStatus,
     OrderTrigger,
+    followed,
     is_behind,
 )
 from engine.domain.routing import Alert, apply_ends
@@ -63,9 +64,14 @@ def absorb(run: Run, evidence: Iterable[Evidence], at: datetime, *, by_book: boo
     after, known = run, {order.client_order_id: order for order in run.orders}
     for item in evidence:
         order = known.get(item.client_order_id)
-        # An attempt we do not know of, or another order under its id: only the whole book tells.
-        strange = order is None or not (by_book or order.broker_order_id in ("", item.broker_order_id))
-        after = replace(after, dirty=True, unread=True) if strange else after.absorb(item, at)
+        if order is None or not (by_book or _is_alone(order, item)):
+            # An attempt we do not know of, or one of several orders under its id: only the whole book tells.
+            after = replace(after, dirty=True, unread=True)
+            continue
+        if by_book:
+            is_replaced = order.attempt < run.attempts(order.leg)
+            after = after.with_order(followed(order, item, at, is_replaced=is_replaced))
+        after = after.absorb(item, at)
         if is_behind(item) and not by_book:
             after = replace(after, dirty=True)
     if after == run:
@@ -87,6 +93,11 @@ def _corrected(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     )
     corrected = replace(run, closed_elsewhere=run.closed_elsewhere - twice)
     return corrected, (Alert("critical", "closed_and_sold", message),)
+
+
+def _is_alone(order: Order, item: Evidence) -> bool:
+    """Whether `item` tells of `order` and no other stands under its id."""
+    return order.broker_order_id in ("", item.broker_order_id) and not order.double_alerted
 
 
 def _relieved(before: Run, after: Run) -> Run:
@@ -156,7 +167,9 @@ def _by_id(book: Iterable[BookEntry], run: Run) -> dict[str, dict[str, Evidence]
 def _combined(found: list[Evidence]) -> Evidence:
     """One statement of several orders under one id: all that filled is held, and one that may still fill is told of."""
     told = max(found, key=lambda item: (item.status not in TERMINAL, item.filled_quantity))
-    return replace(told, filled_quantity=sum(item.filled_quantity for item in found))
+    filled = sum(item.filled_quantity for item in found)
+    may_fill = sum(item.quantity - item.filled_quantity for item in found if item.status not in TERMINAL)
+    return replace(told, filled_quantity=filled, beyond=max(0, may_fill - max(0, told.quantity - filled)))
 
 
 def after_book(run: Run, evidence: Collection[Evidence], now: Moment, grace: timedelta) -> Absorbed:

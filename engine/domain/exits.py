@@ -115,7 +115,7 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
 
 def is_needless(run: Run, order: Order) -> bool:
     """Whether more of a live order may fill than there is for it to buy or sell."""
-    left = order.quantity - order.filled_quantity
+    left = order.quantity - order.filled_quantity + order.beyond
     if order.leg is Leg.ENTRY:
         return left > max(0, run.strategy.quantity - run.filled(Leg.ENTRY))
     return left > run.held or _is_promised_twice(run)

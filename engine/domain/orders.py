@@ -138,6 +138,8 @@ class Evidence:
     reason: str = ""
     #: Its limit, money; None where it has none, or its broker does not tell.
     limit_price: Decimal | None = None
+    #: Units that all the orders under its id may fill beyond what it lacks; only the whole book tells.
+    beyond: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class Order:
     #: The limit it has by its broker's word, None where that does not tell; and how often another one was asked for.
     limit_shown: Decimal | None = None
     reprices: int = 0
+    #: Units that the orders under its id may fill beyond what it lacks, where there is more than one.
+    beyond: int = 0
     #: How often it was asked to be canceled.
     cancels: int = 0
     #: Somebody was told that nobody takes it, and that there are two of it.
@@ -272,6 +276,29 @@ def outranks(evidence: Evidence, order: Order) -> bool:
     if evidence.filled_quantity != order.filled_quantity:
         return evidence.filled_quantity > order.filled_quantity
     return _PROGRESS[evidence.status] > _PROGRESS[order.status]
+
+
+def followed(order: Order, evidence: Evidence, at: datetime, *, is_replaced: bool) -> Order:
+    """`order` as the one under its id that may still fill by the whole book: so a cancel reaches each of them in turn.
+
+    `is_replaced`: the next attempt was sent already, so that this one must not fill beside it.
+    """
+    shown = replace(order, beyond=evidence.beyond)
+    if evidence.status in TERMINAL or order.broker_order_id in ("", evidence.broker_order_id):
+        return shown
+    return replace(
+        shown,
+        broker_order_id=evidence.broker_order_id,
+        status=OrderStatus.PARTIALLY_FILLED if evidence.filled_quantity else OrderStatus.ACCEPTED,
+        given_up=order.given_up or is_replaced,
+        settled=False,
+        cancels=0,
+        repriced_at=None,
+        limit_price=None,
+        limit_shown=None,
+        reprices=0,
+        updated_at=at,
+    )
 
 
 def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:

@@ -162,6 +162,59 @@ def test_what_is_covered_again_beside_a_resting_exit_has_an_exit_too(world: Worl
     assert _may_still_sell(world) == world.run().held == QUANTITY
 
 
+def _twin(world: World, of: str, filled: int = 0) -> str:
+    """Another order stands under the id of `of`, as where a proxy sent the request twice."""
+    first, name = world.broker.book[of], f"{of}twin"
+    told = replace(first.evidence, broker_order_id=name, status=OrderStatus.ACCEPTED, filled_quantity=0)
+    world.broker.book[name] = replace(first, evidence=told)
+    world.push(world.broker.fill(name, filled) if filled else world.broker.book[name])
+    return name
+
+
+def _may_still_buy(world: World) -> int:
+    open_entries = [each.evidence for each in world.broker.book.values() if each.side is Side.BUY]
+    return sum(each.quantity - each.filled_quantity for each in open_entries if each.status not in TERMINAL)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (4, 0), (0, 4), (4, 3), (QUANTITY, 0), (QUANTITY, 4)])
+def test_of_two_entries_under_one_id_no_more_may_fill_than_is_wanted(world: World, first: int, second: int) -> None:
+    world.buy(quantity=first)
+    _twin(world, "B1", second)
+    world.pass_time(20)
+    assert _may_still_buy(world) <= max(0, QUANTITY - first - second)
+    assert world.alerts().count("double_order") == 1
+
+
+def test_the_entry_that_is_left_of_two_under_one_id_fills_and_is_sold(world: World) -> None:
+    world.buy(quantity=0)
+    name = _twin(world, "B1")
+    world.pass_time(10)
+    assert world.broker.canceled == ["B1"]
+    world.push(world.broker.fill(name))
+    world.clock.advance(5)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    assert world.sides() == [BUY, SELL]
+
+
+def test_of_two_exits_under_one_id_no_more_may_fill_than_is_held(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    _twin(breached, "B2")
+    breached.pass_time(10)
+    assert _may_still_sell(breached) == QUANTITY
+
+
+def test_nothing_is_sent_beside_the_other_one_of_two_under_one_id(world: World) -> None:
+    """The exchange cancels the entry we know; another one rests under its id, and nobody pushed that."""
+    world.buy(quantity=0)
+    told = world.broker.book["B1"]
+    other = replace(told.evidence, broker_order_id="B1twin")
+    world.broker.book["B1twin"] = replace(told, evidence=other)
+    world.push(world.broker.end("B1", OrderStatus.CANCELED))
+    world.pass_time(20)
+    assert _may_still_buy(world) <= QUANTITY
+
+
 def _stands_needlessly(world: World) -> None:
     """The first exit was given up, and has filled since: the second one stands for nothing."""
     _appears(world, 3, QUANTITY)

@@ -152,6 +152,17 @@ GUARDS = [
            "return is_asked_for and quote.last_price <= quote.lower_band", "return is_asked_for",
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew"),
+    _guard("of orders under one id what is too much is taken back", "exits",
+           "order.quantity - order.filled_quantity + order.beyond", "order.quantity - order.filled_quantity",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_of_two_entries_under_one_id_no_more_may_fill_than_is_wanted"),
+    _guard("a cancel reaches each of the orders under one id", "orders",
+           'if evidence.status in TERMINAL or order.broker_order_id in ("", evidence.broker_order_id):',
+           "if at is not None:", "integration/test_pipeline_standing_orders.py::"
+           "test_of_two_entries_under_one_id_no_more_may_fill_than_is_wanted"),
+    _guard("no attempt stands beside another order of the one before", "orders",
+           "given_up=order.given_up or is_replaced,", "given_up=order.given_up,",
+           "unit/test_lifecycle.py::test_another_order_of_an_attempt_that_was_replaced_is_taken_back"),
     _guard("a cancel is asked again while its order stands", "watch",
            "return Cancel(order, why) if is_shown else ask", "return ask",
            "integration/test_pipeline_standing_orders.py::"

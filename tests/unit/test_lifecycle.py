@@ -119,6 +119,20 @@ def test_two_orders_under_one_id_are_alerted_once_and_their_fills_added() -> Non
     assert lifecycle.told_of_doubles(book, told) == (told, ())
 
 
+def test_of_an_order_that_has_a_double_only_the_whole_book_tells_the_end() -> None:
+    before = run(entry(S.ACCEPTED, broker_order_id="B1", double_alerted=True))
+    end = evidence(before.orders[0], S.CANCELED)
+    after = lifecycle.absorb(before, [end], REAL).run
+    assert (after.orders, after.dirty, after.unread) == (before.orders, True, True)
+
+
+def test_another_order_of_an_attempt_that_was_replaced_is_taken_back() -> None:
+    before = run(entry(S.CANCELED, broker_order_id="B1"), entry(S.ACCEPTED, attempt=2, broker_order_id="B2"))
+    other = evidence(before.orders[0], S.ACCEPTED, broker_order_id="B3")
+    found = lifecycle.absorb(before, [other], REAL, by_book=True).run.orders[0]
+    assert (found.broker_order_id, found.has_appeared) == ("B3", True)
+
+
 def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
     mine = run()
     found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
