@@ -40,13 +40,15 @@ GUARDS = [
            "test_a_fill_that_meets_an_account_without_a_slot_is_not_lost"),
     # What is made of evidence.
     _guard("another order under an id of ours is not believed", "lifecycle",
-           "if order is None or not (by_book or _is_alone(order, item)):", "if order is None:", "unit/test_lifecycle.py::"
+           "if order is None or not (by_book or _is_alone(order, item)):", "if order is None:",
+           "unit/test_lifecycle.py::"
            "test_another_order_under_an_id_of_ours_sends_its_run_to_the_book_and_only_the_book_is_believed"),
     _guard("an order called filled whose fills are not told sends its run to the book", "lifecycle",
            "if is_behind(item) and not by_book:", "if at is None:", "integration/test_pipeline_unproven.py::"
            "test_an_order_called_filled_whose_fills_come_later_is_filled_by_its_trades"),
     _guard("an attempt nobody knows sends its run to the book", "lifecycle",
-           "            after = replace(after, dirty=True, unread=True)\n            continue\n", "            continue\n",
+           "            after = replace(after, dirty=True, unread=True)\n            continue\n",
+           "            continue\n",
            "unit/test_lifecycle.py::test_evidence_of_an_attempt_the_run_does_not_know_sends_it_to_the_book"),
     _guard("one reading that lacks what is held flags nothing", "lifecycle",
            "if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:",
