@@ -20,6 +20,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "arm",
         "prolong",
         "note",
+        "pool_mark",
         "cover",
         "read_book",
         "tell_book",

@@ -64,7 +64,7 @@ LAG_AT_MOST = timedelta(seconds=15)
 #: Alerts whose owner looks at what the account has.
 TELLS_OF_A_SHORT = frozenset({"oversold", "closed_and_sold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
-AT_CIRCUIT, MOST_BARE = 20, 0.3
+AT_CIRCUIT, MOST_BARE = 30, 0.3
 #: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.
 DOUBLES = frozenset({Kind.BEYOND_GRACE})
 

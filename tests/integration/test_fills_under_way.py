@@ -114,9 +114,9 @@ def test_a_purchase_whose_book_stays_behind_is_in_the_positions(
     now = datetime.now(UTC)
     live.arm(run(BOUGHT), buying=False)
     seen = SeenOrder(BOUGHT.client_order_id, 4, 4, is_over=True)
-    for ago in (16, 0):
+    for ago, orders in ((16, [seen]), (8, None), (0, [seen])):
         at = now - timedelta(seconds=ago)
-        live.store.cover(1, AccountReading(at, [NetPosition(SYMBOL, Product.INTRADAY, units)], [seen]))
+        live.store.cover(1, AccountReading(at, [NetPosition(SYMBOL, Product.INTRADAY, units)], orders))
     assert live.run_seen() == NetSeen(free, now, missing)
 
 

@@ -71,29 +71,33 @@ local function contained_of(order, seen, behind_for)
   return math.max(after, filled), math.max(before, filled)
 end
 
--- Since when the book of a symbol lacks some of a purchase that is over and known to have filled, us.
+-- Since when the book of each symbol lacks some of a purchase that is over and known to have filled, us, by key. Where
+-- the book was not read that goes on. `seen`: what the book said, by order.
 local function behind_since(fills, seen)
-  local since = {}
+  local known, since = redis.call('HGETALL', KEYS[3]), {}
+  for i = 1, #known, 2 do since[string.match(known[i], '^(.+) behind$') or ''] = known[i + 1] end
+  since[''] = nil
+  if not told.is_book_read then return since end
+  local still = {}
   for id, order in pairs(fills) do
-    local told = seen[id]
-    if told and told[4] == '1' and order.sign > 0 and told[3] < order.filled then
-      since[order.key] = redis.call('HGET', KEYS[3], order.key .. ' behind') or asked_at
+    local said = seen[id]
+    if said and said[4] == '1' and order.sign > 0 and said[3] < order.filled then
+      still[order.key] = since[order.key] or asked_at
     end
   end
-  return since
+  return still
 end
 
 local function keep_reading()
-  local units, ahead, at_least, unclear, caps, fills, behind = {}, {}, {}, {}, {}, known_fills(), {}
+  local units, ahead, at_least, unclear, caps, fills, seen = {}, {}, {}, {}, {}, known_fills(), {}
   for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
   for _, key in ipairs(told.keep) do
     unclear[key] = true
     caps[key] = redis.call('HGET', KEYS[3], key .. ' cap')
   end
+  for _, order in ipairs(told.orders) do seen[order[1]] = order end
+  local behind = behind_since(fills, seen)
   if told.is_book_read then
-    local seen = {}
-    for _, order in ipairs(told.orders) do seen[order[1]] = order end
-    behind = behind_since(fills, seen)
     for id, order in pairs(fills) do
       local most, least = contained_of(order, seen[id], asked_at - (behind[order.key] or asked_at))
       ahead[order.key] = (ahead[order.key] or 0) + (most - order.filled) * order.sign
