@@ -27,6 +27,9 @@ class Live(Protocol):
     def markets(self) -> set[str]:
         """Markets that have a run."""
 
+    def may_judge(self, market: str) -> bool:
+        """Whether listeners of `market` have had their chance to say which lines live; asked before every look."""
+
     def watch(self, market: str, now: datetime) -> Sequence[Naked]:
         """The runs of `market` that hold something while no stop of theirs can fire; counts for how long."""
 
@@ -60,6 +63,9 @@ class BlindWatch:
                 self._log("market_unwatched", market=market, reason=str(error))
 
     def _look_at(self, market: str, now: Moment) -> None:
+        if not self._store.may_judge(market):
+            # The live state was away: what nobody could write in it is no word of a dead feed, nor of one that is back.
+            return
         blind: defaultdict[str, list[Naked]] = defaultdict(list)
         for each in self._store.watch(market, now.market):
             if each.is_blind:

@@ -17,6 +17,9 @@ from engine.runtime import codec, keys
 
 #: How long a listener's word lasts that an account carries its feed, us.
 CARRIER_US = 10_000_000
+#: How far apart two looks at what is blind may be where the live state was not away meanwhile, and how long listeners
+#: have to say which lines live once it is back, us: what a call needs that began while it was away.
+LOOKS_US, CHANCE_US = 2_000_000, 3_000_000
 #: How many runs are looked at in one step, in which Redis serves nobody else.
 WATCHED_AT_ONCE = 100
 
@@ -61,6 +64,10 @@ class Feeds:
             flat += (age // timedelta(microseconds=1), len(carried), *carried)
         told = self._call("carry", [keys.feed(market), keys.carriers(market)], flat)
         return {name: int(account) for name, account in zip(told[0::2], told[1::2], strict=True)}
+
+    def may_judge(self: _Scripted, market: str) -> bool:
+        """Whether listeners of `market` have had their chance to say which lines live; asked before every look."""
+        return bool(self._call("looked", [keys.looked(market)], [LOOKS_US, CHANCE_US]))
 
     def watch(self: _Scripted, market: str, now: datetime) -> Sequence[Naked]:
         """The runs of `market` that hold something at market time `now` while no stop of theirs can fire.

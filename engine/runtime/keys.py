@@ -84,6 +84,11 @@ def holding(market: str) -> str:
     return f"holding:{market}"
 
 
+def looked(market: str) -> str:
+    """When a market's feeds were last looked at, and from when on that may be judged."""
+    return f"looked:{market}"
+
+
 def outage(market: str) -> str:
     """What each tenant was last told of being blind."""
     return f"outage:{market}"

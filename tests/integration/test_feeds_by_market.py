@@ -42,6 +42,9 @@ def both(world: World) -> LiveState:
 def told(both: LiveState) -> Any:
     """A look at what is blind; answers what it told, as (tenant, code, message)."""
     watch, seen = BlindWatch(both.store, lambda *_, **__: None), 0
+    for market in (ACCOUNT.market, OTHER.market):
+        # It was looked a moment ago, and this is no first look after an outage.
+        away(both, market, seconds=1)
 
     def look(market_time: Any = BUY_AT + S) -> list[tuple[str, str, str]]:
         nonlocal seen
@@ -57,6 +60,13 @@ def test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed(b
     both.redis.hset(keys.runtime(RUN), "order:EE00000080000", "{not json")
     both.redis.delete(keys.feed(ACCOUNT.market), keys.feed(OTHER.market))
     assert {(tenant, code) for tenant, code, _ in told()} == {("alpha", "blind"), ("beta", "blind")}
+
+
+def away(live: LiveState, market: str = ACCOUNT.market, seconds: float = 20.0, grace: float | None = None) -> None:
+    """What a market's looks are like once the live state was away so long, or is back for a part of the grace."""
+    now = live.now_us()
+    told = {"at": now - int(seconds * 1e6)} | ({} if grace is None else {"from": now - int(grace * 1e6)})
+    live.redis.hset(keys.looked(market), mapping=told)  # type: ignore[arg-type]
 
 
 def proven(live: LiveState, market: str, ago: float) -> None:
@@ -134,6 +144,53 @@ def test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_o
     assert told() == []
     proven(both, ACCOUNT.market, 60.0)
     assert [each[:2] for each in told()] == [("alpha", "blind")]
+
+
+def test_after_the_live_state_was_away_nobody_is_told_before_a_listener_had_its_chance(
+    both: LiveState, told: Any
+) -> None:
+    watched(both.redis, OTHER.market)
+    proven(both, ACCOUNT.market, 20.0)
+    away(both)
+    assert told() == []
+    # Nothing is told by the next looks either, nor once the listener came to say that the line lived all the while.
+    assert told() == []
+    proven(both, ACCOUNT.market, 0.5)
+    away(both, seconds=1, grace=0)
+    assert told() == []
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5])
+def test_a_feed_that_died_beside_the_live_state_is_told_once_listeners_had_their_chance(
+    both: LiveState, told: Any, seconds: float
+) -> None:
+    watched(both.redis, OTHER.market)
+    proven(both, ACCOUNT.market, 20.0)
+    away(both)
+    assert told() == []
+    began = int(both.redis.hget(keys.looked(ACCOUNT.market), "from") or 0)
+    assert 2_000_000 < began - both.now_us() <= 3_000_000
+    # Looks that are slow put it off no further.
+    away(both, seconds=seconds, grace=0)
+    assert [each[:2] for each in told()] == [("alpha", "blind")]
+
+
+def test_who_was_told_of_a_dead_feed_is_not_told_that_it_is_over_while_nobody_can_know(
+    both: LiveState, told: Any
+) -> None:
+    watched(both.redis, OTHER.market)
+    proven(both, ACCOUNT.market, 20.0)
+    assert [each[:2] for each in told()] == [("alpha", "blind")]
+    away(both)
+    assert told() == []
+    away(both, seconds=1, grace=0)
+    assert told() == []
+
+
+def test_the_first_look_at_an_empty_live_state_judges_nothing(both: LiveState, told: Any) -> None:
+    both.redis.delete(keys.feed(ACCOUNT.market), keys.feed(OTHER.market))
+    both.redis.delete(keys.looked(ACCOUNT.market), keys.looked(OTHER.market))
+    assert told() == []
 
 
 def test_a_feed_that_never_came_up_is_told_to_everyone_who_holds(both: LiveState, told: Any) -> None:

@@ -289,6 +289,10 @@ GUARDS = [
     _guard("a clock that is slow is allowed for", "listener", "believed = guard.judge(tick, self._lead.shifted(now))",
            "believed = guard.judge(tick, now)",
            "integration/test_listener.py::test_a_clock_that_is_slow_refuses_a_whole_feed_for_seconds_only"),
+    _guard("nothing is judged blind before a listener could say what lives", "blindness",
+           "if not self._store.may_judge(market):", "if self._store is None:",
+           "integration/test_feeds_by_market.py::"
+           "test_after_the_live_state_was_away_nobody_is_told_before_a_listener_had_its_chance"),
     _guard("who holds what is blind is told", "blindness", "if each.is_blind:", "if each is None:",
            "integration/test_feeds_by_market.py::"
            "test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_over"),

@@ -84,6 +84,9 @@ GUARDS = [
            "  if is_blind then return { 'denied', 'blind', 1000000 } end\n", "",
            "integration/test_feeds_by_market.py::"
            "test_an_entry_whose_symbol_nobody_watches_is_denied_and_goes_out_once_somebody_does"),
+    _guard("looks that are slow put off no judgement", "looked", " and from <= at) then", ") then",
+           "integration/test_feeds_by_market.py::"
+           "test_a_feed_that_died_beside_the_live_state_is_told_once_listeners_had_their_chance"),
     _guard("a line proven long ago is blind", "_prelude",
            "return proven, not proven or now_us() - tonumber(proven) > blind_after", "return proven, not proven",
            "integration/test_feeds_by_market.py::"

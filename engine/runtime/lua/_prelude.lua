@@ -17,6 +17,7 @@
 --   feed:{market}                hash    symbol -> when a listener last proved that its line lives, us
 --   carriers:{market}            hash    listener -> the account that carries its feed, and when it said so, us
 --   holding:{market}             set     runs that hold something
+--   looked:{market}              hash    at: when its feeds were last looked at; from: when what is seen may be judged, us
 --   outage:{market}              hash    tenant -> what it was last told of being blind, JSON
 --   account:{id}                 hash    credentials (encrypted), limits; :slots:{class} zset, :rate:{window}:{n} counters,
 --                                        :runs set, :health hash: breaker, broker's pauses, refused token,
