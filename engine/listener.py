@@ -86,6 +86,11 @@ class Listener:
         refused = {symbol for symbol, guard in guards if guard.unreadable_since and guard.unreadable_since < since}
         return refused | self._faulty
 
+    def in_session(self, symbols: Iterable[str]) -> list[str]:
+        """Those of `symbols` whose session is on."""
+        now = self._clock.now()
+        return [symbol for symbol in symbols if self._guard(symbol, now).session.contains(now.market)]
+
     @property
     def lags(self) -> bool:
         """Whether ticks come and all of them are old: stops would fire late, on prices that are gone."""

@@ -17,6 +17,7 @@ from broker_connector.ticker import decode_prices, undecoded
 from engine.bootstrap import Parts
 from engine.brokers import credentials_of
 from engine.clock import ClockNotAnnounced
+from engine.deafness import Heard
 from engine.domain.broker import BrokerUnreachable, Instrument, Quote, TokenInvalid
 from engine.domain.feed import Asked
 from engine.domain.market import LINES, Candidate, choose, pause_after, rest_after
@@ -36,6 +37,9 @@ CONNECT_WITHIN, STOOD = 3.0, 30.0
 COMPARE_EVERY, PATIENCE = 5.0, 0.5
 #: Seconds between two quotes, each of every symbol in doubt: as many as a broker answers.
 ASK_EVERY = 1.0
+#: Seconds between two looks for symbols of which the broker tells what no packet told, and for which a packet that is
+#: on its way is waited for then.
+WITNESS_EVERY, ON_ITS_WAY = 5.0, 2.0
 #: Seconds between two lines that say how the feed is, and between two alerts that it cannot be read.
 TELL_EVERY = 30.0
 #: Seconds for which no frame could be decoded until its line counts as dead.
@@ -70,6 +74,11 @@ class MarketFeed:
         self._missing = ""
         self._asked_at = self._carried_at = 0.0
         self._asking: asyncio.Task[None] | None = None
+        #: What came over this connection, and the symbols of which it provably did not tell what was traded.
+        self._heard = Heard()
+        self._deaf: set[str] = set()
+        self._witnessed_at = 0.0
+        self._witnessing: asyncio.Task[None] | None = None
         #: Packets and text frames that could not be read, and since when no frame could.
         self._malformed = 0
         self._undecoded_since: float | None = None
@@ -114,6 +123,7 @@ class MarketFeed:
         """Read and look after the feed of `account` until another one, or its new login, is to carry it."""
         self._account, self._missing = account, ""
         self._symbol_of.clear()
+        self._heard, self._deaf, self._witnessed_at = Heard(), set(), time.monotonic()
         self._feed = open_feed(account.broker, account.ws_url, credentials_of(account, self._shared.decrypt), LINES)
         self._shared.log("feed_opened", market=self.market, account=account.id)
         reading, subscribing = asyncio.create_task(self._read(self._feed)), asyncio.create_task(self._keep_subscribed())
@@ -147,6 +157,11 @@ class MarketFeed:
                 return
             if self._is_outdated(account):
                 # A feed opened with an old token cannot come back once it is cut.
+                return
+            if self._deaf:
+                # Opened anew, by another account where there is one: what is subscribed then is answered with packets.
+                await asyncio.to_thread(self._tell_deaf)
+                self._rest(account, began)
                 return
             if reading.done() or (not self.connected and now > began + CONNECT_WITHIN):
                 self._rest(account, began)
@@ -194,6 +209,7 @@ class MarketFeed:
             self._listener.on_pause()
             if self._listener.doubted:
                 self._ask()
+            self._witness()
         except ClockNotAnnounced:
             return
         except StoreClosed as error:
@@ -213,8 +229,7 @@ class MarketFeed:
             await asyncio.to_thread(self._list, exchange, {each for each in wanted if each.startswith(f"{exchange}:")})
         token_of = {symbol: self._listed[symbol].token for symbol in wanted if symbol in self._listed}
         old = [token for token, symbol in self._symbol_of.items() if token_of.get(symbol, token) != token]
-        for token in old:
-            self._symbol_of.pop(token)
+        self._heard.forget([self._symbol_of.pop(token) for token in old])
         await self._feed.unsubscribe(old)
         fresh = {token: symbol for symbol, token in token_of.items() if token not in self._symbol_of}
         # Told to the map first: the first frame may be here before the answer.
@@ -255,13 +270,18 @@ class MarketFeed:
         is_garbled = self._undecoded_since is not None and now > self._undecoded_since + UNDECODED_FOR
         if unreadable or is_garbled:
             self._tell_unreadable(unreadable)
+        # A line that beats proves itself and no symbol: one of which nothing came may not be subscribed at all.
         lines = [] if is_garbled or self._listener.lags else self._feed.proven()
+        dumb = unreadable | self._deaf
         proven = [
-            (timedelta(seconds=age), [s for t in tokens if (s := self._symbol_of.get(t)) and s not in unreadable])
+            (timedelta(seconds=age), [each for each in self._spoken(tokens) if each not in dumb])
             for age, tokens in lines
             if age < HEARD_WITHIN
         ]
         await asyncio.to_thread(self._shared.store.carry, self.market, self._name, self._account.id, proven)
+
+    def _spoken(self, tokens: Iterable[int]) -> list[str]:
+        return self._heard.spoken(symbol for token in tokens if (symbol := self._symbol_of.get(token)))
 
     def _tell_unreadable(self, symbols: set[str]) -> None:
         refused = ", ".join(f"{count} {reason.value}" for reason, count in self._listener.refused().items())
@@ -314,6 +334,9 @@ class MarketFeed:
             if (symbol := self._symbol_of.get(token)) is not None
         ]
         if ticks:
+            now = time.monotonic()
+            for tick in ticks:
+                self._heard.hear(tick.symbol, tick.price, tick.traded_at or tick.exchange_time, now)
             try:
                 self._listener.on_frame(ticks, held_at)
             except ClockNotAnnounced:
@@ -342,6 +365,46 @@ class MarketFeed:
         told = {each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed}
         latched = self._listener.on_asked(told)
         self._shared.log("quoted", symbols=[*told], latched=latched)
+
+    def _witness(self) -> None:
+        """Ask the broker about the symbols that are quiet: whether they are, or the line is deaf."""
+        now = time.monotonic()
+        is_asking = self._witnessing is not None and not self._witnessing.done()
+        if is_asking or not self.connected or now < max(self._witnessed_at + WITNESS_EVERY, self._asked_at + ASK_EVERY):
+            return
+        self._witnessed_at = now
+        symbols = self._listener.in_session(self._heard.quiet(now))
+        if symbols:
+            self._witnessing = asyncio.create_task(self._hear_witness(symbols, self._heard, now))
+
+    async def _hear_witness(self, symbols: Sequence[str], heard: Heard, asked_at: float) -> None:
+        assert self._account is not None
+        try:
+            broker = self._shared.brokers.of(self._account.id, self._account.version)
+            quotes = await asyncio.to_thread(broker.quote, symbols)
+        except (BrokerUnreachable, TokenInvalid, StoreClosed) as error:
+            self._shared.log("not_quoted", symbols=symbols, reason=str(error))
+            return
+        missed = heard.missed({each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed})
+        if missed:
+            await asyncio.sleep(ON_ITS_WAY)
+        deaf = heard.silent_since(missed, asked_at)
+        if heard is self._heard:
+            self._deaf = deaf
+
+    def _tell_deaf(self) -> None:
+        message = (
+            f"the feed of {self.market} told nothing of {', '.join(sorted(self._deaf)[:20])}, of which the broker has "
+            "later trades at other prices: it is opened anew; while it is deaf their stops do not fire"
+        )
+        self._shared.log("feed_deaf", market=self.market, symbols=sorted(self._deaf))
+        now = self._shared.real.now()
+        try:
+            told = self._shared.store.alert_once("", Alert("critical", "feed_deaf", message), f"deaf:{now:%Y%m%d%H%M}")
+        except StoreClosed:
+            told = False
+        if told:
+            self._shared.log("alert", severity="critical", code="feed_deaf", message=message)
 
     def _in_units(self, quote: Quote) -> Asked:
         scale = self._listed[quote.symbol].scale

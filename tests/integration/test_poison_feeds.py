@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from broker_connector.feed import KiteFeed
 from broker_connector.ticker import Mode, TickPacket, encode_full, pack_frame
-from engine import bootstrap
+from engine import bootstrap, deafness
 from engine.calendar import AlwaysOpenCalendar
 from engine.domain.events import EventType
 from engine.domain.feed import FeedPolicy, Refusal, SymbolGuard
@@ -22,8 +22,9 @@ from engine.domain.run import Position, client_order_id
 from engine.domain.strategy import Session
 from engine.listener import Listener
 from engine.orderstream import OrderStream
-from engine.processes import orderstream
+from engine.processes import marketfeed, orderstream
 from engine.processes.marketfeed import MarketFeed
+from engine.runtime import keys
 from tests.desk import ACCOUNT, SYMBOL, Desk, account_at
 from tests.eager import bought, wake
 
@@ -232,3 +233,58 @@ def test_a_token_that_changed_overnight_is_subscribed_in_the_place_of_the_old_on
     shelf.listed = {SYMBOL: replace(shelf.listed[SYMBOL], token=77)}
     asyncio.run(watching._subscribe())
     assert (watching._symbol_of, [*feed._home]) == ({77: SYMBOL}, [77])
+
+
+def _is_vouched_for(desk: Desk) -> bool:
+    return bool(desk.parts.redis.hexists(keys.feed(desk.market), SYMBOL))
+
+
+def test_a_line_that_only_beats_vouches_for_no_symbol(desk: Desk, watching: MarketFeed) -> None:
+    bought(desk)
+    desk.parts.redis.delete(keys.feed(desk.market))
+    watching._account = account_at(desk.paper)
+    watching.connected = True
+
+    class Beats:
+        def proven(self) -> list[tuple[float, list[int]]]:
+            return [(0.0, [TOKEN])]
+
+    watching._feed = Beats()  # type: ignore[assignment]
+    asyncio.run(watching._say_what_lives())
+    assert not _is_vouched_for(desk)
+    watching._on_frame(pack_frame([full(155_000)]))
+    watching._carried_at = 0.0
+    asyncio.run(watching._say_what_lives())
+    assert _is_vouched_for(desk)
+
+
+def test_a_line_that_lost_its_subscription_is_opened_anew_once_the_broker_tells_of_another_price(
+    desk: Desk, watching: MarketFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bought(desk)
+    monkeypatch.setattr(deafness, "QUIET_FOR", 0.3)
+    for name in ("WITNESS_EVERY", "ASK_EVERY", "ON_ITS_WAY"):
+        monkeypatch.setattr(marketfeed, name, 0.2)
+    # What is listed is read here, of the broker whose ticker another server plays then.
+    watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token")
+    asyncio.run(watching._subscribe())
+    lines: list[ServerConnection] = []
+
+    async def send(line: ServerConnection) -> None:
+        """A packet for each subscription, and then a heartbeat and nothing else."""
+        lines.append(line)
+        await line.recv()
+        await line.send(pack_frame([full(155_000 if len(lines) == 1 else 149_000)]))
+        if len(lines) == 1:
+            await asyncio.to_thread(desk.paper.price, SYMBOL, "1490")
+        while True:
+            await line.send(b"\0")
+            await asyncio.sleep(0.1)
+
+    async def reading(url: str) -> None:
+        watching.accounts = [replace(account_at(desk.paper), ws_url=url)]
+        await watching.run()
+
+    asyncio.run(at_a_broker_that_says(send, reading, lambda: desk.live(run).latch is not None))
+    assert len(lines) == 2
+    assert [alert["code"] for body in desk.records("alert") for alert in body["alerts"]] == ["feed_deaf"]

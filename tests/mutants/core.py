@@ -293,6 +293,14 @@ GUARDS = [
            "if not self._store.may_judge(market):", "if self._store is None:",
            "integration/test_feeds_by_market.py::"
            "test_after_the_live_state_was_away_nobody_is_told_before_a_listener_had_its_chance"),
+    _guard("a quiet symbol is deaf only by a later trade at another price", "deafness",
+           "word.price != last[1] and (last[2] is None or word.at >= last[2])", "True", "unit/test_deafness.py::"
+           "test_only_a_later_trade_at_another_price_was_missed"),
+    _guard("a packet that was on its way clears its line", "deafness", " and self._last[symbol][0] < asked_at}", "}",
+           "unit/test_deafness.py::test_a_packet_that_came_since_the_question_clears_its_symbol"),
+    _guard("a line that only beats proves no symbol", "deafness", "for symbol in symbols if symbol in self._last]",
+           "for symbol in symbols]", "integration/test_poison_feeds.py::"
+           "test_a_line_that_only_beats_vouches_for_no_symbol"),
     _guard("who holds what is blind is told", "blindness", "if each.is_blind:", "if each is None:",
            "integration/test_feeds_by_market.py::"
            "test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_over"),
