@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -69,6 +70,8 @@ class MarketFeed:
         #: As the exchange lists them, by symbol; those subscribed, by token.
         self._listed: dict[str, Instrument] = {}
         self._symbol_of: dict[int, str] = {}
+        #: Other names of what is subscribed as a symbol: a renamed one keeps its token, and what is held its old name.
+        self._also: dict[str, list[str]] = {}
         self._left_out: set[str] = set()
         #: What is waited for.
         self._missing = ""
@@ -123,6 +126,7 @@ class MarketFeed:
         """Read and look after the feed of `account` until another one, or its new login, is to carry it."""
         self._account, self._missing = account, ""
         self._symbol_of.clear()
+        self._also = {}
         self._heard, self._deaf, self._witnessed_at = Heard(), set(), time.monotonic()
         self._feed = open_feed(account.broker, account.ws_url, credentials_of(account, self._shared.decrypt), LINES)
         self._shared.log("feed_opened", market=self.market, account=account.id)
@@ -234,14 +238,32 @@ class MarketFeed:
         fresh = {token: symbol for symbol, token in token_of.items() if token not in self._symbol_of}
         # Told to the map first: the first frame may be here before the answer.
         self._symbol_of |= fresh
-        left_out = {fresh[token] for token in await self._feed.subscribe(fresh)} if fresh else set()
+        no_room = await self._feed.subscribe(fresh) if fresh else []
+        if no_room and (unwanted := self._unwanted(wanted, token_of.values())):
+            self._heard.forget([self._symbol_of.pop(token) for token in unwanted])
+            await self._feed.unsubscribe(unwanted)
+            no_room = await self._feed.subscribe(no_room)
+        left_out = {fresh[token] for token in no_room}
         for token in [token for token, symbol in fresh.items() if symbol in left_out]:
             self._symbol_of.pop(token)
+        also: dict[str, list[str]] = {}
+        for symbol, token in token_of.items():
+            if (name := self._symbol_of.get(token)) is not None and name != symbol:
+                also.setdefault(name, []).append(symbol)
+        self._also = also
         if fresh and (told := len(fresh) - len(left_out)):
             self._shared.log("subscribed", market=self.market, symbols=told, renewed=len(old))
         if left_out - self._left_out:
             await asyncio.to_thread(self._shared.store.alert, "", self._full(left_out))
             self._left_out |= left_out
+
+    def _unwanted(self, wanted: set[str], tokens: Iterable[int]) -> list[int]:
+        """What is subscribed and nobody has a run of, to be given up only where there is no room for others.
+
+        A live state that was lost names nothing for a while, and what its runs reach meanwhile must be seen.
+        """
+        needed = {*tokens}
+        return [token for token, symbol in self._symbol_of.items() if symbol not in wanted and token not in needed]
 
     def _full(self, left_out: Iterable[str]) -> Alert:
         return Alert(
@@ -281,7 +303,8 @@ class MarketFeed:
         await asyncio.to_thread(self._shared.store.carry, self.market, self._name, self._account.id, proven)
 
     def _spoken(self, tokens: Iterable[int]) -> list[str]:
-        return self._heard.spoken(symbol for token in tokens if (symbol := self._symbol_of.get(token)))
+        symbols = [symbol for token in tokens if (symbol := self._symbol_of.get(token))]
+        return self._heard.spoken(name for symbol in symbols for name in (symbol, *self._also.get(symbol, ())))
 
     def _tell_unreadable(self, symbols: set[str]) -> None:
         refused = ", ".join(f"{count} {reason.value}" for reason, count in self._listener.refused().items())
@@ -333,6 +356,8 @@ class MarketFeed:
             for token, price, seconds, close, traded_at in prices
             if (symbol := self._symbol_of.get(token)) is not None
         ]
+        if self._also:
+            ticks += [replace(tick, symbol=name) for tick in ticks for name in self._also.get(tick.symbol, ())]
         if ticks:
             now = time.monotonic()
             for tick in ticks:

@@ -15,7 +15,7 @@ CALENDAR = "engine:calendar"
 OF_RUNS = (
     "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "traded:*", "account:*:runs",
     "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
-    "account:*:book", "account:*:awaits", DUE,
+    "account:*:book", "account:*:awaits", "symbols:*", "feed:*", DUE,
 )  # fmt: skip
 
 

@@ -235,6 +235,44 @@ def test_a_token_that_changed_overnight_is_subscribed_in_the_place_of_the_old_on
     assert (watching._symbol_of, [*feed._home]) == ({77: SYMBOL}, [77])
 
 
+def test_a_renamed_symbol_that_keeps_its_token_is_watched_under_both_names(desk: Desk, watching: MarketFeed) -> None:
+    bought(desk)
+    watching._symbol_of.clear()
+    watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token")
+    asyncio.run(watching._subscribe())
+    ((_, shelf),) = watching._instruments._shelves.items()
+    renamed = f"{SYMBOL}-BE"
+    shelf.listed = {renamed: replace(shelf.listed[SYMBOL], symbol=renamed)}
+    desk.parts.redis.sadd(keys.symbols(desk.market), renamed)
+    asyncio.run(watching._subscribe())
+    watching._on_frame(pack_frame([full(155_000)]))
+    told = [desk.parts.redis.hget(keys.price(desk.market, name), "price") for name in (SYMBOL, renamed)]
+    assert told == ["155000", "155000"]
+    assert watching._spoken([TOKEN]) == [SYMBOL, renamed]
+    # Of what nobody has a run of any more the other name is left.
+    desk.parts.redis.srem(keys.symbols(desk.market), SYMBOL)
+    asyncio.run(watching._subscribe())
+    assert watching._spoken([TOKEN]) == [SYMBOL, renamed]
+
+
+def test_a_symbol_that_nobody_has_a_run_of_makes_room_for_another_and_goes_for_no_other_reason(
+    desk: Desk, watching: MarketFeed
+) -> None:
+    bought(desk)
+    watching._symbol_of.clear()
+    watching._feed = feed = KiteFeed("ws://127.0.0.1:9", "key", "token", instruments_a_line=1, lines=1)
+    asyncio.run(watching._subscribe())
+    desk.parts.redis.delete(keys.symbols(desk.market))
+    asyncio.run(watching._subscribe())
+    assert ([*watching._symbol_of], [*feed._home]) == ([TOKEN], [TOKEN])
+    ((_, shelf),) = watching._instruments._shelves.items()
+    other = "NSE:OTHER"
+    shelf.listed = {**shelf.listed, other: replace(shelf.listed[SYMBOL], symbol=other, token=77)}
+    desk.parts.redis.sadd(keys.symbols(desk.market), other)
+    asyncio.run(watching._subscribe())
+    assert (watching._symbol_of, [*feed._home]) == ({77: other}, [77])
+
+
 def _is_vouched_for(desk: Desk) -> bool:
     return bool(desk.parts.redis.hexists(keys.feed(desk.market), SYMBOL))
 

@@ -197,3 +197,11 @@ def test_no_script_does_anything_under_another_epoch_or_none(live: LiveState, sc
     with pytest.raises(StoreClosed):
         call()
     assert _everything(live) == before
+
+
+def test_runs_that_are_forgotten_leave_no_symbol_and_no_word_of_its_line(live: LiveState) -> None:
+    live.arm()
+    assert live.store.symbols(ACCOUNT.market)
+    live.store.forget_runs()
+    assert live.store.symbols(ACCOUNT.market) == set()
+    assert not live.redis.exists(keys.feed(ACCOUNT.market))

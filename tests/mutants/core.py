@@ -301,6 +301,12 @@ GUARDS = [
     _guard("a line that only beats proves no symbol", "deafness", "for symbol in symbols if symbol in self._last]",
            "for symbol in symbols]", "integration/test_poison_feeds.py::"
            "test_a_line_that_only_beats_vouches_for_no_symbol"),
+    _guard("a renamed symbol has the prices of its token", "processes/marketfeed", "        self._also = also\n", "",
+           "integration/test_poison_feeds.py::"
+           "test_a_renamed_symbol_that_keeps_its_token_is_watched_under_both_names"),
+    _guard("what nobody has a run of makes room", "processes/marketfeed", "if no_room and (unwanted :=",
+           "if not no_room and (unwanted :=", "integration/test_poison_feeds.py::"
+           "test_a_symbol_that_nobody_has_a_run_of_makes_room_for_another_and_goes_for_no_other_reason"),
     _guard("who holds what is blind is told", "blindness", "if each.is_blind:", "if each is None:",
            "integration/test_feeds_by_market.py::"
            "test_each_tenant_whose_position_is_blind_is_told_once_and_again_when_it_is_over"),
