@@ -39,7 +39,12 @@ class AccountRow(Base):
     """One account of a tenant at a broker. `rates`: orders a window, where they differ from the broker's."""
 
     __tablename__ = "accounts"
-    __table_args__ = (UniqueConstraint("tenant_id", "name"), UniqueConstraint("tenant_id", "id"))
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "name"),
+        UniqueConstraint("tenant_id", "id"),
+        # One login under two accounts would be two pools of the same shares.
+        UniqueConstraint("broker", "broker_user"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"))
@@ -52,6 +57,8 @@ class AccountRow(Base):
     state: Mapped[AccountState] = mapped_column(enum_column(AccountState, "state"))
     #: When it was last given an access token, real time.
     token_issued_at: Mapped[datetime | None]
+    #: Whose login it is, as its broker calls them; None until a login told.
+    broker_user: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from engine.ports import StoreClosed
 from engine.runtime.codec import to_us
 from engine.stack.problems import EnvironmentProblem
 from models import secrets
-from models.repositories.accounts import Account, AccountExists, Accounts
+from models.repositories.accounts import Account, AccountExists, Accounts, LoginStored
 from models.tables import AccountState
 
 SHOWN = ("tenant", "name", "broker", "state", "token_ends", "base_url", "rates")
@@ -38,18 +39,42 @@ def add(tenant: str, name: str, broker: str, urls: tuple[str, str], source: Path
     for option, url, kinds in (("--url", base_url, ("http", "https")), ("--ws-url", ws_url, ("ws", "wss"))):
         if url.partition("://")[0] not in kinds:
             raise EnvironmentProblem(f"{option}: {broker} needs one that begins with {' or '.join(kinds)}://")
-    told = _secrets(_read(source), str(source))
-    state = AccountState.READY if told["access_token"] else AccountState.TOKEN_DEAD
-    issued_at = datetime.now(UTC) if told["access_token"] else None
-    credentials = secrets.Credentials(told)
-    account = Account(tenant, name, broker, base_url, ws_url, credentials, state=state, token_issued_at=issued_at)
+    account = Account(tenant, name, broker, base_url, ws_url, secrets.Credentials(), state=AccountState.TOKEN_DEAD)
+    account = _with_login(account, entry, _secrets(_read(source), str(source)))
     try:
         Accounts(engine.sessions).add(account)
     except AccountExists as error:
         raise EnvironmentProblem(f"{error}; `engine account login` gives it a new token") from None
-    if state is AccountState.TOKEN_DEAD:
+    except LoginStored as error:
+        raise EnvironmentProblem(f"{tenant}/{name}: {error}; nothing was stored") from None
+    if account.state is AccountState.TOKEN_DEAD:
         errors.print(f"{tenant}/{name} has no access token yet: `engine account login {tenant} {name}`", markup=False)
     return _tell([account], as_json=as_json)
+
+
+def _with_login(account: Account, entry: Entry, told: Mapping[str, str]) -> Account:
+    """`account` with what it logs in with, but a token its broker does not confirm: nobody knows whose that is."""
+    values = dict(told)
+    if values["access_token"]:
+        try:
+            user = _proven(entry, account, values)
+            issued_at, ready = datetime.now(UTC), AccountState.READY
+            credentials = secrets.Credentials(values)
+            return replace(account, credentials=credentials, state=ready, token_issued_at=issued_at, broker_user=user)
+        except (TokenInvalid, BrokerUnreachable) as error:
+            errors.print(f"{account.broker} did not take the access token, it is not stored: {error}", markup=False)
+    return replace(account, credentials=secrets.Credentials(values | {"access_token": ""}))
+
+
+def _proven(entry: Entry, account: Account, values: Mapping[str, str]) -> str:
+    """Whose login `values` are, as the broker says. Raises TokenInvalid, BrokerUnreachable."""
+    broker = connect(account.broker, account.base_url, Credentials(values["api_key"], values["access_token"]))
+    try:
+        user = broker.account_id()
+    finally:
+        broker.close()
+    # A broker without an address of its own, as the paper broker is, is another one at each.
+    return user if entry.base_url else f"{user} at {account.base_url.rstrip('/')}"
 
 
 def show_all(tenant: str | None, *, as_json: bool) -> int:
@@ -90,16 +115,14 @@ def login(tenant: str, name: str, source: Path, *, is_access_token: bool, as_jso
         raise EnvironmentProblem(f"{source}: expected one line with a token")
     try:
         values["access_token"] = token if is_access_token else _exchanged(entry, account, token)
-        proven = connect(account.broker, account.base_url, Credentials(values["api_key"], values["access_token"]))
-        try:
-            proven.account_id()
-        finally:
-            proven.close()
+        user = _proven(entry, account, values)
+        accounts.renew(account.id, secrets.Credentials(values), datetime.now(UTC), user)
+    except LoginStored as error:
+        raise EnvironmentProblem(f"{tenant}/{name}: {error}; nothing was changed") from None
     except (TokenInvalid, BrokerUnreachable) as error:
         raise EnvironmentProblem(
             f"{tenant}/{name}: {account.broker} did not take it, nothing was changed: {error}"
         ) from None
-    accounts.renew(account.id, secrets.Credentials(values), datetime.now(UTC))
     return _tell([each for each in [accounts.get(account.id)] if each], as_json=as_json)
 
 

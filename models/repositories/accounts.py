@@ -1,7 +1,7 @@
 """Tenants and their accounts. The only place where stored credentials become readable; knows no broker."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Select, select, update
@@ -27,6 +27,8 @@ class Account:
     state: AccountState = AccountState.READY
     #: When it was last given an access token, real time; None where nobody knows.
     token_issued_at: datetime | None = None
+    #: Whose login it is, as its broker calls them; None until a login told.
+    broker_user: str | None = None
     #: 0 until it is stored.
     id: int = 0
 
@@ -36,6 +38,15 @@ class AccountExists(Exception):
 
     def __init__(self, tenant: str, name: str) -> None:
         super().__init__(f"{tenant} already has an account named {name}")
+
+
+class LoginStored(Exception):
+    """Raised when a login belongs to another account already: two would sell the same shares, each for itself."""
+
+    def __init__(self, tenant: str, owner: str, name: str) -> None:
+        """`tenant`: who is told; `owner`, `name`: whose account it is, which is none of another tenant's concern."""
+        whose = f"{owner}/{name}" if owner == tenant else "an account of another tenant"
+        super().__init__(f"this broker login is stored already, as {whose}: one login is one account")
 
 
 class Tenants:
@@ -63,7 +74,7 @@ class Accounts:
         self._sessions = sessions
 
     def add(self, account: Account) -> int:
-        """Store `account` and its tenant, if that is new; answers its id. Raises AccountExists."""
+        """Store `account` and its tenant, if that is new; answers its id. Raises AccountExists, LoginStored."""
         tenant_id = Tenants(self._sessions).ensure(account.tenant)
         row = AccountRow(
             tenant_id=tenant_id,
@@ -75,13 +86,27 @@ class Accounts:
             rates=dict(account.rates),
             state=account.state,
             token_issued_at=account.token_issued_at,
+            broker_user=account.broker_user,
         )
         try:
             with self._sessions.begin() as session:
                 session.add(row)
         except IntegrityError:
+            self._refuse_login(account)
             raise AccountExists(account.tenant, account.name) from None
         return row.id
+
+    def _refuse_login(self, account: Account) -> None:
+        """Raise LoginStored where the login of `account` is another's."""
+        if account.broker_user is None:
+            return
+        same = (AccountRow.broker == account.broker, AccountRow.broker_user == account.broker_user)
+        # By their names alone: the other may be sealed with another key.
+        statement = select(TenantRow.name, AccountRow.name).join(AccountRow, AccountRow.tenant_id == TenantRow.id)
+        with self._sessions() as session:
+            for tenant, name in session.execute(statement.where(*same)):
+                if (tenant, name) != (account.tenant, account.name):
+                    raise LoginStored(account.tenant, tenant, name) from None
 
     def get(self, account_id: int) -> Account | None:
         """The account of that id."""
@@ -104,18 +129,28 @@ class Accounts:
             session.execute(update(AccountRow).where(AccountRow.id == account_id).values(state=state))
 
     def move(self, broker: str, base_url: str, ws_url: str) -> None:
-        """Say where `broker` answers from now on, for every account at it."""
+        """Say where `broker` answers from now on, for every account at it; whose logins they are there is not known."""
         statement = update(AccountRow).where(AccountRow.broker == broker)
         with self._sessions.begin() as session:
-            session.execute(statement.values(base_url=base_url, ws_url=ws_url))
+            session.execute(statement.values(base_url=base_url, ws_url=ws_url, broker_user=None))
 
-    def renew(self, account_id: int, credentials: Credentials, at: datetime) -> None:
-        """Give the account new credentials, after a login at `at`; it is ready then unless an operator disabled it."""
-        with self._sessions.begin() as session:
-            row = session.get_one(AccountRow, account_id)
-            row.credentials, row.token_issued_at = credentials, at
-            if row.state is AccountState.TOKEN_DEAD:
-                row.state = AccountState.READY
+    def renew(self, account_id: int, credentials: Credentials, at: datetime, broker_user: str | None = None) -> None:
+        """Give the account new credentials, after a login at `at`; it is ready then unless an operator disabled it.
+
+        `broker_user`: whose login that was, None where nobody told. Raises LoginStored: then nothing is changed.
+        """
+        try:
+            with self._sessions.begin() as session:
+                row = session.get_one(AccountRow, account_id)
+                row.credentials, row.token_issued_at = credentials, at
+                row.broker_user = broker_user or row.broker_user
+                if row.state is AccountState.TOKEN_DEAD:
+                    row.state = AccountState.READY
+        except IntegrityError:
+            known = self.get(account_id)
+            if known is not None:
+                self._refuse_login(replace(known, broker_user=broker_user))
+            raise
 
     def _read(self, statement: Select[AccountRow, str]) -> Sequence[Account]:
         with self._sessions() as session:
@@ -137,5 +172,6 @@ def _to_account(row: AccountRow, tenant: str) -> Account:
         rates=row.rates,
         state=row.state,
         token_issued_at=row.token_issued_at,
+        broker_user=row.broker_user,
         id=row.id,
     )

@@ -90,7 +90,23 @@ def test_an_account_is_stored_without_a_secret_in_sight(
     assert (code, "already has an account" in complaint) == (2, True)
 
 
-def test_the_secrets_may_be_a_file_and_kite_knows_where_it_answers(call: Call, tmp_path: Path) -> None:
+class Confirms:
+    """A broker that takes any token, and says whose it is."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def account_id(self) -> str:
+        return "AB1234"
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_secrets_may_be_a_file_and_kite_knows_where_it_answers(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "connect", Confirms)
     file = tmp_path / "secrets.json"
     file.write_text(json.dumps(SECRETS | {"access_token": "today"}))
     (row,) = call("add", "acme", "--secrets", str(file))
@@ -162,3 +178,55 @@ def test_the_list_tells_how_an_accounts_broker_answers(
     for _ in range(OPENS_AFTER):
         live.store.heard(kept.id, ACCOUNT.version, Heard.SILENT, Leg.ENTRY, None)
     assert call("list") == [added | {"line": "entries pause: no answer"}]
+
+
+@pytest.mark.parametrize(("tenant", "named"), [("acme", "acme/main"), ("birch", "an account of another tenant")])
+def test_one_login_is_one_account(
+    added: dict[str, Any], call: Call, sessions: Sessions, paper: PaperControl, tenant: str, named: str
+) -> None:
+    at = ("--broker", "paper", "--url", paper.base_url, "--ws-url", paper.ws_url)
+    call("login", "acme", "--access-token", given="paper-token")
+    # A login again is no other account.
+    assert call("login", "acme", "--access-token", given="paper-token")[0]["state"] == "ready"
+    code, complaint = call("add", tenant, "second", *at, given=SECRETS | {"access_token": "paper-token"})
+    assert (code, named in complaint, "acme" in complaint) == (2, True, tenant == "acme")
+    assert Accounts(sessions).named(tenant, "second") is None
+    # One whose token came later is refused as well, and keeps what it had.
+    call("add", tenant, "second", *at, given=SECRETS)
+    code, complaint = call("login", tenant, "second", "--access-token", given="paper-token")
+    assert (code, named in complaint, "nothing was changed" in complaint) == (2, True, True)
+    kept = Accounts(sessions).named(tenant, "second")
+    assert kept is not None
+    assert (kept.state, kept.credentials.values["access_token"]) == (AccountState.TOKEN_DEAD, "")
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM accounts WHERE name = 'main'"))
+    assert call("login", tenant, "second", "--access-token", given="paper-token")[0]["state"] == "ready"
+
+
+def test_a_paper_broker_at_another_address_is_another(
+    added: dict[str, Any], call: Call, paper: PaperControl, sessions: Sessions
+) -> None:
+    call("login", "acme", "--access-token", given="paper-token")
+    other = paper.base_url.replace("127.0.0.1", "localhost")
+    words = ("add", "acme", "second", "--broker", "paper", "--url", other, "--ws-url", paper.ws_url)
+    assert call(*words, given=SECRETS | {"access_token": "paper-token"})[0]["state"] == "ready"
+    # All of them are one from now on: whose logins they are is asked anew.
+    Accounts(sessions).move("paper", paper.base_url, paper.ws_url)
+    call("login", "acme", "main", "--access-token", given="paper-token")
+    assert call("login", "acme", "second", "--access-token", given="paper-token")[0] == 2
+
+
+def test_kite_is_one_broker_wherever_it_is_reached(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "connect", Confirms)
+    given = SECRETS | {"access_token": "today"}
+    assert call("add", "acme", "first", given=given)[0]["state"] == "ready"
+    code, complaint = call("add", "acme", "second", "--url", "https://kite.example", given=given)
+    assert (code, "acme/first" in complaint) == (2, True)
+
+
+def test_a_token_its_broker_does_not_confirm_is_not_stored(call: Call, paper: PaperControl, sessions: Sessions) -> None:
+    at = ("--broker", "paper", "--url", paper.base_url, "--ws-url", paper.ws_url)
+    (row,) = call("add", "acme", *at, given=SECRETS | {"access_token": "wrong"})
+    kept = Accounts(sessions).named("acme", "main")
+    assert kept is not None
+    assert (row["state"], kept.credentials.values["access_token"]) == ("token_dead", "")

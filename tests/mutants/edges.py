@@ -117,6 +117,12 @@ GUARDS = [
     _guard("a message may ask for our tasks alone", "tasks/intake.py", "isinstance(task, str) and task in tasks,",
            "isinstance(task, str),",
            "unit/test_tasks_intake.py::test_what_is_no_message_of_this_engine_is_refused_with_a_short_reason"),
+    _guard("one broker login is one account", "models/repositories/accounts.py",
+           "row.broker_user = broker_user or row.broker_user", "row.broker_user = row.broker_user",
+           "integration/test_cli_account.py::test_one_login_is_one_account"),
+    _guard("no tenant hears of another's account", "models/repositories/accounts.py",
+           "if owner == tenant else", "if owner else",
+           "integration/test_cli_account.py::test_one_login_is_one_account"),
     # Servers.
     _guard("PostgreSQL is not waited for without end", "models/database.py",
            '    event.listen(database, "connect", _limit)\n', "", "integration/test_database_limits.py::"
