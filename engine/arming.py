@@ -90,9 +90,13 @@ class Arming:
             if fits or strategy.repeat is None:
                 yield self._canceled(strategy, day, "engine_was_down" if fits else "")
 
-    def hold_back(self, day: date, earlier: Run) -> None:
-        """Tell that a strategy gets no run on `day` while its `earlier` one holds, or may be buying."""
-        if earlier.held > 0 or earlier.live(Leg.ENTRY) or earlier.watched:
+    def _hold_back(self, day: date, times: Times, earlier: Run) -> None:
+        """Tell that a strategy gets no run on `day`, which would have `times`, while its `earlier` one is open.
+
+        One that holds nothing, and buys nothing, ends in a moment as a rule: of it is told where `times` are near.
+        """
+        may_hold = earlier.held > 0 or earlier.live(Leg.ENTRY) is not None or bool(earlier.watched)
+        if may_hold or self._clock.now().market >= times.buy_at - NEAR:
             strategy, holds = earlier.strategy, f"run {earlier.id}, which holds {earlier.held},"
             alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
             self._told.once(("held_back", strategy.id, day), strategy.tenant, alert)
@@ -114,7 +118,7 @@ class Arming:
             return None
         if earlier is not None:
             # Two open runs could be two positions.
-            self.hold_back(day, earlier)
+            self._hold_back(day, times, earlier)
             return None
         listed = self._listed(strategy, accounts)
         if listed is None:

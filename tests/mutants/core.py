@@ -220,6 +220,10 @@ GUARDS = [
     _guard("what the operator says of the calendar is kept beside the runs", "processes/recoverer",
            "            word.keep(days)\n", "", "integration/test_rounds_of_processes.py::"
            "test_the_recoverer_keeps_what_the_operator_says_of_the_calendar"),
+    _guard("a run that holds nothing holds nobody back unsaid", "arming",
+           "if may_hold or self._clock.now().market >= times.buy_at - NEAR:", "if may_hold:",
+           "unit/test_recovery_arming.py::"
+           "test_a_strategy_held_back_by_a_run_that_holds_nothing_is_told_of_as_its_time_is_near"),
     _guard("a recoverer that restarts alone asks no book of what lives", "recovery",
            "if self._store.account_of(run.id) is None:", "if run.id:", "integration/test_rebuilding.py::"
            "test_a_recoverer_that_restarts_alone_asks_no_book_of_what_lives"),

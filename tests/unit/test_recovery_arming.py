@@ -110,6 +110,29 @@ def test_a_strategy_whose_earlier_run_is_open_gets_no_run_and_that_is_told_once_
     assert [each.id.trading_date for each in database.created] == [TODAY + timedelta(days=2)]
 
 
+#: Earlier runs that hold nothing and should have ended: never served, failed with an exit nobody settles, denied.
+IDLE: list[tuple[tuple[Order, ...], dict[str, Any]]] = [
+    ((), {}),
+    ((entry(OrderStatus.REJECTED),), {}),
+    ((entry(OrderStatus.CANCELED),), {"status": RunStatus.FAILED, "failure": "attempt_unsettled"}),
+]
+
+
+@pytest.mark.parametrize(("orders", "state"), IDLE)
+def test_a_strategy_held_back_by_a_run_that_holds_nothing_is_told_of_as_its_time_is_near(
+    orders: tuple[Order, ...], state: dict[str, Any]
+) -> None:
+    left = run(*orders, spec=replace(INFY, repeat=Recurrence()), **state)
+    database, told = Database(left.strategy, open=[left]), list[Alert]()
+    tomorrow = MORNING + timedelta(days=1)
+    for minutes, alerts in ((0, 0), (24, 0), (25, 1), (26, 1), (40, 1)):
+        _recoverer(database, tomorrow + timedelta(minutes=minutes), told).arm()
+        # Another recoverer each time: the live state remembers what was told.
+        assert len({alert.message for alert in told}) == alerts
+    assert {alert.code for alert in told} == {"held_back"}
+    assert database.created == []
+
+
 def test_on_a_day_without_a_session_nothing_is_held_back() -> None:
     left = run(entry(OrderStatus.FILLED, 10), spec=replace(INFY, repeat=Recurrence()))
     told: list[Alert] = []
