@@ -220,6 +220,19 @@ GUARDS = [
     _guard("what the operator says of the calendar is kept beside the runs", "processes/recoverer",
            "            word.keep(days)\n", "", "integration/test_rounds_of_processes.py::"
            "test_the_recoverer_keeps_what_the_operator_says_of_the_calendar"),
+    _guard("a live state that takes no writes is told of", "processes/recoverer",
+           "        shared.redis.set(keys.WRITTEN, 1)\n", "", "integration/test_rounds_of_processes.py::"
+           "test_a_redis_that_only_refuses_writes_is_told_to_every_tenant"),
+    _guard("a rebuilding that takes its time is told of", "processes/recoverer",
+           "partial(_wait_closed, outage, shared.real)", "shared.real.sleep_until",
+           "integration/test_rounds_of_processes.py::"
+           "test_a_rebuilding_that_takes_its_time_is_told_to_every_tenant"),
+    _guard("the recoverer follows a clock that is set right", "processes/recoverer",
+           "    bootstrap.watch_clock(shared)\n", "", "integration/test_rounds_of_processes.py::"
+           "test_a_clock_that_was_wrong_as_its_process_started_is_right_again"),
+    _guard("the sweeper follows a clock that is set right", "processes/sweeper",
+           "    bootstrap.watch_clock(shared)\n", "", "integration/test_rounds_of_processes.py::"
+           "test_a_clock_that_was_wrong_as_its_process_started_is_right_again"),
     _guard("a run that holds nothing holds nobody back unsaid", "arming",
            "if may_hold or self._clock.now().market >= times.buy_at - NEAR:", "if may_hold:",
            "unit/test_recovery_arming.py::"
