@@ -253,12 +253,15 @@ class Actions:
         self._store.extend(turn.holding, ANSWER_WITHIN)
         reply = self._broker(turn).cancel(cancel.order.broker_order_id)
         order = cancel.order.on(OrderTrigger.REQUEST_CANCEL, turn.now.real, cancel.reason)
-        asked = turn.run.with_order(replace(order, cancels=order.cancels + 1))
+        order = replace(order, cancels=order.cancels + 1)
+        asked = turn.run.with_order(order)
         # Anything but a plain yes, and the book tells what became of it: refused may well mean filled.
         doubtful = reply.outcome is not Outcome.ACCEPTED
         after = replace(asked, dirty=turn.run.dirty or doubtful)
         unanswered = reply.outcome in (Outcome.TIMEOUT, Outcome.SERVER_DOWN)
-        return Stepped(turn.holding, after, Note("cancel", outcome=f"cancel: {reply.outcome}"), lets_go=unanswered)
+        alerts = lifecycle.told_that_it_stays(turn.run, order, reply.message or reply.outcome)
+        note = Note("cancel", outcome=f"cancel: {reply.outcome}", alerts=alerts)
+        return Stepped(turn.holding, after, note, lets_go=unanswered)
 
     def _reprice(self, turn: Turn, reprice: Reprice) -> Stepped:
         """Lower a resting exit's limit to the day's lowest price, where it takes whatever is bid.

@@ -39,6 +39,8 @@ from engine.domain.watch import RESTS_TOO_LONG
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
+#: How often an order is asked to be canceled and rests on before a human is alerted.
+CANCELS_IN_VAIN = 2
 #: How long a book that is needed may be unreadable before a human is alerted.
 UNREAD_FOR = timedelta(seconds=60)
 #: The same where an exit is due and waits for it.
@@ -267,6 +269,22 @@ def told_that_it_rests(run: Run, order: Order, why: str) -> tuple[Order, tuple[A
         "queue, at the day's lowest price, or is sent again where no quote names that price or it cannot be changed"
     )
     return replace(order, rest_alerted=True), (Alert("critical", "exit_rests", message),)
+
+
+def told_that_it_stays(run: Run, order: Order, answer: str) -> tuple[Alert, ...]:
+    """The alert that `order`, asked to be canceled once more, does not go; once, by how often it was asked.
+
+    `answer`: what its broker said this time.
+    """
+    if order.cancels != CANCELS_IN_VAIN + 1:
+        return ()
+    left = order.quantity - order.filled_quantity
+    message = (
+        f"an {order.leg} of {left} of {run.strategy.symbol}, order {order.client_order_id}, {order.broker_order_id} at "
+        f"the broker, was asked to be canceled {CANCELS_IN_VAIN} times and rests on ({answer}): cancel it in the broker's "
+        "app, before it fills; it is asked again meanwhile"
+    )
+    return (Alert("critical", "cancel_in_vain", message),)
 
 
 def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:

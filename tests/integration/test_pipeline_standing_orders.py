@@ -303,6 +303,25 @@ def test_an_order_that_cannot_be_canceled_is_asked_ever_more_seldom_and_not_once
     assert len(breached.broker.canceled) == before
 
 
+@pytest.mark.parametrize("answer", [Answer(REFUSED), Answer(OK, reaches_book=False)])
+def test_an_entry_whose_cancel_comes_to_nothing_is_told_of_once(world: World, answer: Answer) -> None:
+    world.live.arm(buying=False)
+    world.broker.cancel_answers.extend([answer] * 1000)
+    world.serve(E.BUY)
+    world.pass_time(200)
+    assert len(world.broker.canceled) > 3
+    assert world.alerts() == ["cancel_in_vain"]
+
+
+def test_an_exit_whose_cancel_is_refused_for_ever_is_told_of_once(breached: World) -> None:
+    """No quote names the day's lowest price: it could only be sent again."""
+    breached.broker.quotes = []
+    breached.broker.cancel_answers.extend([Answer(REFUSED)] * 1000)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(200)
+    assert sorted(breached.alerts()) == ["cancel_in_vain", "exit_rests"]
+
+
 def test_a_breach_takes_back_an_entry_that_rests_unfilled(world: World) -> None:
     world.live.arm(buying=False)
     world.serve(E.BUY)

@@ -9,6 +9,10 @@ def _guard(name: str, file: str, text: str, without: str, *tests: str) -> Guard:
 
 # fmt: off
 GUARDS = [
+    _guard("an order that cannot be canceled is told of, once", "lifecycle",
+           "if order.cancels != CANCELS_IN_VAIN + 1:", "if order.cancels:",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_entry_whose_cancel_comes_to_nothing_is_told_of_once"),
     _guard("of several orders under one id the whole book alone tells", "lifecycle",
            " and not order.double_alerted\n", "\n",
            "unit/test_lifecycle.py::test_of_an_order_that_has_a_double_only_the_whole_book_tells_the_end"),
