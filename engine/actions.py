@@ -171,10 +171,12 @@ class Actions:
         answered = self._clock.now().real
         is_not_taken = reply.outcome in NOT_TAKEN
         reply = self._doubting_its_token(turn, broker, order.leg, reply)
-        if sent_at and sent_at[0] > order.send_by and order.leg is Leg.EXIT:
+        # A connection that could not be made was never asked about: that is trouble of the line, not of ours.
+        was_late = bool(sent_at) and sent_at[0] > order.send_by
+        if was_late and order.leg is Leg.EXIT:
             # Nothing is wrong with its broker: the next exit need not wait. An entry has few attempts to spend.
             reply = replace(reply, retry_after=0.0)
-        self._hear(turn, order.leg, reply, was_late=not sent_at or sent_at[0] > order.send_by)
+        self._hear(turn, order.leg, reply, was_late=was_late)
         routed = apply_reply(wanted, order, reply, answered, is_not_taken=is_not_taken)
         stages = _stages(turn, submit, granted, sent_at[0], answered) if sent_at else {}
         self._log(

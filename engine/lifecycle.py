@@ -281,8 +281,8 @@ def told_that_it_stays(run: Run, order: Order, answer: str) -> tuple[Alert, ...]
     left = order.quantity - order.filled_quantity
     message = (
         f"an {order.leg} of {left} of {run.strategy.symbol}, order {order.client_order_id}, {order.broker_order_id} at "
-        f"the broker, was asked to be canceled {CANCELS_IN_VAIN} times and rests on ({answer}): cancel it in the broker's "
-        "app, before it fills; it is asked again meanwhile"
+        f"the broker, was asked to be canceled {CANCELS_IN_VAIN} times and rests on ({answer}): cancel it in the "
+        "broker's app, before it fills; it is asked again meanwhile"
     )
     return (Alert("critical", "cancel_in_vain", message),)
 

@@ -170,6 +170,17 @@ def test_a_silent_broker_pauses_entries_and_an_exit_that_is_answered_ends_the_pa
     assert world.alerts()[:2] == ["breaker_opened", "breaker_closed"]
 
 
+def test_connections_that_are_refused_open_the_breaker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stands that could be asked whether it may send."""
+    world.buy()
+    world.clock.advance(60)
+    monkeypatch.setattr(world.broker, "place", lambda _request, _may_send: DOWN)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    world.pass_time(60)
+    assert world.alerts().count("breaker_opened") == 1
+
+
 def test_exits_wait_as_long_as_the_broker_asked_one_of_them_to(breached: World) -> None:
     limited = replace(REFUSED, cause=RejectCause.RATE_LIMITED, retry_after=7.0)
     _answers(breached, Answer(limited))
