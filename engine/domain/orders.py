@@ -232,6 +232,11 @@ class Order:
         return self.status in TERMINAL and not self.is_unsettled
 
     @property
+    def was_taken_back(self) -> bool:
+        """Whether it was canceled because we asked: no failure of its broker."""
+        return self.status is OrderStatus.CANCELED and self.cancels > 0 and not self.given_up
+
+    @property
     def is_resting(self) -> bool:
         """Whether it is known to stand at the broker."""
         return self.status in (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCEL_PENDING)

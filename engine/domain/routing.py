@@ -103,7 +103,7 @@ def apply_reply(run: Run, order: Order, reply: Reply, at: datetime, *, is_not_ta
 
     `is_not_taken`: it is proven that the broker took no order, whatever is made of the reply.
     """
-    chosen = route(reply.outcome, order.leg, order.attempt, reply.cause)
+    chosen = route(reply.outcome, order.leg, _tries(run, order), reply.cause)
     moved = order.on(TRIGGER_OF[reply.outcome], at, reply.message)
     moved = replace(moved, broker_order_id=reply.broker_order_id, unsent=is_not_taken or reply.outcome in NOT_TAKEN)
     after = run.with_order(moved)
@@ -129,7 +129,7 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
         if _is_taken_back(old, order):
             routed = _follow(run, order, Route.RETRY, at, 0.0)
         else:
-            routed = _follow(run, order, _end_route(order), at, None)
+            routed = _follow(run, order, _end_route(run, order), at, None)
         run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(run, order)), routed.route
     return Routed(run, chosen, alerts)
 
@@ -149,12 +149,12 @@ def _is_taken_back(before: Order | None, ended: Order) -> bool:
     return is_asked and ended.leg is Leg.EXIT and ended.status is OrderStatus.CANCELED
 
 
-def _end_route(order: Order) -> Route:
+def _end_route(run: Run, order: Order) -> Route:
     if order.status is OrderStatus.REJECTED:
-        return _refused(order.leg, order.attempt, RejectCause.OTHER)
+        return _refused(order.leg, _tries(run, order), RejectCause.OTHER)
     if order.leg is Leg.EXIT and not order.filled_quantity:
         # An exchange that ends every exit is one that refuses them.
-        return _refused(order.leg, order.attempt, RejectCause.OTHER)
+        return _refused(order.leg, _tries(run, order), RejectCause.OTHER)
     return Route.SETTLED if order.leg is Leg.ENTRY and order.filled_quantity > 0 else Route.RETRY
 
 
@@ -162,7 +162,7 @@ def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: fl
     if run.is_frozen:
         # A human decides; no later trouble of an exit may take the place of why.
         return Routed(run, Route.SETTLED)
-    retry_at = at + (timedelta(seconds=retry_after) if retry_after is not None else _delay_after(order))
+    retry_at = at + (timedelta(seconds=retry_after) if retry_after is not None else _delay_after(run, order))
     reason, routed = order.reason or str(order.status), Routed(run, chosen)
     match chosen:
         case Route.RETRY:
@@ -196,10 +196,16 @@ def hold_for_token(run: Run) -> Routed:
     return _troubled(run, Route.HOLD_FOR_TOKEN, "token_invalid", message)
 
 
-def _delay_after(order: Order) -> timedelta:
+def _tries(run: Run, order: Order) -> int:
+    """How often its broker was tried for `order`, it included: what we took back of an exit was no failure of his."""
+    return run.failures(order) if order.leg is Leg.EXIT else order.attempt
+
+
+def _delay_after(run: Run, order: Order) -> timedelta:
     """What was canceled or expired is replaced at once, the first time; what fails again waits."""
     refused = order.status is OrderStatus.REJECTED
-    return retry_delay(order.attempt) if refused or order.attempt > 1 else timedelta(0)
+    tries = _tries(run, order)
+    return retry_delay(tries) if refused or tries > 1 else timedelta(0)
 
 
 def _troubled(run: Run, chosen: Route, code: str, message: str) -> Routed:

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from engine.domain.orders import SHOWN_WITHIN, Evidence, Leg, Order, Side
+from engine.domain.orders import SHOWN_WITHIN, Evidence, Leg, Order, OrderStatus, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
@@ -271,6 +271,11 @@ class Run:
     def attempts(self, leg: Leg) -> int:
         """How many attempts of `leg` were granted."""
         return max((order.attempt for order in self.orders if order.leg is leg), default=0)
+
+    def failures(self, order: Order) -> int:
+        """How many attempts of its leg, up to `order`, failed: neither filled whole nor taken back by ourselves."""
+        earlier = [each for each in self.orders if each.leg is order.leg and each.attempt < order.attempt]
+        return order.attempt - sum(each.status is OrderStatus.FILLED or each.was_taken_back for each in earlier)
 
     def last_order(self, leg: Leg) -> Order | None:
         """The newest attempt of `leg`."""

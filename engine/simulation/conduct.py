@@ -71,7 +71,7 @@ class _Attempts:
     ids: set[str] = field(default_factory=set)
     #: When the last one reached the broker.
     reached_at: datetime = START - timedelta(hours=1)
-    #: When the last one failed by its answer, and its number.
+    #: When the last one failed by its answer, and how many did: what was taken back is no failure.
     failed_at: datetime | None = None
     failed: int = 0
 
@@ -188,7 +188,7 @@ class Conduct:
             before = self._limited.get((account, leg), (until, until))[1]
             self._limited[account, leg] = (self._now(), max(until, before))
         elif reply.outcome in (Outcome.REJECTED, Outcome.SERVER_DOWN) and is_in_time:
-            attempts.failed_at, attempts.failed = self._now(), attempt
+            attempts.failed_at, attempts.failed = self._now(), min(attempt, attempts.failed + 1)
         if reply.outcome is Outcome.TOKEN_INVALID:
             self._dead_since.setdefault(account, self._now())
         elif not self._brokers[account].token_dead:

@@ -192,6 +192,16 @@ def test_what_was_canceled_is_replaced_at_once_but_not_again_and_again(
     assert apply_ends(old, new, AT).run.exit_retry_at == AT + timedelta(seconds=seconds)
 
 
+def test_an_exit_pauses_by_what_its_broker_failed_alone() -> None:
+    """Six were taken back, to be sent anew for a stronger cause or another quantity; the seventh is refused."""
+    ours = [exit_(S.CANCELED, attempt=number, cancels=1) for number in range(1, 7)]
+    old = run(*ours, exit_(S.SENDING, attempt=7))
+    routed = apply_reply(old, old.orders[-1], Reply(Outcome.REJECTED, cause=RejectCause.OTHER), AT)
+    assert (routed.route, routed.run.exit_retry_at) == (R.RETRY, AT + timedelta(seconds=1))
+    ended = apply_ends(old, old.with_order(exit_(S.CANCELED, attempt=7)), AT)
+    assert (ended.route, ended.run.exit_retry_at) == (R.RETRY, AT)
+
+
 def test_an_end_that_was_known_leads_nowhere_again() -> None:
     known = run(entry(S.CANCELED))
     assert apply_ends(known, known, AT).run.entry_retry_at is None
