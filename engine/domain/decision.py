@@ -7,7 +7,7 @@ nothing. Says what to do, not how; `engine.domain.routing` says what follows an 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
-from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Submit, Wait
+from engine.domain.action import Abort, Action, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Reprice, Submit, Wait
 from engine.domain.events import EventType
 from engine.domain.exits import (
     AFTER_CLOSE,
@@ -182,13 +182,22 @@ def _safety_abort(run: Run, now: Moment, policy: Policy) -> Decision:
 
 def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     if run.dirty or run.unread:
-        return ask(run, "broker_update", now, policy.ask_interval)
+        return _ask_in_turn(run, "broker_update", now, policy)
     # One that is left or closed sells nothing that would have asked.
     if run.unsettled and (run.is_terminal or run.stop_requested is StopMode.LEAVE):
         return ask_what_became_of(run.unsettled, run, now, policy)
     if run.is_terminal and is_watched_out(run, now):
         return _over(run)
     return _holding(run, now, policy)
+
+
+def _ask_in_turn(run: Run, reason: str, now: Moment, policy: Policy) -> Decision:
+    """Ask the book; while it does not answer, what the run's orders need comes in turn: it may not do so for long."""
+    watched = watch(run, now, policy) if run.unread_since is not None else Ignore("readable")
+    if not isinstance(watched, Abort | Cancel | Reprice):
+        return ask(run, reason, now, policy.ask_interval)
+    asked = ask(run, reason, now, 2 * policy.ask_interval)
+    return watched if isinstance(asked, Wait) else asked
 
 
 def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
@@ -199,7 +208,7 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     if is_to_be_told and is_session_over(run, now):
         return Abort(SESSION_OVER)
     if not is_session_over(run, now) and is_cover_in_question(run):
-        return ask(run, "cover", now, policy.ask_interval)
+        return _ask_in_turn(run, "cover", now, policy)
     decision = watch(run, now, policy)
     if run.unsettled and isinstance(decision, _IDLE):
         # More of it may have filled, and until it is settled positions do not prove what others sold.

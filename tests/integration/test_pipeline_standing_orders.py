@@ -9,7 +9,7 @@ import pytest
 
 from engine.cli.resolving import WAYS, Choice
 from engine.domain.account_positions import AccountReading
-from engine.domain.broker import BookEntry, NetPosition, Outcome, Quote, RejectCause, Reply
+from engine.domain.broker import BookEntry, BrokerUnreachable, NetPosition, Outcome, Quote, RejectCause, Reply
 from engine.domain.events import EventType
 from engine.domain.exits import REPRICES
 from engine.domain.orders import TERMINAL, Evidence, OrderStatus, Product, Side
@@ -320,6 +320,19 @@ def test_an_exit_whose_cancel_is_refused_for_ever_is_told_of_once(breached: Worl
     breached.serve(E.STOPLOSS)
     breached.pass_time(200)
     assert sorted(breached.alerts()) == ["cancel_in_vain", "exit_rests"]
+
+
+def test_an_exit_is_priced_anew_though_a_hint_cannot_be_followed(breached: World) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.push(breached.broker.book["B2"])
+    breached.live.store.signal(run().id, {"dirty": "1"}, breached.clock.real)
+
+    def unread() -> list[BookEntry]:
+        raise BrokerUnreachable("no answer")
+
+    breached.broker.orders = unread  # type: ignore[method-assign]
+    breached.pass_time(60)
+    assert [name for name, _ in breached.broker.modified][:1] == ["B2"]
 
 
 def test_a_breach_takes_back_an_entry_that_rests_unfilled(world: World) -> None:

@@ -163,6 +163,10 @@ GUARDS = [
     _guard("no attempt stands beside another order of the one before", "orders",
            "given_up=order.given_up or is_replaced,", "given_up=order.given_up,",
            "unit/test_lifecycle.py::test_another_order_of_an_attempt_that_was_replaced_is_taken_back"),
+    _guard("a book that does not answer holds no order up", "decision",
+           "if not isinstance(watched, Abort | Cancel | Reprice):", "if policy is not None:",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_an_exit_is_priced_anew_though_a_hint_cannot_be_followed"),
     _guard("a cancel is asked again while its order stands", "watch",
            "return Cancel(order, why) if is_shown else ask", "return ask",
            "integration/test_pipeline_standing_orders.py::"

@@ -12,8 +12,8 @@ from engine.domain.events import EventType
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import ExitReason, NetSeen, RunStatus
 from engine.domain.strategy import AbortPolicy
-from tests.builders import BUY_AT, PATIENCE, SELL_AT, at, entry, exit_, latch, run, strategy
-from tests.situations import CASES, Case
+from tests.builders import BUY_AT, PATIENCE, SELL_AT, S, at, entry, exit_, latch, run, strategy
+from tests.situations import BOUGHT, CASES, NOON, OVERDUE, Case, seen
 
 E, ST = EventType, OrderStatus
 POLICY = Policy()
@@ -198,3 +198,16 @@ def test_a_stop_prices_no_exit_anew_whose_shares_are_gone() -> None:
     now = at(BUY_AT, seconds=10)
     assert decide(gone, E.STOPLOSS, now, POLICY) == Ignore("exit_needless")
     assert decide(gone, E.ORDER_UPDATE, now, POLICY) == Cancel(resting, "needless")
+
+
+@pytest.mark.parametrize(
+    ("asked_before", "expected"), [(1, Reprice(OVERDUE, "resting_too_long")), (2, AskBook("cover"))]
+)
+def test_a_question_of_cover_that_is_not_answered_and_what_an_order_needs_have_their_turns(
+    asked_before: int, expected: Decision
+) -> None:
+    lacks = replace(
+        seen(BOUGHT, OVERDUE), net=NetSeen(10, NOON.real, 4), unread_since=NOON.real - 9 * S,
+        book_asked_at=NOON.real - asked_before * S,
+    )  # fmt: skip
+    assert decide(lacks, EventType.ORDER_UPDATE, NOON, Policy()) == expected
