@@ -202,7 +202,10 @@ def _tries(run: Run, order: Order) -> int:
 
 
 def _delay_after(run: Run, order: Order) -> timedelta:
-    """What was canceled or expired is replaced at once, the first time; what fails again waits."""
+    """What was canceled or expired is replaced at once, the first time; what fails again waits, but for no new day."""
+    if order.session_ends is not None and order.session_ends < run.closes_at:
+        # It is learned of only now that it ended with its session; the next one is no worse for that.
+        return timedelta(0)
     refused = order.status is OrderStatus.REJECTED
     tries = _tries(run, order)
     return retry_delay(tries) if refused or tries > 1 else timedelta(0)

@@ -1,7 +1,7 @@
 """Both routing tables: every answer to an order sent, and every end that evidence tells later."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus
 from engine.domain.routing import Route, apply_ends, apply_reply, retry_delay, route
 from engine.domain.run import RunStatus
 from engine.domain.strategy import StopMode
-from tests.builders import BUY_AT, entry, exit_, order, run
+from tests.builders import BUY_AT, CLOSES, entry, exit_, order, run
 
 R, C, S = Route, RejectCause, OrderStatus
 AT = BUY_AT + timedelta(seconds=2)
@@ -190,6 +190,13 @@ def test_what_was_canceled_is_replaced_at_once_but_not_again_and_again(
 ) -> None:
     old, new = run(exit_(S.ACCEPTED, attempt=attempt)), run(exit_(end, attempt=attempt))
     assert apply_ends(old, new, AT).run.exit_retry_at == AT + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("closes_at", "seconds"), [(CLOSES, 30), (CLOSES + timedelta(days=1), 0)])
+def test_an_exit_that_ended_with_its_session_holds_up_none_of_the_next(closes_at: datetime, seconds: int) -> None:
+    old = run(exit_(S.ACCEPTED, attempt=8, session_ends=CLOSES), closes_at=closes_at)
+    ended = apply_ends(old, run(exit_(S.EXPIRED, attempt=8, session_ends=CLOSES), closes_at=closes_at), AT)
+    assert ended.run.exit_retry_at == AT + timedelta(seconds=seconds)
 
 
 def test_an_exit_pauses_by_what_its_broker_failed_alone() -> None:
