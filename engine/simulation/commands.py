@@ -127,7 +127,8 @@ class Keyspace(Values):
         return self.do_incrby(key, "-1")
 
     def do_incrby(self, key: str, by: str) -> int:
-        n = _integer(self.of(key, str) or "0") + _integer(by)
+        known = self.of(key, str)
+        n = _integer("0" if known is None else known) + _integer(by)
         self.values[key] = str(n)
         return n
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -147,6 +147,7 @@ def answer(client: Any, sent: Sequence[str]) -> Any:
 
 @ANY_SERVER
 @given(sequence=st.lists(st.one_of(*COMMANDS.values()), max_size=40))
+@example(sequence=[("SET", "a", ""), ("INCR", "a")])
 def test_any_sequence_of_commands_is_answered_alike(redis_url: str, sequence: list[Command]) -> None:
     mine, real = memory(), plain(redis_url)
     real.flushall()
