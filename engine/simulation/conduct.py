@@ -107,6 +107,7 @@ class Conduct:
         self._frozen: dict[str, datetime] = {}
         #: How many exits of a run went out since one of them filled anything.
         self._fruitless: Counter[RunId] = Counter()
+        self._taken_back: set[str] = set()
 
     def look(self, runs: Iterable[Told]) -> None:
         """The live runs as they tell themselves, once a second."""
@@ -224,6 +225,10 @@ class Conduct:
         """One of ours is to be taken back: what rests loses its place in the queue, so that there must be a reason."""
         if self._is_plain(account) and not self._may_cancel(account, placed):
             raise Violation(f"{placed.request.client_order_id} is canceled at {self._now():%M:%S} without a cause")
+        if placed.request.client_order_id not in self._taken_back:
+            self._taken_back.add(placed.request.client_order_id)
+            # What we take back ourselves is no exit that failed.
+            self._fruitless[_parsed(placed.request)[0]] -= placed.request.side is Side.SELL
 
     def _may_cancel(self, account: int, placed: Placed) -> bool:
         run_id, leg, attempt = _parsed(placed.request)

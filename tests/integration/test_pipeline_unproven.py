@@ -286,8 +286,10 @@ def test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up(
     breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), breached.clock.market)]
 
     def filled_just_now(broker_order_id: str, change: OrderChange) -> Reply:
+        # It falls silent as it fills, and not at every change that is asked of it later.
+        breached.broker.unreachable = not breached.broker.modified
+        breached.broker.modified.append((broker_order_id, change))
         breached.broker.fill(broker_order_id)
-        breached.broker.unreachable = True
         return REFUSED
 
     monkeypatch.setattr(breached.broker, "modify", filled_just_now)
