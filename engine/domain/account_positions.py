@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from engine.domain.broker import ANY_SYMBOL, BookEntry, NetPosition
-from engine.domain.orders import TERMINAL, Leg, Order, Product
+from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus, Product
 from engine.domain.run import Run
 
 #: How long after a session its broker may still tell that day's orders and positions.
@@ -107,6 +107,8 @@ class SeenOrder:
     before: int
     after: int
     is_over: bool
+    #: Units it may have filled where it is called over and its fills may be told later; None: no more than `after`.
+    at_most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def seen_orders(before: Iterable[BookEntry], after: Iterable[BookEntry]) -> list
     """
     first, last = _by_tag(before), _by_tag(after)
     return [
-        SeenOrder(tag, first[tag].filled if tag in first else 0, seen.filled, seen.is_over)
+        SeenOrder(tag, first[tag].filled if tag in first else 0, seen.filled, seen.is_over, seen.at_most)
         for tag, seen in last.items()
         if tag
     ]
@@ -148,12 +150,17 @@ class _Seen:
 
     filled: int
     is_over: bool
+    at_most: int
 
 
 def _by_tag(book: Iterable[BookEntry]) -> Mapping[str, _Seen]:
     found: dict[str, _Seen] = {}
     for entry in book:
-        told, known = entry.evidence, found.get(entry.tag, _Seen(0, True))
-        is_over = known.is_over and told.status in TERMINAL
-        found[entry.tag] = _Seen(known.filled + told.filled_quantity, is_over)
+        told, known = entry.evidence, found.get(entry.tag, _Seen(0, True, 0))
+        is_over = told.status in TERMINAL
+        is_refused = told.status is OrderStatus.REJECTED
+        at_most = told.quantity if is_over and not is_refused else told.filled_quantity
+        found[entry.tag] = _Seen(
+            known.filled + told.filled_quantity, known.is_over and is_over, known.at_most + at_most
+        )
     return found

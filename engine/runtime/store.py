@@ -352,7 +352,10 @@ class RedisStore(Feeds):
         orders = reading.orders
         told = {
             "positions": [[pool_key(each.symbol, each.product), each.quantity] for each in reading.positions],
-            "orders": [[o.client_order_id, o.before, o.after, str(int(o.is_over))] for o in orders or ()],
+            "orders": [
+                [o.client_order_id, o.before, o.after, str(int(o.is_over)), o.after if o.at_most is None else o.at_most]
+                for o in orders or ()
+            ],
             "is_book_read": orders is not None,
             "keep": [pool_key(each.symbol, each.product) for each in reading.positions if each.unread],
         }

@@ -39,6 +39,8 @@ class Sale:
     #: What may be sold after that, and what is missing.
     free: int
     missing: int
+    #: Units it may have filled by the book.
+    at_most: int | None = None
 
 
 SALES = {
@@ -50,6 +52,10 @@ SALES = {
     "it is granted and fills after the book was read": Sale(None, SOLD, 20, None, False, 10, 0),
     "it is granted and fills after the book was read, and positions contain it": Sale(
         None, SOLD, 10, None, False, 0, 0
+    ),
+    "it is over, and its fills are told later": Sale(RESTING, RESTING, 10, (0, 0), True, 0, 0, QUANTITY),
+    "it is canceled, its fills are told later, and its owner sold besides": Sale(
+        CANCELED, CANCELED, 9, (0, 0), True, 9, 5, 10
     ),
     "the book of its day is gone": Sale(SOLD, SOLD, 10, None, False, 10, 0),
     "its owner sold five besides": Sale(SOLD, SOLD, 5, (10, 10), True, 5, 5),
@@ -66,7 +72,7 @@ def test_what_a_reading_contains_of_a_sale(live: LiveState, sale: Sale) -> None:
         held = live.claim()
         live.commit(held, replace(held.run, orders=(BOUGHT, sale.after)))
     id_ = sale.after.client_order_id
-    orders = [] if sale.book is None else [SeenOrder(id_, *sale.book, sale.is_over)]
+    orders = [] if sale.book is None else [SeenOrder(id_, *sale.book, sale.is_over, sale.at_most)]
     position = NetPosition(SYMBOL, Product.INTRADAY, sale.units)
     now = datetime.now(UTC)
     live.store.cover(1, AccountReading(now, [position], orders, begun))
@@ -236,3 +242,23 @@ def test_a_reading_that_began_before_a_loss_says_nothing_of_the_pool_after_it(li
     begun = live.store.pool_mark(1).replace(live.epoch.current(), "4:the-server-before")
     live.store.cover(1, AccountReading(datetime.now(UTC), [], [], begun))
     assert live.run_seen() is None
+
+
+def test_an_order_that_its_run_has_not_settled_proves_nothing_of_others_though_its_book_calls_it_over(
+    live: LiveState,
+) -> None:
+    """Its status is told before its fills."""
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    live.arm(run(BOUGHT, RESTING), buying=False)
+    live.arm(run(entry(OrderStatus.FILLED, QUANTITY, attempt=2), spec=strategy(id=8)), buying=False)
+    position = NetPosition(SYMBOL, Product.INTRADAY, QUANTITY)
+    behind = SeenOrder(RESTING.client_order_id, 0, 0, True, QUANTITY)
+    for after, orders in ((0, [behind]), (1, None), (3, [behind])):
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], orders))
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, SOLD)))
+    told = SeenOrder(SOLD.client_order_id, QUANTITY, QUANTITY, True, QUANTITY)
+    live.store.cover(1, AccountReading(began + timedelta(seconds=5), [position], [told]))
+    seen = live.run_seen(8)
+    assert seen is not None
+    assert (seen.quantity, seen.missing) == (QUANTITY, 0)

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from engine.account_reading import read_account
 from engine.domain.account_positions import AccountReading, SeenOrder
 from engine.domain.broker import BookEntry
@@ -41,7 +43,7 @@ def test_an_entry_that_fills_between_book_and_positions_is_in_both() -> None:
     _fills_before_read(broker, 2, "B1")
     book, reading = _read(broker)
     assert [position.quantity for position in reading.positions] == [QUANTITY]
-    assert reading.orders == [SeenOrder(RESTING.client_order_id, 0, QUANTITY, is_over=True)]
+    assert reading.orders == [SeenOrder(RESTING.client_order_id, 0, QUANTITY, True, QUANTITY)]
     assert book["B1"].evidence.filled_quantity == QUANTITY
 
 
@@ -53,7 +55,7 @@ def test_a_sale_that_fills_after_the_positions_counts_as_one_they_do_not_contain
     _fills_before_read(broker, 3, "B2")
     book, reading = _read(broker)
     assert reading.orders is not None
-    assert SeenOrder(SELLING.client_order_id, 0, QUANTITY, is_over=True) in reading.orders
+    assert SeenOrder(SELLING.client_order_id, 0, QUANTITY, True, QUANTITY) in reading.orders
     assert book["B2"].evidence.filled_quantity == QUANTITY
 
 
@@ -61,4 +63,20 @@ def test_two_orders_under_one_id_are_seen_as_what_both_filled() -> None:
     broker = FakeBroker(HandClock())
     broker.book["B1"] = book_entry(evidence(RESTING, OrderStatus.FILLED, 10))
     broker.book["B2"] = book_entry(evidence(RESTING, OrderStatus.PARTIALLY_FILLED, 4, broker_order_id="B2"))
-    assert _read(broker)[1].orders == [SeenOrder(RESTING.client_order_id, 14, 14, is_over=False)]
+    assert _read(broker)[1].orders == [SeenOrder(RESTING.client_order_id, 14, 14, False, 14)]
+
+
+@pytest.mark.parametrize(
+    ("status", "at_most"),
+    [
+        (OrderStatus.FILLED, QUANTITY),
+        (OrderStatus.CANCELED, QUANTITY),
+        (OrderStatus.PARTIALLY_FILLED, 4),
+        (OrderStatus.REJECTED, 4),
+    ],
+)
+def test_an_order_that_is_over_may_have_filled_more_than_its_book_tells_yet(status: OrderStatus, at_most: int) -> None:
+    broker = FakeBroker(HandClock())
+    broker.book["B2"] = book_entry(evidence(SELLING, status, 4, broker_order_id="B2"))
+    (seen,) = _read(broker)[1].orders or ()
+    assert (seen.before, seen.after, seen.at_most) == (4, 4, at_most)

@@ -1,7 +1,8 @@
 -- cover: keep what an account has, by its broker's positions and order book, for its runs to draw from.
 -- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:held  4 account:{id}:pool  5 account:{id}:fills  6 due
 -- ARGV  1 epoch  2 when the broker was asked, us  3 JSON {positions: [[key, units]...],
---       orders: [[client order id, units filled before the positions, and after, '1' once it has ended]...],
+--       orders: [[client order id, units filled before the positions, and after, '1' once it has ended, units it may
+--       have filled at most]...],
 --       is_book_read: false where only positions were asked, keep: [key...] that could not be read};
 --       a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
@@ -66,7 +67,11 @@ local function contained_of(order, seen, behind_for)
     return filled, 0
   end
   local before, after, is_over = seen[2], seen[3], seen[4] == '1'
-  if is_sale then return order.is_since and before or math.max(before, filled), math.max(after, filled) end
+  if is_sale then
+    -- What it filled is known for good only once its run has settled it.
+    local at_most = order.has_ended and after or seen[5]
+    return order.is_since and before or math.max(before, filled), math.max(at_most, filled)
+  end
   if not is_over or order.is_since or behind_for <= lags_at_most then return after, before end
   return math.max(after, filled), math.max(before, filled)
 end
@@ -102,8 +107,9 @@ local function keep_reading()
       local most, least = contained_of(order, seen[id], asked_at - (behind[order.key] or asked_at))
       ahead[order.key] = (ahead[order.key] or 0) + (most - order.filled) * order.sign
       at_least[order.key] = (at_least[order.key] or 0) + (least - order.filled) * order.sign
-      local is_told = seen[id] and seen[id][4] == '1' and seen[id][2] == order.filled and seen[id][3] == order.filled
-      if is_told then
+      local said = seen[id]
+      local is_told = said and said[4] == '1' and said[2] == order.filled and said[3] == order.filled
+      if order.has_ended and is_told then
         redis.call('HDEL', KEYS[5], id)
         fills[id] = nil
       end
