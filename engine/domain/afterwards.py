@@ -15,7 +15,8 @@ def is_beyond(known: Order | None, told: Evidence) -> bool:
     may_fill = told.status not in TERMINAL
     if known is None or (known.broker_order_id and known.broker_order_id != told.broker_order_id):
         return told.filled_quantity > 0 or may_fill
-    return told.filled_quantity > known.filled_quantity or (may_fill and known.given_up)
+    may_stand = known.given_up or known.is_refused_unseen
+    return told.filled_quantity > known.filled_quantity or (may_fill and may_stand)
 
 
 def alert_of(run_id: RunId, entry: BookEntry) -> Alert:

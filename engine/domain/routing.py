@@ -120,7 +120,11 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
     known = {order.client_order_id: order for order in before.orders}
     for order in after.orders:
         old = known.get(order.client_order_id)
-        if order.status not in TERMINAL or order.status is OrderStatus.FILLED or order.given_up:
+        if order.status not in TERMINAL or order.given_up:
+            continue
+        if order.status is OrderStatus.FILLED:
+            # Where that is less than was ordered, somebody else lowered it.
+            alerts += _bought_in_part(run, order) if old is None or old.status is not OrderStatus.FILLED else ()
             continue
         if old is not None and old.status is order.status:
             # Its end was known, and what it had filled by then is told only now.
@@ -130,17 +134,35 @@ def apply_ends(before: Run, after: Run, at: datetime) -> Routed:
             routed = _follow(run, order, Route.RETRY, at, 0.0)
         else:
             routed = _follow(run, order, _end_route(run, order), at, None)
-        run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *_bought_in_part(run, order)), routed.route
+        told = (*_bought_in_part(run, order), *_canceled_by_others(routed, order))
+        run, alerts, chosen = routed.run, (*alerts, *routed.alerts, *told), routed.route
     return Routed(run, chosen, alerts)
 
 
 def _bought_in_part(run: Run, ended: Order) -> tuple[Alert, ...]:
     """What to tell a human of an entry that ended short of its quantity, where its run goes on with what it bought."""
     is_leaving = run.stop_requested is not None or run.has_failed or run.live(Leg.EXIT) is not None
-    if ended.leg is Leg.EXIT or not ended.filled_quantity or is_leaving:
+    is_whole = ended.filled_quantity >= ended.quantity
+    if ended.leg is Leg.EXIT or not ended.filled_quantity or is_whole or is_leaving:
         return ()
-    message = f"bought {ended.filled_quantity} of {ended.quantity}: the rest was {ended.status} and is not bought"
+    rest = "was taken off the order by somebody else" if ended.status is OrderStatus.FILLED else f"was {ended.status}"
+    message = f"bought {ended.filled_quantity} of {ended.quantity}: the rest {rest} and is not bought"
     return (Alert("warning", "bought_in_part", message),)
+
+
+def _canceled_by_others(routed: Routed, ended: Order) -> tuple[Alert, ...]:
+    """What to tell a human of an entry that he, or its exchange, canceled, and that is bought again.
+
+    The one is not told from the other: an exchange cancels for a moment's lack of sellers what is still wanted.
+    """
+    is_ours = ended.leg is Leg.EXIT or ended.cancels > 0 or ended.status is not OrderStatus.CANCELED
+    if is_ours or ended.filled_quantity or routed.route is not Route.RETRY:
+        return ()
+    message = (
+        f"entry {ended.client_order_id} was canceled at the broker, not by the engine, and is sent again: if you "
+        "canceled it, stop the strategy with `engine strategy stop`"
+    )
+    return (Alert("warning", "entry_canceled", message),)
 
 
 def _is_taken_back(before: Order | None, ended: Order) -> bool:

@@ -20,6 +20,9 @@ CASES: list[tuple[Order | None, Evidence, bool]] = [
     (FILLED, evidence(FILLED, S.FILLED, 10, broker_order_id="B2"), True),
     (FILLED, evidence(FILLED, S.ACCEPTED, broker_order_id="B2"), True),
     (FILLED, evidence(FILLED, S.REJECTED, broker_order_id="B2"), False),
+    # One that only an answer called refused, and that stands all the same; its book called the other one refused.
+    (entry(S.REJECTED, seen=False), evidence(FILLED, S.ACCEPTED), True),
+    (entry(S.REJECTED, seen=True), evidence(FILLED, S.ACCEPTED), False),
     # Whoever did not learn its order id cannot tell it from another.
     (entry(S.FILLED, 10, broker_order_id=""), evidence(FILLED, S.FILLED, 10, broker_order_id="B2"), False),
 ]

@@ -239,7 +239,13 @@ IN_PART: list[tuple[OrderStatus, OrderStatus, Leg, int, dict[str, Any], list[str
     (S.CANCEL_PENDING, S.CANCELED, Leg.ENTRY, 4, {"status": RunStatus.FAILED, "failure": "aborted"}, []),
     (S.CANCELED, S.CANCELED, Leg.ENTRY, 5, {}, ["bought_in_part"]),
     (S.CANCELED, S.CANCELED, Leg.ENTRY, 4, {}, []),
-    (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, {}, []),
+    # Somebody else lowered it, or canceled it: it is sent again.
+    (S.PARTIALLY_FILLED, S.FILLED, Leg.ENTRY, 6, {}, ["bought_in_part"]),
+    (S.ACCEPTED, S.FILLED, Leg.ENTRY, 10, {}, []),
+    (S.FILLED, S.FILLED, Leg.ENTRY, 6, {}, []),
+    (S.ACCEPTED, S.CANCELED, Leg.ENTRY, 0, {}, ["entry_canceled"]),
+    (S.ACCEPTED, S.EXPIRED, Leg.ENTRY, 0, {}, []),
+    (S.ACCEPTED, S.CANCELED, Leg.EXIT, 0, {}, []),
     (S.PARTIALLY_FILLED, S.CANCELED, Leg.EXIT, 4, {}, []),
 ]
 
@@ -250,3 +256,8 @@ def test_an_entry_that_ended_in_part_is_alerted_where_its_run_goes_on(
 ) -> None:
     old, new = run(order(leg, before, min(filled, 4)), **state), run(order(leg, end, filled), **state)
     assert [alert.code for alert in apply_ends(old, new, AT).alerts] == codes
+
+
+def test_an_entry_that_we_took_back_ourselves_is_no_news() -> None:
+    old, new = run(entry(S.CANCEL_PENDING, cancels=1)), run(entry(S.CANCELED, cancels=1))
+    assert apply_ends(old, new, AT).alerts == ()
