@@ -227,8 +227,11 @@ class Conduct:
             raise Violation(f"{placed.request.client_order_id} is canceled at {self._now():%M:%S} without a cause")
         if placed.request.client_order_id not in self._taken_back:
             self._taken_back.add(placed.request.client_order_id)
-            # What we take back ourselves is no exit that failed.
-            self._fruitless[_parsed(placed.request)[0]] -= placed.request.side is Side.SELL
+            run_id, leg, _ = _parsed(placed.request)
+            if leg is Leg.EXIT:
+                # What we take back ourselves is no exit that failed, though its answer may have called it refused.
+                self._fruitless[run_id] -= 1
+                self._sent[run_id, leg].failed = max(1, self._sent[run_id, leg].failed - 1)
 
     def _may_cancel(self, account: int, placed: Placed) -> bool:
         run_id, leg, attempt = _parsed(placed.request)

@@ -138,9 +138,10 @@ class Market:
         return self.traded_at if Kind.ILLIQUID in self._world.seed.hard else None
 
     def _repeat(self) -> bool:
-        """A packet of now that tells of the last trade: no price has moved."""
+        """A packet of now that tells of the last trade, and no close: no price has moved."""
         if self.is_fed and self.traded_at >= START:
-            self._listener.on_frame([Tick(SYMBOL, self.told, self._world.now, CLOSE, self._stamp())], self._world.now)
+            packet = Tick(SYMBOL, self.told, self._world.now, traded_at=self._stamp())
+            self._listener.on_frame([packet], self._world.now)
         return self.is_fed and self._can_store()
 
     def pause(self) -> None:

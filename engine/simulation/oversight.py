@@ -107,6 +107,7 @@ class Oversight:
         self._misled: set[int] = set()
         #: Seconds of a run below its stop at the circuit, and those without an exit in the queue.
         self._at_circuit: Counter[RunId] = Counter()
+        self._bare_since: dict[RunId, datetime] = {}
         self._bare: Counter[RunId] = Counter()
 
     def sold_by_hand(self, account: int, quantity: int, now: datetime) -> None:
@@ -186,7 +187,7 @@ class Oversight:
             hides = IN_DOUBT | {Kind.WINDOWS, Kind.LIMITED, Kind.REDIS_REFUSES}
             is_free = is_known and not hides & self._seed.hard.kinds
             if can_sell and broker.at_lower_circuit and is_free and Kind.CIRCUIT in self._seed.hard:
-                self._check_queue(run, is_selling=is_selling)
+                self._check_queue(run, now, exit_within, is_selling=is_selling)
             if not can_sell or is_selling:
                 self._naked.pop(run.id, None)
                 continue
@@ -234,10 +235,12 @@ class Oversight:
             if run.held > 0 and is_known and not is_his and not self._durable.alerts_of(run, closed_at):
                 raise Violation(f"{run.id} holds {run.held} over the night, and nobody was told this evening")
 
-    def _check_queue(self, run: Run, *, is_selling: bool) -> None:
-        """At the lower circuit an exit is worth its place in the queue."""
+    def _check_queue(self, run: Run, now: datetime, exit_within: timedelta, *, is_selling: bool) -> None:
+        """At the lower circuit an exit is worth its place in the queue; one that was ended may be sent anew in time."""
         self._at_circuit[run.id] += 1
-        self._bare[run.id] += not is_selling
+        if is_selling:
+            self._bare_since.pop(run.id, None)
+        self._bare[run.id] += not is_selling and now - self._bare_since.setdefault(run.id, now) > exit_within
         total, bare = self._at_circuit[run.id], self._bare[run.id]
         if total >= AT_CIRCUIT and bare > MOST_BARE * total:
             raise Violation(f"{run.id} had no exit in the queue for {bare} of {total} s at the lower circuit")
