@@ -294,7 +294,7 @@ class Actions:
         if reply.outcome is not Outcome.REJECTED or reply.cause is RejectCause.RATE_LIMITED:
             return self._unpriced(turn, reprice, reply.outcome, dirty=reply.outcome is Outcome.TIMEOUT)
         # Refused may well mean filled, or canceled by somebody else.
-        return self._unpriced(turn, tried, reply.outcome, dirty=True)
+        return self._unpriced(turn, reprice, reply.outcome, dirty=True)
 
     def _repriced(self, turn: Turn, reprice: Reprice, outcome: str) -> Stepped:
         order, alerts = lifecycle.told_that_it_rests(turn.run, reprice.order, reprice.reason)
@@ -303,9 +303,15 @@ class Actions:
         return Stepped(turn.holding, after, Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts))
 
     def _unpriced(self, turn: Turn, reprice: Reprice, outcome: str, *, dirty: bool = False) -> Stepped:
-        """Nothing was priced: it is tried again soon, and told as if it had been. A breach waits for it."""
-        order, alerts = lifecycle.told_that_it_rests(turn.run, reprice.order, reprice.reason)
+        """Nothing was priced: it is tried again soon, and told as if it had been.
+
+        A stronger cause tries so a few times: then it counts as met, and the exit is looked after as any that rests.
+        """
+        tried = replace(reprice.order, reprices=reprice.order.reprices + 1)
+        order, alerts = lifecycle.told_that_it_rests(turn.run, tried, reprice.reason)
+        is_given_up = reprice.exit_reason is not None and order.reprices > REPRICES
         after = replace(turn.run.with_order(order), dirty=turn.run.dirty or dirty)
+        after = replace(after, exit_reason=reprice.exit_reason) if is_given_up else after
         note = Note("reprice", outcome=f"{reprice.reason}: {outcome}", alerts=alerts)
         return Stepped(turn.holding, after, note, lets_go=True, not_before=turn.now.real + PRICED_AGAIN)
 

@@ -381,6 +381,7 @@ def adopt(run: Run, book: Iterable[BookEntry], deployment: str, at: datetime) ->
             send_by=at,
             settles_at=at,
             broker_order_id=entry.evidence.broker_order_id,
+            session_ends=run.closes_at,
         )
         run, known = run.with_order(order), known | {entry.tag}
     return run

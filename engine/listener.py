@@ -81,9 +81,7 @@ class Listener:
 
         So is that of a symbol whose prices the store cannot take.
         """
-        since = self._clock.now().real - UNREADABLE_FOR
-        guards = self._guards.items()
-        refused = {symbol for symbol, guard in guards if guard.unreadable_since and guard.unreadable_since < since}
+        refused = {symbol for symbol, guard in self._guards.items() if guard.is_unreadable(UNREADABLE_FOR)}
         return refused | self._faulty
 
     def in_session(self, symbols: Iterable[str]) -> list[str]:

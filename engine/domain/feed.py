@@ -121,6 +121,8 @@ class SymbolGuard:
     refused: Counter[Refusal] = field(default_factory=Counter)
     #: Real time since when every tick was refused for what it is, none for when it was traded; None where one was not.
     unreadable_since: datetime | None = None
+    #: When the last of those was refused.
+    refused_at: datetime | None = None
 
     def judge(self, tick: Tick, now: Moment) -> list[Tick]:
         """The ticks to evaluate now that `tick` has come, oldest first: none, itself, or confirmed doubts too."""
@@ -128,7 +130,7 @@ class SymbolGuard:
         if refusal is not None:
             self.refused[refusal] += 1
             if refusal in UNREADABLE:
-                self.unreadable_since = self.unreadable_since or now.real
+                self.unreadable_since, self.refused_at = self.unreadable_since or now.real, now.real
             return []
         self.unreadable_since = None
         if tick.close > 0:
@@ -155,6 +157,12 @@ class SymbolGuard:
         if not is_good:
             self._doubt(tick, real_now)
         return believed
+
+    def is_unreadable(self, span: timedelta) -> bool:
+        """Whether ticks came for `span`, and every one was refused for what it is: one alone proves nothing."""
+        if self.unreadable_since is None or self.refused_at is None:
+            return False
+        return self.refused_at - self.unreadable_since >= span
 
     def asked(self, told: Asked) -> list[Tick]:
         """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to, or beyond.

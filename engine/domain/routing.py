@@ -191,8 +191,8 @@ def _follow(run: Run, order: Order, chosen: Route, at: datetime, retry_after: fl
             routed = Routed(run.pausing(order.leg, retry_at), chosen)
         case Route.RETRY_AND_ALERT:
             message = f"exit attempt {order.attempt} failed ({reason}); tried again until flat"
-            failed = replace(run.pausing(order.leg, retry_at), status=RunStatus.FAILED)
-            routed = _troubled(failed, chosen, "exit_keeps_failing", message)
+            troubled = _troubled(run.pausing(order.leg, retry_at), chosen, "exit_keeps_failing", message)
+            routed = replace(troubled, run=replace(troubled.run, status=RunStatus.FAILED))
         case Route.HOLD_FOR_TOKEN:
             routed = hold_for_token(run.pausing(order.leg, at + timedelta(seconds=TOKEN_DELAY)))
         case Route.HOLD_FOR_AUTHORISATION:
@@ -229,11 +229,18 @@ def _delay_after(run: Run, order: Order) -> timedelta:
         # It is learned of only now that it ended with its session; the next one is no worse for that.
         return timedelta(0)
     refused = order.status is OrderStatus.REJECTED
+    if order.leg is Leg.EXIT and order.filled_quantity and not refused:
+        return timedelta(0)
     tries = _tries(run, order)
     return retry_delay(tries) if refused or tries > 1 else timedelta(0)
 
 
 def _troubled(run: Run, chosen: Route, code: str, message: str) -> Routed:
-    """`run` with its exit in trouble; told once, not at every attempt."""
-    alerts = () if run.failure == code else (Alert("critical", code, message),)
-    return Routed(replace(run, failure=code), chosen, alerts)
+    """`run` with its exit in trouble; told once, not at every attempt. Why it was aborted stays, and what follows."""
+    is_told = code in run.failure.split("; ")
+    failure = f"{run.failure}; {code}" if run.is_aborted else code
+    return Routed(
+        run if is_told else replace(run, failure=failure),
+        chosen,
+        () if is_told else (Alert("critical", code, message),),
+    )

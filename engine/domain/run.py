@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from engine.domain.orders import SHOWN_WITHIN, Evidence, Leg, Order, OrderStatus, Side
+from engine.domain.orders import SHOWN_WITHIN, Evidence, Leg, Order, Side
 from engine.domain.orders import absorb as absorb_evidence
 from engine.domain.strategy import AbortPolicy, StopMode, Strategy
 
@@ -273,9 +273,9 @@ class Run:
         return max((order.attempt for order in self.orders if order.leg is leg), default=0)
 
     def failures(self, order: Order) -> int:
-        """How many attempts of its leg, up to `order`, failed: neither filled whole nor taken back by ourselves."""
+        """How many attempts of its leg, up to `order`, failed: they filled nothing, and we did not take them back."""
         earlier = [each for each in self.orders if each.leg is order.leg and each.attempt < order.attempt]
-        return order.attempt - sum(each.status is OrderStatus.FILLED or each.was_taken_back for each in earlier)
+        return order.attempt - sum(each.filled_quantity > 0 or each.was_taken_back for each in earlier)
 
     def last_order(self, leg: Leg) -> Order | None:
         """The newest attempt of `leg`."""
@@ -285,6 +285,11 @@ class Run:
     def has_failed(self) -> bool:
         """Whether it failed; that the account lacks what it holds is no failure of its own."""
         return self.status is RunStatus.FAILED and self.failure != NOT_COVERED
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether it failed by more than the trouble of an exit."""
+        return self.status is RunStatus.FAILED and bool(self.failure) and self.failure not in EXIT_TROUBLES
 
     @property
     def is_to_be_flattened(self) -> bool:

@@ -40,7 +40,7 @@ COMPARE_EVERY, PATIENCE = 5.0, 0.5
 ASK_EVERY = 1.0
 #: Seconds between two looks for symbols of which the broker tells what no packet told, and for which a packet that is
 #: on its way is waited for then.
-WITNESS_EVERY, ON_ITS_WAY = 5.0, 2.0
+WITNESS_EVERY, ON_ITS_WAY, ON_ITS_WAY_LOOKS = 5.0, 2.0, 20
 #: Seconds between two lines that say how the feed is, and between two alerts that it cannot be read.
 TELL_EVERY = 30.0
 #: Seconds for which no frame could be decoded until its line counts as dead.
@@ -73,6 +73,8 @@ class MarketFeed:
         #: Other names of what is subscribed as a symbol: a renamed one keeps its token, and what is held its old name.
         self._also: dict[str, list[str]] = {}
         self._left_out: set[str] = set()
+        #: Symbols whose token is another's since the last look.
+        self._given_away: set[str] = set()
         #: What is waited for.
         self._missing = ""
         self._asked_at = self._carried_at = 0.0
@@ -232,7 +234,12 @@ class MarketFeed:
         for exchange in {symbol.split(":")[0] for symbol in wanted}:
             await asyncio.to_thread(self._list, exchange, {each for each in wanted if each.startswith(f"{exchange}:")})
         token_of = {symbol: self._listed[symbol].token for symbol in wanted if symbol in self._listed}
-        old = [token for token, symbol in self._symbol_of.items() if token_of.get(symbol, token) != token]
+        old = [
+            token
+            for token, symbol in self._symbol_of.items()
+            if token_of.get(symbol, token) != token or symbol in self._given_away
+        ]
+        self._given_away.clear()
         self._heard.forget([self._symbol_of.pop(token) for token in old])
         await self._feed.unsubscribe(old)
         fresh = {token: symbol for symbol, token in token_of.items() if token not in self._symbol_of}
@@ -279,6 +286,14 @@ class MarketFeed:
         now = self._shared.clock.now().market
         found = self._instruments.listed(self.market, exchange, accounts, now, wanted) or {}
         self._listed |= {symbol: found[symbol] for symbol in wanted if symbol in found}
+        gone = {
+            symbol: self._listed[symbol].token for symbol in wanted if found and symbol in self._listed.keys() - found
+        }
+        for symbol, token in gone.items():
+            # Listed no more, and its token is another's: what that trades at is no price of it.
+            if any(each.token == token and not _is_renamed(symbol, each.symbol) for each in found.values()):
+                self._listed.pop(symbol)
+                self._given_away.add(symbol)
 
     async def _say_what_lives(self) -> None:
         """Vouch for what this feed watches, unless nothing comes of it."""
@@ -395,7 +410,10 @@ class MarketFeed:
         """Ask the broker about the symbols that are quiet: whether they are, or the line is deaf."""
         now = time.monotonic()
         is_asking = self._witnessing is not None and not self._witnessing.done()
-        if is_asking or not self.connected or now < max(self._witnessed_at + WITNESS_EVERY, self._asked_at + ASK_EVERY):
+        if is_asking or not self.connected or now < self._witnessed_at + WITNESS_EVERY:
+            return
+        if now < self._asked_at + ASK_EVERY and now < self._witnessed_at + 2 * WITNESS_EVERY:
+            # Prices in doubt go first, but for how long one noisy symbol may keep the others unwatched.
             return
         self._witnessed_at = now
         symbols = self._listener.in_session(self._heard.quiet(now))
@@ -411,8 +429,9 @@ class MarketFeed:
             self._shared.log("not_quoted", symbols=symbols, reason=str(error))
             return
         missed = heard.missed({each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed})
-        if missed:
-            await asyncio.sleep(ON_ITS_WAY)
+        for _ in range(ON_ITS_WAY_LOOKS if missed else 0):
+            # In turns: where this process stood still, what lies in its socket is read between them.
+            await asyncio.sleep(ON_ITS_WAY / ON_ITS_WAY_LOOKS)
         deaf = heard.silent_since(missed, asked_at)
         if heard is self._heard:
             self._deaf = deaf
@@ -435,6 +454,11 @@ class MarketFeed:
         scale = self._listed[quote.symbol].scale
         last, lower, upper = (to_units(each, scale) for each in (quote.last_price, quote.lower_band, quote.upper_band))
         return Asked(last, lower, upper, quote.at)
+
+
+def _is_renamed(symbol: str, other: str) -> bool:
+    """Whether one is the other in another series: RELIANCE is RELIANCE-BE."""
+    return symbol.partition("-")[0] == other.partition("-")[0]
 
 
 @lru_cache(maxsize=4096)

@@ -262,3 +262,45 @@ def test_an_order_that_its_run_has_not_settled_proves_nothing_of_others_though_i
     seen = live.run_seen(8)
     assert seen is not None
     assert (seen.quantity, seen.missing) == (QUANTITY, 0)
+
+
+NOT_TAKEN = entry(OrderStatus.REJECTED, attempt=9)
+OF_YESTERDAY = exit_(OrderStatus.CANCELED, attempt=9, settled=True)
+
+
+@pytest.mark.parametrize("old", [NOT_TAKEN, OF_YESTERDAY])
+def test_an_order_that_no_book_of_today_shows_hides_nothing_of_what_others_sold(live: LiveState, old: Order) -> None:
+    """It is of another day, or its broker never took it: it fills no more."""
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    other = entry(OrderStatus.FILLED, QUANTITY, attempt=2)
+    live.arm(run(BOUGHT, old), buying=False)
+    live.arm(run(other, spec=strategy(id=8)), buying=False)
+    # Ten were sold by hand; then our exit sells the other ten, and the positions lag behind that.
+    position = NetPosition(SYMBOL, Product.INTRADAY, QUANTITY)
+    known = [SeenOrder(each.client_order_id, QUANTITY, QUANTITY, True) for each in (BOUGHT, other)]
+    for after in (0, 2):
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], known))
+    held = live.claim()
+    live.commit(held, replace(held.run, orders=(BOUGHT, old, SOLD)))
+    told = [*known, SeenOrder(SOLD.client_order_id, QUANTITY, QUANTITY, True)]
+    live.store.cover(1, AccountReading(began + timedelta(seconds=4), [position], told))
+    seen = live.run_seen(8)
+    assert seen is not None
+    assert seen.quantity == 0
+
+
+def test_what_a_resting_exit_may_have_sold_is_not_free_for_another_run_by_positions_alone(world: World) -> None:
+    """Ten of twenty are left: by the exit that rests, or by hand, and then that exit wants the ten that are left."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8)))
+    world.cover()
+    world.price(STOP)
+    world.serve(EventType.STOPLOSS, "sl-7", run_id(7))
+    world.broker.trade_by_hand(Side.SELL, QUANTITY)
+    world.clock.advance(2)
+    world.live.store.cover(
+        1, AccountReading(world.clock.real, world.broker.held(), begun=world.live.store.pool_mark(1))
+    )
+    seen = world.live.run_seen(8)
+    assert seen is not None
+    assert (seen.quantity, seen.missing) == (0, 0)

@@ -336,6 +336,12 @@ def test_one_sick_stamp_among_good_ones_moves_no_clock(watch: Watch) -> None:
     assert watch.world.run().latch is None
 
 
+def test_one_refused_tick_of_a_symbol_that_is_quiet_then_proves_no_dead_feed(watch: Watch) -> None:
+    assert frames_of_a_slow_clock(watch, 3600, 1, STOP) == 0
+    watch.world.clock.advance(600)
+    assert watch.listener.unreadable() == set()
+
+
 def test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_unreadable(watch: Watch) -> None:
     assert frames_of_a_slow_clock(watch, 3600, 10, STOP) == 0
     assert watch.listener.unreadable() == {SYMBOL}

@@ -433,6 +433,26 @@ def test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew(
     assert breached.alerts() == ["exit_rests"]
 
 
+def test_a_stop_that_finds_no_quote_for_a_resting_exit_leaves_the_run_looked_after(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exit was canceled at the broker, and the push that told so was lost."""
+
+    def no_quote(_symbols: object) -> list[Quote]:
+        raise BrokerUnreachable("too many requests")
+
+    world.buy()
+    world.clock.jump(SELL_AT)
+    world.serve(E.SELL, "sell")
+    world.pass_time(5)
+    monkeypatch.setattr(world.broker, "quote", no_quote)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.broker.end("B2", OrderStatus.CANCELED)
+    world.pass_time(30)
+    assert world.sides() == [BUY, SELL, SELL]
+
+
 def test_a_stop_whose_change_is_refused_sells_by_a_new_order_in_seconds(world: World) -> None:
     """It meets the exit of the schedule, which rests above the market."""
     world.buy()

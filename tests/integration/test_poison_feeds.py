@@ -29,6 +29,7 @@ from tests.desk import ACCOUNT, SYMBOL, Desk, account_at
 from tests.eager import bought, wake
 
 TOKEN = 408065
+OTHER = "NSE:ANOTHER"
 Send = Callable[[ServerConnection], Awaitable[None]]
 Reading = Callable[[str], Awaitable[Any]]
 #: Each is one unreadable frame of text.
@@ -253,6 +254,22 @@ def test_a_renamed_symbol_that_keeps_its_token_is_watched_under_both_names(desk:
     desk.parts.redis.srem(keys.symbols(desk.market), SYMBOL)
     asyncio.run(watching._subscribe())
     assert watching._spoken([TOKEN]) == [SYMBOL, renamed]
+
+
+def test_a_token_that_went_to_another_symbol_prices_the_one_that_is_gone_no_more(
+    desk: Desk, watching: MarketFeed
+) -> None:
+    bought(desk)
+    watching._symbol_of.clear()
+    watching._feed = KiteFeed("ws://127.0.0.1:9", "key", "token")
+    asyncio.run(watching._subscribe())
+    ((_, shelf),) = watching._instruments._shelves.items()
+    shelf.listed = {OTHER: replace(shelf.listed[SYMBOL], symbol=OTHER)}
+    desk.parts.redis.sadd(keys.symbols(desk.market), OTHER)
+    asyncio.run(watching._subscribe())
+    watching._on_frame(pack_frame([full(50_000)]))
+    told = [desk.parts.redis.hget(keys.price(desk.market, name), "price") for name in (SYMBOL, OTHER)]
+    assert (told, watching._spoken([TOKEN])) == ([None, "50000"], [OTHER])
 
 
 def test_a_symbol_that_nobody_has_a_run_of_makes_room_for_another_and_goes_for_no_other_reason(

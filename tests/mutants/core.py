@@ -159,8 +159,8 @@ GUARDS = [
            "integration/test_pipeline_answers.py::"
            "test_a_cancellation_refused_because_the_order_filled_adopts_the_fill"),
     _guard("a modification that is refused makes the book be asked", "actions",
-           "tried, reply.outcome, dirty=True)",
-           "tried, reply.outcome)", "integration/test_pipeline_unproven.py::"
+           "reprice, reply.outcome, dirty=True)",
+           "reprice, reply.outcome)", "integration/test_pipeline_unproven.py::"
            "test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up"),
     _guard("an exit at the lowest price keeps its place in the queue", "actions",
            "if quote is not None and rests_at_the_lowest(order, quote):", "if broker is None:",
@@ -329,6 +329,13 @@ GUARDS = [
     _guard("a renamed symbol has the prices of its token", "processes/marketfeed", "        self._also = also\n", "",
            "integration/test_poison_feeds.py::"
            "test_a_renamed_symbol_that_keeps_its_token_is_watched_under_both_names"),
+    _guard("a token that went to another symbol prices the one that is gone no more", "processes/marketfeed",
+           "                self._listed.pop(symbol)\n", "", "integration/test_poison_feeds.py::"
+           "test_a_token_that_went_to_another_symbol_prices_the_one_that_is_gone_no_more"),
+    _guard("a stronger cause that cannot be met is given up", "actions",
+           "reprice.exit_reason is not None and order.reprices > REPRICES", "False",
+           "integration/test_pipeline_standing_orders.py::"
+           "test_a_stop_that_finds_no_quote_for_a_resting_exit_leaves_the_run_looked_after"),
     _guard("what nobody has a run of makes room", "processes/marketfeed", "if no_room and (unwanted :=",
            "if not no_room and (unwanted :=", "integration/test_poison_feeds.py::"
            "test_a_symbol_that_nobody_has_a_run_of_makes_room_for_another_and_goes_for_no_other_reason"),

@@ -9,10 +9,10 @@ import pytest
 
 from engine.domain.broker import Outcome, RejectCause, Reply
 from engine.domain.orders import TERMINAL, Leg, Order, OrderStatus
-from engine.domain.routing import Route, apply_ends, apply_reply, retry_delay, route
+from engine.domain.routing import Route, apply_ends, apply_reply, hold_for_token, retry_delay, route
 from engine.domain.run import RunStatus
-from engine.domain.strategy import StopMode
-from tests.builders import BUY_AT, CLOSES, entry, exit_, order, run
+from engine.domain.strategy import AbortPolicy, StopMode
+from tests.builders import BUY_AT, CLOSES, entry, exit_, order, run, strategy
 
 R, C, S = Route, RejectCause, OrderStatus
 AT = BUY_AT + timedelta(seconds=2)
@@ -261,3 +261,28 @@ def test_an_entry_that_ended_in_part_is_alerted_where_its_run_goes_on(
 def test_an_entry_that_we_took_back_ourselves_is_no_news() -> None:
     old, new = run(entry(S.CANCEL_PENDING, cancels=1)), run(entry(S.CANCELED, cancels=1))
     assert apply_ends(old, new, AT).alerts == ()
+
+
+PARTS = [exit_(S.CANCELED, 2, attempt=number) for number in range(1, 7)]
+
+
+#: Exits before the one that ends, how much that filled, and how long the next one waits: its exchange ends each short.
+IN_PARTS = [(PARTS, 2, 0), (PARTS, 0, 0), ([exit_(S.CANCELED, attempt=number) for number in range(1, 7)], 2, 0)]
+
+
+@pytest.mark.parametrize(("before", "filled", "seconds"), IN_PARTS)
+def test_an_exit_that_fills_in_parts_is_no_failure(before: list[Order], filled: int, seconds: int) -> None:
+    old = run(entry(S.FILLED, 100, quantity=100), *before, exit_(S.ACCEPTED, attempt=7))
+    routed = apply_ends(old, old.with_order(exit_(S.CANCELED, filled, attempt=7)), AT)
+    assert (routed.route, routed.run.exit_retry_at) == (R.RETRY, AT + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("failure", ["safety_abort", "entry_rejected: no margin"])
+def test_the_trouble_of_an_exit_hides_no_abort(failure: str) -> None:
+    flatten = strategy(on_abort=AbortPolicy.FLATTEN)
+    aborted = run(entry(S.FILLED, 10), spec=flatten, status=RunStatus.FAILED, failure=failure)
+    troubled = hold_for_token(aborted)
+    assert (troubled.run.is_to_be_flattened, [alert.code for alert in troubled.alerts]) == (True, ["token_invalid"])
+    assert troubled.run.failure == f"{failure}; token_invalid"
+    again = hold_for_token(troubled.run)
+    assert (again.run, again.alerts) == (troubled.run, ())

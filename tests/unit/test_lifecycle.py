@@ -137,7 +137,8 @@ def test_an_order_of_ours_found_in_the_book_is_adopted_in_doubt() -> None:
     mine = run()
     found = evidence(entry(S.ACCEPTED, attempt=3), S.FILLED, 10)
     adopted = lifecycle.adopt(mine, [book_entry(found)], DEPLOYMENT, REAL)
-    assert adopted.orders == (entry(S.UNKNOWN, attempt=3, send_by=REAL, settles_at=REAL, broker_order_id="B1"),)
+    order = entry(S.UNKNOWN, attempt=3, send_by=REAL, settles_at=REAL, broker_order_id="B1", session_ends=CLOSES)
+    assert adopted.orders == (order,)
     assert lifecycle.next_order(adopted, Leg.ENTRY, 10, DEPLOYMENT, Moment(BUY_AT, REAL), PATIENCE).attempt == 4
 
 

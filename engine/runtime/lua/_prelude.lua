@@ -148,8 +148,8 @@ local function account_has(account, key)
   -- What was bought since by what is known may have filled before, and be among them.
   if cap then most = tonumber(cap) + math.min(0, net - tonumber(cap_net)) end
   local at_most = most
-  -- Where that is less than what is held, what exits were about to sell then counts as not sold: the book says which.
-  if cap and most < held then most = most - tonumber(cap_out) end
+  -- What exits were about to sell then is in it for certain only once the book has told whether they sold it.
+  if cap then most = most - tonumber(cap_out) end
   if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil end
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)

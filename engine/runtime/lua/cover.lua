@@ -109,7 +109,8 @@ local function keep_reading()
       at_least[order.key] = (at_least[order.key] or 0) + (least - order.filled) * order.sign
       local said = seen[id]
       local is_told = said and said[4] == '1' and said[2] == order.filled and said[3] == order.filled
-      if order.has_ended and is_told then
+      -- One in no book of today, for it is of another day or never reached its broker, fills no more.
+      if order.has_ended and (is_told or not (said or order.is_since)) then
         redis.call('HDEL', KEYS[5], id)
         fills[id] = nil
       end
