@@ -81,7 +81,7 @@ class Listener:
 
         So is that of a symbol whose prices the store cannot take.
         """
-        refused = {symbol for symbol, guard in self._guards.items() if guard.is_unreadable(UNREADABLE_FOR)}
+        refused = {symbol for symbol, guard in self._guards.items() if _is_unreadable(guard)}
         return refused | self._faulty
 
     def in_session(self, symbols: Iterable[str]) -> list[str]:
@@ -209,6 +209,13 @@ class Listener:
         """Keep of each symbol's ticks what tells of every breach."""
         for symbol, own in _by_symbol(ticks).items():
             self._missed[symbol] = lows([*self._missed.get(symbol, []), *own])
+
+
+def _is_unreadable(guard: SymbolGuard) -> bool:
+    """Whether ticks came for a while, and every one was refused for what it is: one alone proves nothing."""
+    if guard.unreadable_since is None or guard.refused_at is None:
+        return False
+    return guard.refused_at - guard.unreadable_since >= UNREADABLE_FOR
 
 
 def _by_symbol(ticks: Iterable[Tick]) -> dict[str, list[Tick]]:

@@ -158,12 +158,6 @@ class SymbolGuard:
             self._doubt(tick, real_now)
         return believed
 
-    def is_unreadable(self, span: timedelta) -> bool:
-        """Whether ticks came for `span`, and every one was refused for what it is: one alone proves nothing."""
-        if self.unreadable_since is None or self.refused_at is None:
-            return False
-        return self.refused_at - self.unreadable_since >= span
-
     def asked(self, told: Asked) -> list[Tick]:
         """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to, or beyond.
 

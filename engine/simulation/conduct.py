@@ -231,7 +231,7 @@ class Conduct:
             if leg is Leg.EXIT:
                 # What we take back ourselves is no exit that failed, though its answer may have called it refused.
                 self._fruitless[run_id] -= 1
-                self._sent[run_id, leg].failed = max(1, self._sent[run_id, leg].failed - 1)
+                self._sent[run_id, leg].failed = max(0, self._sent[run_id, leg].failed - 1)
 
     def _may_cancel(self, account: int, placed: Placed) -> bool:
         run_id, leg, attempt = _parsed(placed.request)

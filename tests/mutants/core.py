@@ -336,6 +336,9 @@ GUARDS = [
            "reprice.exit_reason is not None and order.reprices > REPRICES", "False",
            "integration/test_pipeline_standing_orders.py::"
            "test_a_stop_that_finds_no_quote_for_a_resting_exit_leaves_the_run_looked_after"),
+    _guard("one refused tick proves no dead feed", "listener",
+           "return guard.refused_at - guard.unreadable_since >= UNREADABLE_FOR", "return True",
+           "integration/test_listener.py::test_one_refused_tick_of_a_symbol_that_is_quiet_then_proves_no_dead_feed"),
     _guard("what nobody has a run of makes room", "processes/marketfeed", "if no_room and (unwanted :=",
            "if not no_room and (unwanted :=", "integration/test_poison_feeds.py::"
            "test_a_symbol_that_nobody_has_a_run_of_makes_room_for_another_and_goes_for_no_other_reason"),
