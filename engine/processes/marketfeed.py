@@ -393,16 +393,22 @@ class MarketFeed:
             self._asked_at = time.monotonic()
             self._asking = asyncio.create_task(self._hear_quotes(symbols))
 
-    async def _hear_quotes(self, symbols: Sequence[str]) -> None:
+    async def _quoted(self, symbols: Sequence[str]) -> dict[str, Asked]:
+        """What the broker says of `symbols`, nothing where it does not answer."""
         assert self._account is not None
         try:
             broker = self._shared.brokers.of(self._account.id, self._account.version)
             quotes = await asyncio.to_thread(broker.quote, symbols)
         except (BrokerUnreachable, TokenInvalid, StoreClosed) as error:
-            # The next tick decides, or the day's band.
             self._shared.log("not_quoted", symbols=symbols, reason=str(error))
+            return {}
+        return {each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed}
+
+    async def _hear_quotes(self, symbols: Sequence[str]) -> None:
+        told = await self._quoted(symbols)
+        if not told:
+            # The next tick decides, or the day's band.
             return
-        told = {each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed}
         latched = self._listener.on_asked(told)
         self._shared.log("quoted", symbols=[*told], latched=latched)
 
@@ -421,14 +427,7 @@ class MarketFeed:
             self._witnessing = asyncio.create_task(self._hear_witness(symbols, self._heard, now))
 
     async def _hear_witness(self, symbols: Sequence[str], heard: Heard, asked_at: float) -> None:
-        assert self._account is not None
-        try:
-            broker = self._shared.brokers.of(self._account.id, self._account.version)
-            quotes = await asyncio.to_thread(broker.quote, symbols)
-        except (BrokerUnreachable, TokenInvalid, StoreClosed) as error:
-            self._shared.log("not_quoted", symbols=symbols, reason=str(error))
-            return
-        missed = heard.missed({each.symbol: self._in_units(each) for each in quotes if each.symbol in self._listed})
+        missed = heard.missed(await self._quoted(symbols))
         for _ in range(ON_ITS_WAY_LOOKS if missed else 0):
             # In turns: where this process stood still, what lies in its socket is read between them.
             await asyncio.sleep(ON_ITS_WAY / ON_ITS_WAY_LOOKS)
