@@ -1,6 +1,7 @@
 """A ticker on loopback that plays frames made beforehand: the same for the engine's listener and for the floor's."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterable
@@ -31,9 +32,13 @@ def frame_of(prices: Iterable[tuple[int, int]]) -> bytes:
 class Feed:
     """`with Feed() as feed:` a server in a thread of its own."""
 
-    def __init__(self, carrier: str = "") -> None:
-        """`carrier`: the API key that gets ticks; any other is sent on to `elsewhere`, for its orders. "" for any."""
-        self._carrier = carrier
+    def __init__(self, carrier: str = "", opens_at: int = 0) -> None:
+        """`carrier`: the API key that gets ticks; any other is sent on to `elsewhere`, for its orders. "" for any.
+
+        A symbol that is subscribed is told at once at `opens_at`, price units, as a broker does: without any packet a
+        listener is blind for it, and nothing is bought. 0 tells nothing.
+        """
+        self._carrier, self._opens_at = carrier, opens_at
         #: Where a broker tells of orders.
         self.elsewhere = ""
 
@@ -95,11 +100,23 @@ class Feed:
     async def _welcome(self, line: ServerConnection) -> None:
         self._lines.add(line)
         try:
-            # Which symbols is not read: a listener gets everything.
-            async for _ in line:
+            # A listener gets every frame, whatever it subscribed.
+            async for message in line:
                 self._listeners.add(line)
+                tokens = _subscribed(message)
+                if tokens and self._opens_at:
+                    await line.send(frame_of((token, self._opens_at) for token in tokens))
         except ConnectionClosed:
             return
         finally:
             self._lines.discard(line)
             self._listeners.discard(line)
+
+
+def _subscribed(message: str | bytes) -> list[int]:
+    """The tokens of which `message` sets the mode: what a listener sends last of a subscription."""
+    match json.loads(message):
+        case {"a": "mode", "v": [_, tokens]}:
+            return list(tokens)
+        case _:
+            return []

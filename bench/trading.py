@@ -171,7 +171,7 @@ def trading(
 ) -> Iterator[Trading]:
     """A started engine; everything ends with it."""
     options = f"--market manual --always-open --unlimited --symbols {','.join(names)}"
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Feed(f"key-{FEED_TENANT}") as feed:
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, Feed(f"key-{FEED_TENANT}", OPENS_AT) as feed:
         market = Market(options, calendar=CalendarKind.ALWAYS_OPEN)
         with TradingStack(Path(directory), market, SECRET_KEY, without=without, say=say) as stack:
             feed.elsewhere = stack.paper.ws_url

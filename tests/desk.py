@@ -58,11 +58,14 @@ class Desk:
         self.parts.epoch.open(1)
         account = account_at(self.paper)
         self.parts.store.write_account(account)
-        # No listener is there to say that the feed lives.
-        self.parts.redis.hset(keys.feed(account.market), SYMBOL, to_us(datetime.now(UTC) + timedelta(days=1)))
+        self.say_feed_lives()
         self.paper.reset()
         self.paper.change_book(partial_probability=0.0, rest_probability=0.0, fill_delay=0.0)
         self.paper.price(SYMBOL, PRICE)
+
+    def say_feed_lives(self) -> None:
+        """Say what a listener would, for there is none; a live state that was rebuilt does not know it."""
+        self.parts.redis.hset(keys.feed(self.market), SYMBOL, to_us(datetime.now(UTC) + timedelta(days=1)))
 
     @property
     def market(self) -> str:

@@ -251,6 +251,7 @@ def test_workers_go_on_after_their_redis_was_killed_and_recovered(
     def recover() -> None:
         recoverer.open(real.now, real.sleep_until)
         recoverer.arm()
+        desk.say_feed_lives()
 
     desk.parts.redis.delete(keys.EPOCH)
     recover()
