@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from engine.domain.broker import OrderRequest
 from engine.domain.feed import FeedPolicy
-from engine.domain.orders import TERMINAL, Leg, Product, Side
+from engine.domain.orders import TERMINAL, Leg, Side
 from engine.domain.run import EXIT_TROUBLES, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode
 from engine.simulation.broker import Placed, SimulatedBroker
@@ -15,6 +15,7 @@ from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
 from engine.simulation.scenario import MORNING, SLOTS, START, SYMBOL, Seed
+from engine.simulation.shorts import Shorts
 
 #: How long after a true reading of the account the engine may act on what it knew before.
 UNKNOWN_FOR = timedelta(seconds=5)
@@ -43,8 +44,6 @@ IN_DOUBT = frozenset({
 })  # fmt: skip
 #: How long the next exit may wait after one that the exchange ended.
 PAUSES = timedelta(seconds=35)
-#: How long an account may be short by attempts that stand for each other before somebody is told.
-SHORT_FOR = timedelta(seconds=40)
 #: Alerts that tell why a position is not being sold, and how long before it could be they may have told it.
 TELLS_OF_A_POSITION = frozenset({
     "exit_keeps_failing", "token_invalid", "authorisation_needed", "book_unreadable", "account_unreadable",
@@ -61,8 +60,6 @@ UNNOTICED = frozenset({
 })  # fmt: skip
 #: How long positions are taken to lag behind what we sold; what others buy just then is not believed before.
 LAG_AT_MOST = timedelta(seconds=15)
-#: Alerts whose owner looks at what the account has.
-TELLS_OF_A_SHORT = frozenset({"oversold", "closed_and_sold", "given_up_appeared", "double_order", "fill_after_end"})
 #: At the lower circuit: seconds that count, and the most of them an exit may be out of the queue.
 AT_CIRCUIT, MOST_BARE = 30, 0.3
 #: Kinds in which an attempt of ours may stand beside the one that took its place: what it fills is alerted.
@@ -98,7 +95,7 @@ class Oversight:
         self._morning: datetime | None = None
         #: By account: since when it can be read.
         self._readable_since = dict.fromkeys(brokers, START)
-        self._short: dict[int, datetime] = {}
+        self._shorts = Shorts(seed, brokers, durable)
         #: By account: since when others have sold what its runs hold.
         self._lacking: dict[int, datetime] = {}
         #: Runs of which their owner said that they are closed.
@@ -130,6 +127,11 @@ class Oversight:
         """Nothing could be sold meanwhile: what is held below its stop is watched anew."""
         self._morning = now
         self._naked.clear()
+        self._shorts.night_passed()
+
+    def waits(self) -> bool:
+        """Whether somebody has yet to be told of an account that is short."""
+        return self._shorts.waits(self._sold)
 
     def placing(self, account: int, now: Callable[[], datetime]) -> Callable[[OrderRequest], None]:
         """What judges each order of ours the moment it reaches the broker of `account`."""
@@ -173,7 +175,7 @@ class Oversight:
         doubted_for = DOUBTED_BESIDE if Kind.BAD_TICKS in self._seed.hard else DOUBTED_FOR
         is_low = low_since is not None and now - low_since >= doubted_for
         exit_within = self._exit_within(crowd)
-        self._check_shorts(now)
+        self._shorts.check(now, self._sold, self._readable_since)
         self._check_lacking(now, is_well=is_well)
         for run in self._durable.runs():
             broker = self._brokers[run.strategy.account_id]
@@ -264,19 +266,6 @@ class Oversight:
             is_told = any("not_covered" in self._durable.alerts_of(run) for run in runs)
             if now - since > NOTICED_WITHIN and not is_told:
                 raise Violation(f"account {account} lacks {lacking} of what its runs hold, and nobody was told")
-
-    def _check_shorts(self, now: datetime) -> None:
-        """A short that could not be helped is told of."""
-        for account, broker in self._brokers.items():
-            nets = [broker.net(SYMBOL, product) for product in Product]
-            if min(nets) >= 0 or any(quantity for _, quantity in self._sold[account]):
-                self._short.pop(account, None)
-            elif now - self._short.setdefault(account, now) > SHORT_FOR and not self._knows(account):
-                raise Violation(f"account {account} is short by {-min(nets)}, and nobody was told")
-
-    def _knows(self, account: int) -> bool:
-        runs = [run for run in self._durable.runs() if run.strategy.account_id == account]
-        return any(TELLS_OF_A_SHORT & self._durable.alerts_of(run) for run in runs)
 
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:
         """Whether the run holds something by the account's own word, which it could sell."""

@@ -367,7 +367,7 @@ class World:
 
     def _is_settled(self) -> bool:
         waits = self.actors or self.messages or self.store.runtimes or self.durable.open_runs()
-        return not (waits or self.durable.untraded())
+        return not (waits or self.durable.untraded() or self.judges.oversight.waits())
 
     def _begin(self, name: str, call: Callable[[], object], *, works: bool = False) -> Actor:
         actor = Actor(name, call, works=works)

@@ -94,6 +94,8 @@ WORLDS: dict[str, str] = {
     "positions may contain a part of what was sold": "lying_positions shared thin",
     "a fill of an earlier session is in every reading of today": "asleep delivery manual",
     "runs whose account lacks what they hold are woken": "manual",
+    "a sale of ours has a short looked for": "manual thin",
+    "what is known of a short is kept from reading to reading": "manual thin",
     "what exits may still fill is not missing": "slow shared thin",
     "what exits may still fill is not sold again": "shared thin manual",
     "a price traded before the first fill fires nothing": "illiquid pair",

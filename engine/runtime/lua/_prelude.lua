@@ -24,11 +24,12 @@
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at
 --                                        least-net-it-may-contain", or "?" where that could not be told; at -> when the
 --                                        broker was last asked, us; begun -> the pool's changes before that;
---                                        " cap", " others", " lags", " behind" of a key: see cover
+--                                        " cap", " others", " lags", " behind", " short" of a key: see cover
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
 --                                        "symbol product state" -> "missing" while the account lacks what its runs
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
---                                        often it was changed
+--                                        often it was changed; "symbol product sold" -> changes with our last sale of
+--                                        it, while it may be what made the account short
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
 --                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
@@ -177,6 +178,10 @@ local function change_pool(account, change)
     redis.call('HDEL', account .. ':held', key .. ' cap', key .. ' others')
   end
   for _, fill in ipairs(change.fills) do
+    if fill[3] < 0 and fill[2] > 0 then
+      -- From here on a short is looked for, by whoever reads the account: no run may be left that does.
+      redis.call('HSET', account .. ':pool', key .. ' sold', string.format('%d', changes))
+    end
     redis.call('HSET', account .. ':fills', fill[1],
       string.format('%d %d %s %d %s', fill[2], fill[3], fill[4], changes, key))
   end

@@ -20,6 +20,8 @@ begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
 local lags_at_most, confirmed_after = 15000000, 1000000
+-- How long all readings must show a short before it is told, us.
+local short_lasts = 5000000
 
 -- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
 -- have taken some, they do not get it back by our sale. `proof` of that is the last reading while no order of ours was
@@ -93,6 +95,58 @@ local function behind_since(fills, seen)
   return still
 end
 
+local function tell_short(key, units)
+  local symbol, product = string.match(key, '^(.+) (%S+)$')
+  local of = redis.call('HMGET', account, 'tenant', 'name')
+  local message = string.format('account %s is short %d of %s (%s) since an exit sold it: sold by somebody else at the '
+    .. 'same time? Look at the position in the broker\'s app, and buy %d back there if it stands: the engine never '
+    .. 'does', of[2] or '', units, symbol, product, units)
+  local alert = { severity = 'critical', code = 'account_short', message = message }
+  record('', cjson.encode({ kind = 'alert', alerts = { alert } }), false, of[1] or '')
+end
+
+-- What is known of a short of `units` (none where they are 0 or less) after our sale at the pool's change `sold`, as
+-- `known` says it: "that change, when the broker was first asked after it, since when all readings show a short, units
+-- that were told". Each reading may lag, or tell of our sale before it tells of what that sold: only one that lasts is
+-- told. More is told once none of our exits may add to it. Returns that, nil where our sale has made none.
+local function short_after(key, sold, known, units)
+  local of, first, since, told_of = string.match(known or '', '^(%d+) (%d+) (%d+) (%d+)$')
+  since, told_of = tonumber(since or '0'), tonumber(told_of or '0')
+  if of ~= sold or tonumber(first) > tonumber(asked_at) then first = asked_at end
+  local is_ours = asked_at - first <= lags_at_most
+  if units <= 0 then
+    if not is_ours then return nil end
+    told_of = 0
+  end
+  local may_grow = tonumber(redis.call('HGET', KEYS[4], key .. ' out') or '0') > 0
+  if units <= told_of or (told_of > 0 and (may_grow or (since == 0 and not is_ours))) then
+    since = 0
+  elseif since == 0 or since > tonumber(asked_at) then
+    since = asked_at
+  elseif asked_at - since >= short_lasts then
+    tell_short(key, units)
+    since, told_of = 0, units
+  end
+  return string.format('%s %s %d %d', sold, first, since, told_of)
+end
+
+-- The same of every symbol of which we sold lately. One that this reading says nothing of stays as it was.
+local function shorts_after(pool, units, is_unread)
+  local shorts = {}
+  for i = 1, #pool, 2 do
+    local key, sold = string.match(pool[i], '^(.+) sold$'), pool[i + 1]
+    if key then
+      local known = redis.call('HGET', KEYS[3], key .. ' short')
+      if begun >= tonumber(sold) and not (is_unread[key] or is_unread['* ' .. string.match(key, '(%S+)$')]) then
+        known = short_after(key, sold, known, -(units[key] or 0))
+        if not known then redis.call('HDEL', KEYS[4], key .. ' sold') end
+      end
+      shorts[key] = known or nil
+    end
+  end
+  return shorts
+end
+
 local function keep_reading()
   local units, ahead, at_least, unclear, caps, fills, seen = {}, {}, {}, {}, {}, known_fills(), {}
   for _, position in ipairs(told.positions) do units[position[1]] = (units[position[1]] or 0) + position[2] end
@@ -133,8 +187,9 @@ local function keep_reading()
       end
     end
   end
-  local pool = redis.call('HGETALL', KEYS[4])
-  local net = {}
+  local pool, net, is_unread = redis.call('HGETALL', KEYS[4]), {}, {}
+  for _, key in ipairs(told.keep) do is_unread[key] = true end
+  local shorts = shorts_after(pool, units, is_unread)
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) net$')
     if key then net[key], units[key] = tonumber(pool[i + 1]), units[key] or 0 end
@@ -171,6 +226,7 @@ local function keep_reading()
     if reading[2] then redis.call('HSET', KEYS[3], key .. ' others', reading[2]) end
     if reading[3] then redis.call('HSET', KEYS[3], key .. ' lags', reading[3]) end
   end
+  for key, short in pairs(shorts) do redis.call('HSET', KEYS[3], key .. ' short', short) end
   for key, since in pairs(behind) do redis.call('HSET', KEYS[3], key .. ' behind', since) end
   for key, cap in pairs(caps) do
     if cap then redis.call('HSET', KEYS[3], key .. ' cap', cap) end
