@@ -9,7 +9,7 @@ from engine.account_reading import read_account
 from engine.domain.account_positions import AccountReading, SeenOrder
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
-from engine.domain.orders import Order, OrderStatus, Product, Side
+from engine.domain.orders import Leg, Order, OrderStatus, Product, Side
 from engine.domain.run import NetSeen
 from engine.reconcile import Reconciler
 from tests.builders import DEPLOYMENT, QUANTITY, STOP, SYMBOL, entry, exit_, run, strategy
@@ -304,3 +304,64 @@ def test_what_a_resting_exit_may_have_sold_is_not_free_for_another_run_by_positi
     seen = world.live.run_seen(8)
     assert seen is not None
     assert (seen.quantity, seen.missing) == (0, 0)
+
+
+#: Readings of an account whose two runs hold ten each, one of them with an exit that rests: seconds, units of the
+#: positions, and units that the book says the exit sold by then, which its run learns of as it is told; None where only
+#: positions were read. And what the other run may sell.
+SOLD_BESIDE_AN_EXIT: dict[str, tuple[list[tuple[float, int, int | None]], int]] = {
+    "its owner sold ten as it rested, and positions lag behind it": (
+        [(0, 20, 0), (2, 10, 0), (8, 10, 0), (10, 10, 10)], 0,
+    ),
+    "the same, and only positions are read once it has filled": (
+        [(0, 20, 0), (2, 10, 0), (4, 10, None), (8, 10, 0), (10, 10, 10), (12, 10, None)], 0,
+    ),
+    "the same, and it fills in two parts": ([(0, 20, 0), (2, 10, 0), (8, 10, 0), (10, 10, 4), (12, 6, 10)], 0),
+    "the same, and what lags has come": ([(0, 20, 0), (2, 10, 0), (8, 10, 0), (10, 10, 10), (12, 0, 10)], 0),
+    "only four are proven": ([(0, 20, 0), (2, 16, 0), (8, 10, 0), (10, 10, 10)], 6),
+    "the book is behind for seconds": ([(0, 20, 0), (2, 10, 0), (5, 10, 0), (7, 10, 10)], 10),
+    "what seemed to lack was there again": ([(0, 20, 0), (2, 10, 0), (5, 20, 0), (8, 10, 0), (10, 10, 10)], 10),
+    "no positions lag that long": ([(0, 20, 0), (2, 10, 0), (8, 10, 0), (10, 10, 10), (26, 10, 10)], 10),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("readings", "free"), SOLD_BESIDE_AN_EXIT.values(), ids=SOLD_BESIDE_AN_EXIT.keys())
+def test_what_others_sold_beside_an_exit_that_rests_is_not_there_for_another_run(
+    live: LiveState, readings: list[tuple[float, int, int | None]], free: int
+) -> None:
+    began = datetime.now(UTC) - timedelta(minutes=1)
+    other = entry(OrderStatus.FILLED, QUANTITY, attempt=2)
+    live.arm(run(BOUGHT, RESTING), buying=False)
+    live.arm(run(other, spec=strategy(id=8)), buying=False)
+    bought = [SeenOrder(each.client_order_id, QUANTITY, QUANTITY, True) for each in (BOUGHT, other)]
+    for after, units, sold in readings:
+        if sold and live.run().filled(Leg.EXIT) != sold:
+            held = live.claim()
+            status = OrderStatus.FILLED if sold == QUANTITY else OrderStatus.PARTIALLY_FILLED
+            live.commit(held, replace(held.run, orders=(BOUGHT, exit_(status, sold))))
+        seen = None if sold is None else [*bought, SeenOrder(RESTING.client_order_id, sold, sold, sold == QUANTITY)]
+        position = NetPosition(SYMBOL, Product.INTRADAY, units)
+        begun = live.store.pool_mark(1)
+        live.store.cover(1, AccountReading(began + timedelta(seconds=after), [position], seen, begun))
+    told = live.run_seen(8)
+    assert told is not None
+    assert told.quantity == free
+
+
+def test_an_exit_sells_nothing_that_its_owner_sold_while_another_runs_exit_rested(world: World) -> None:
+    """Positions lag behind what that exit sold: the ten that they show are those."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8), stop_units=STOP - 100))
+    world.pass_time(30)
+    world.price(STOP)
+    world.serve(EventType.STOPLOSS, "sl-7", run_id(7))
+    world.broker.trade_by_hand(Side.SELL, QUANTITY)
+    world.pass_time(8)
+    held = world.broker.held()
+    world.broker.held = lambda: held  # type: ignore[method-assign]
+    world.push(world.broker.fill("B3"))
+    world.clock.advance(2)
+    world.cover()
+    world.price(STOP - 100)
+    world.serve(EventType.STOPLOSS, "sl-8", run_id(8))
+    assert [quantity for side, quantity in world.sides() if side is Side.SELL] == [QUANTITY]

@@ -171,7 +171,7 @@ GUARDS = [
            "and by_book < by_units and is_proven then", "and by_book < by_units then",
            "integration/test_account_pool.py::test_positions_need_not_contain_what_was_sold_since"),
     _guard("how long positions lag counts on where they prove nothing", "cover",
-           "key, key .. ' others', key .. ' lags')\n  end\n", "key, key .. ' others')\n  end\n",
+           "key, key .. ' others', key .. ' lags', ", "key, key .. ' others', '', ",
            "integration/test_account_pool.py::test_how_long_positions_lag_counts_on_while_they_prove_nothing"),
     _guard("a reading while an order is under way proves nothing of others", "cover",
            "  if not is_quiet then return by_book, proof, nil end\n", "", "integration/test_account_pool.py::"
@@ -220,6 +220,22 @@ GUARDS = [
     _guard("what is known of a short is kept from reading to reading", "cover",
            "  for key, short in pairs(shorts) do redis.call('HSET', KEYS[3], key .. ' short', short) end\n", "",
            "integration/test_account_short.py::test_what_was_read_of_a_short_outlives_its_reader"),
+    _guard("what others took while an exit rested does not come back by its sale", "cover",
+           "if moves[key] then proof, lacks = proven_beside(", "if false then proof, lacks = proven_beside(",
+           "integration/test_fills_under_way.py::"
+           "test_an_exit_sells_nothing_that_its_owner_sold_while_another_runs_exit_rested",
+           "integration/test_fills_under_way.py::"
+           "test_what_others_sold_beside_an_exit_that_rests_is_not_there_for_another_run"),
+    _guard("a book may be behind positions for seconds", "cover", "if asked_at - since >= lacks_for then",
+           "if since then", "integration/test_fills_under_way.py::"
+           "test_what_others_sold_beside_an_exit_that_rests_is_not_there_for_another_run"),
+    _guard("only what all readings lacked was taken by others", "cover",
+           "math.min(tonumber(lacks or least - count), least - count)", "least - count",
+           "integration/test_fills_under_way.py::"
+           "test_what_others_sold_beside_an_exit_that_rests_is_not_there_for_another_run"),
+    _guard("what a reading lacks goes on where positions alone are read", "cover",
+           " key .. ' lags', key .. ' lacks')", " key .. ' lags')", "integration/test_fills_under_way.py::"
+           "test_what_others_sold_beside_an_exit_that_rests_is_not_there_for_another_run"),
     _guard("what exits may still fill is not missing", "_prelude", "math.max(0, held - may_have), at ~=",
            "math.max(0, held - may_have + out), at ~=",
            "integration/test_account_pool.py::test_one_reading_flags_nothing_and_what_comes_back_is_sold"),

@@ -24,7 +24,7 @@
 --                                        :held hash: "symbol product" -> "units net-it-contains us-it-was-asked-at
 --                                        least-net-it-may-contain", or "?" where that could not be told; at -> when the
 --                                        broker was last asked, us; begun -> the pool's changes before that;
---                                        " cap", " others", " lags", " behind", " short" of a key: see cover
+--                                        " cap", " others", " lags", " behind", " lacks", " short" of a key: see cover
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
 --                                        "symbol product state" -> "missing" while the account lacks what its runs
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how

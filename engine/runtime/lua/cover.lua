@@ -20,8 +20,9 @@ begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
 local lags_at_most, confirmed_after = 15000000, 1000000
--- How long all readings must show a short before it is told, us.
-local short_lasts = 5000000
+-- How long all readings must show a short before it is told, and lack units while an order of ours moves before others
+-- have taken them, us.
+local short_lasts, lacks_for = 5000000, 5000000
 
 -- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
 -- have taken some, they do not get it back by our sale. `proof` of that is the last reading while no order of ours was
@@ -44,6 +45,24 @@ local function contains(key, count, by_book, is_quiet)
   if count >= by_book and (is_quiet or not units or by_book >= tonumber(contained)) then return by_book, nil, nil end
   if not is_quiet then return by_book, proof, nil end
   return by_book, string.format('%d %d %s %s', count, by_book, since or asked_at, asked_at), nil
+end
+
+-- The same proof while an order of ours moves: readings of book and positions that lack units for longer than a book is
+-- behind positions. Without it positions that lag behind what an exit sold give it back what others took meanwhile, and
+-- it covers the next exit. `least`: the least that the runs hold by the book. Returns the proof as it is now, and what
+-- the readings lack, "units since", or nil.
+local function proven_beside(key, count, least, proof)
+  if count >= least then return proof, nil end
+  local lacks, since = string.match(redis.call('HGET', KEYS[3], key .. ' lacks') or '', '^(%d+) (%d+)$')
+  lacks = math.min(tonumber(lacks or least - count), least - count)
+  since = since or asked_at
+  if asked_at - since >= lacks_for then
+    local units, contained = string.match(proof or '', '^(%-?%d+) (%-?%d+) ')
+    if not units or contained - units <= lacks then
+      proof = string.format('%d %d %s %s', count, count + lacks, since, asked_at)
+    end
+  end
+  return proof, string.format('%d %s', lacks, since)
 end
 
 -- What is known of the account's orders: client order id -> {units filled, 1 or -1, ended, changes, symbol product}.
@@ -209,14 +228,15 @@ local function keep_reading()
     if not order.has_ended or told.is_book_read then moves[order.key] = true end
   end
   for key, _ in pairs(unclear) do
-    kept[key] = redis.call('HMGET', KEYS[3], key, key .. ' others', key .. ' lags')
+    kept[key] = redis.call('HMGET', KEYS[3], key, key .. ' others', key .. ' lags', key .. ' lacks')
   end
   for key, count in pairs(units) do
     if not unclear[key] then
       local known = net[key] or 0
       local contained, proof, lags = contains(key, count, known + (ahead[key] or 0), not moves[key])
-      local least = lags and contained or math.min(contained, known + (at_least[key] or 0))
-      kept[key] = { string.format('%d %d %s %d', count, contained, asked_at, least), proof, lags }
+      local least, lacks = lags and contained or math.min(contained, known + (at_least[key] or 0)), nil
+      if moves[key] then proof, lacks = proven_beside(key, count, least, proof) end
+      kept[key] = { string.format('%d %d %s %d', count, contained, asked_at, least), proof, lags, lacks }
     end
   end
   redis.call('DEL', KEYS[3])
@@ -225,6 +245,7 @@ local function keep_reading()
     redis.call('HSET', KEYS[3], key, reading[1] or '?')
     if reading[2] then redis.call('HSET', KEYS[3], key .. ' others', reading[2]) end
     if reading[3] then redis.call('HSET', KEYS[3], key .. ' lags', reading[3]) end
+    if reading[4] then redis.call('HSET', KEYS[3], key .. ' lacks', reading[4]) end
   end
   for key, short in pairs(shorts) do redis.call('HSET', KEYS[3], key .. ' short', short) end
   for key, since in pairs(behind) do redis.call('HSET', KEYS[3], key .. ' behind', since) end
