@@ -53,6 +53,8 @@ TELLS_OF_A_POSITION = frozenset({
 TOLD_BEFORE = timedelta(seconds=60)
 #: How long it may be unknown that somebody else sold what runs hold: two readings of the account, a look at each run.
 NOTICED_WITHIN = timedelta(seconds=15)
+#: Where fills come in parts: an exit that ends meanwhile may have sold what is missing, and what it sold is told late.
+NOTICED_BESIDE_PARTS = timedelta(seconds=25)
 #: Kinds in which nobody looks, or what is read is not what is there.
 UNNOTICED = frozenset({
     Kind.ALONE, Kind.BEHIND, Kind.BEYOND_GRACE, Kind.BLIND, Kind.DELIVERY, Kind.LYING_POSITIONS, Kind.REDIS_REFUSES,
@@ -264,7 +266,8 @@ class Oversight:
                 continue
             since = self._lacking.setdefault(account, now)
             is_told = any("not_covered" in self._durable.alerts_of(run) for run in runs)
-            if now - since > NOTICED_WITHIN and not is_told:
+            noticed_within = NOTICED_BESIDE_PARTS if Kind.THIN in self._seed.hard else NOTICED_WITHIN
+            if now - since > noticed_within and not is_told:
                 raise Violation(f"account {account} lacks {lacking} of what its runs hold, and nobody was told")
 
     def _can_sell(self, run: Run, own: Sequence[Placed], broker: SimulatedBroker, now: datetime) -> bool:

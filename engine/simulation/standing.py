@@ -71,8 +71,8 @@ class Standing:
         self._durable = durable
         #: Since when an order rests that is not wanted, by its number at its account's broker and by why.
         self._unwanted: dict[tuple[int, str, str], datetime] = {}
-        #: Since when the exits of an account would sell more than it has.
-        self._overdrawn: dict[int, datetime] = {}
+        #: By account: what its exits would sell beyond what it has, units, and since when it is no less.
+        self._overdrawn: dict[int, tuple[int, datetime]] = {}
         #: By run: what it holds and does not know of, units, and since when.
         self._unknown: dict[str, tuple[int, datetime]] = {}
 
@@ -126,12 +126,16 @@ class Standing:
                 and broker.is_honest()
                 and not (broker.is_closed or UNTAKEN & self._seed.hard.kinds)
             )
-            if not is_known or broker.promised(SYMBOL, product) <= max(0, broker.net(SYMBOL, product)):
+            beyond = broker.promised(SYMBOL, product) - max(0, broker.net(SYMBOL, product))
+            if not is_known or beyond <= 0:
                 self._overdrawn.pop(account, None)
-            elif now - self._overdrawn.setdefault(account, now) > OVERDRAWN_FOR:
-                raise Violation(
-                    f"exits of account {account} rest for more than it has since {self._overdrawn[account]:%M:%S}"
-                )
+                continue
+            before, since = self._overdrawn.get(account, (beyond, now))
+            # What others take just now is not known yet.
+            since = now if beyond > before else since
+            self._overdrawn[account] = beyond, since
+            if now - since > OVERDRAWN_FOR:
+                raise Violation(f"exits of account {account} rest for more than it has since {since:%M:%S}")
 
     def _unwanted_of(self, run: Run, told: Told, own: _Own) -> Iterable[tuple[Placed, str]]:
         now = self._now()
