@@ -48,9 +48,10 @@ class AccountsDown:
 
     def up(self, account: AccountState) -> None:
         """Its book was read; somebody who was told it was down is told. Raises StoreClosed."""
-        known = self._known.pop(account.id, None)
+        known = self._known.get(account.id)
         if known is not None and known.told and known.since is not None:
             self._tell(account, Alert("info", "account_up", f"account {account.name} is back"), known.since)
+        self._known.pop(account.id, None)
 
     def _tell(self, account: AccountState, alert: Alert, since: datetime) -> None:
         if self._store.alert_once(account.tenant, alert, f"{alert.code}:{account.id}:{since.isoformat()}"):

@@ -182,10 +182,11 @@ class Recoverer:
             known = self._accounts.get(account.id)
             if known != account:
                 self._store.write_account(account)
-                self._accounts[account.id] = account
                 self._log("account_ready", account=account.id, tenant=account.tenant, broker=account.broker)
             if known is not None and known.version != account.version:
                 self._try_again(account)
+            # Last: where PostgreSQL or Redis fails in between, all of it is done again.
+            self._accounts[account.id] = account
 
     def _try_again(self, account: AccountState) -> None:
         """Exits that wait need not wait longer: `account` has other details, a new token as a rule."""
@@ -232,11 +233,12 @@ class Recoverer:
                 self._down.heard(account, str(answer))
                 self._log("account_down", account=account, reason=str(answer))
                 continue
+            # First: were it not told, the book of an account whose runs are all armed would not be read again.
+            self._down.up(self._accounts[account])
             for run in waiting.pop(account):
                 adopted = lifecycle.adopt(run, answer, self._deployment, self._clock.now().real)
                 count += self._arm(replace(adopted, dirty=True))
                 self._armed.add(run.id)
-            self._down.up(self._accounts[account])
         self._all_armed = not waiting
         for account, runs in waiting.items():
             self._down.look(self._accounts[account], runs, now)

@@ -15,8 +15,8 @@ from engine.ports import Log
 
 #: How long it may be away until somebody is told; as long as a feed.
 TOLD_AFTER = timedelta(seconds=5)
-#: What the alert is called.
-AWAY = "store_away"
+#: What the alerts are called.
+AWAY, BACK = "store_away", "store_back"
 
 
 class Rows(Protocol):
@@ -28,27 +28,44 @@ class Rows(Protocol):
     def alert(self, at: datetime, tenant: str, alert: Alert) -> None:
         """Keep an alert that no record carries; tenant "" is the operator."""
 
+    def told_last(self, code: str, or_else: str) -> set[str]:
+        """Whom an alert of `code` was kept for since the last of `or_else`; "" is the operator."""
+
 
 class StoreOutage:
-    """One outage at a time, told once and once more when it is over. Used by one thread of one process."""
+    """One outage at a time, told once and once more when it is over. Used by one thread of one process.
+
+    The log hears of it too: it takes a line though the durable history be away as well.
+    """
 
     def __init__(self, rows: Rows, now: Callable[[], datetime], log: Log) -> None:
         self._rows = rows
         self._now = now
         self._log = log
         self._since: datetime | None = None
-        self._told: set[str] = set()
+        self._is_logged = False
+        #: Who was told, and not yet that it is over; None until the history was asked: another process may have told.
+        self._told: set[str] | None = None
+
+    def notice(self, why: str) -> bool:
+        """The live state took no call just now; whether that has lasted long enough to be told."""
+        self._since = self._since or self._now()
+        if self._now() < self._since + TOLD_AFTER:
+            return False
+        if not self._is_logged:
+            self._is_logged = True
+            self._log(AWAY, since=self._since.isoformat(), reason=why)
+        return True
 
     def away(self, why: str) -> None:
-        """The live state took no call just now. Raises what the durable history raises: then it is told next time."""
-        self._since = self._since or self._now()
-        if "" in self._told or self._now() < self._since + TOLD_AFTER:
+        """As `notice`, and tell of it. Raises what the durable history raises: then it is told next time."""
+        if not self.notice(why) or "" in self._known():
             return
         held: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for run in self._rows.open_runs():
             if run.held > 0 or any(order.is_live for order in run.orders):
                 held[run.strategy.tenant][run.strategy.symbol] += run.held
-        since = f"{self._since:%H:%M:%S} UTC"
+        since = f"{self._since or self._now():%H:%M:%S} UTC"
         for tenant, symbols in sorted(held.items()):
             message = (
                 f"the live state cannot be used since {since}: no stop can fire, nothing is bought or sold; held: "
@@ -58,16 +75,32 @@ class StoreOutage:
         message = f"the live state cannot be used since {since} ({why}): bring Redis back; {len(held)} tenants hold"
         self._tell("", Alert("critical", AWAY, message))
 
+    def end(self) -> None:
+        """The live state takes calls; who was told of it is told of that by `back`."""
+        self._since, self._is_logged = None, False
+
     def back(self) -> None:
-        """The live state is open and takes calls."""
-        for tenant in sorted(self._told):
-            self._tell(tenant, Alert("info", "store_back", f"the live state is back at {self._now():%H:%M:%S} UTC"))
-        self._since, self._told = None, set()
+        """As `end`, and tell who was told that it was away. Raises as `away`."""
+        self.end()
+        for tenant in sorted(self._known()):
+            self._tell(tenant, Alert("info", BACK, f"the live state is back at {self._now():%H:%M:%S} UTC"))
+
+    def leave(self) -> None:
+        """Another process tells, from now on."""
+        self.end()
+        self._told = None
+
+    def _known(self) -> set[str]:
+        if self._told is None:
+            self._told = self._rows.told_last(AWAY, BACK)
+        return self._told
 
     def _tell(self, tenant: str, alert: Alert) -> None:
-        if alert.code == AWAY and tenant in self._told:
+        """Tell `tenant` what it was not told of this outage yet."""
+        known = self._known()
+        if (tenant in known) == (alert.code == AWAY):
             # The history refused another tenant's alert the last time.
             return
         self._rows.alert(self._now(), tenant, alert)
-        self._told.add(tenant)
+        known ^= {tenant}
         self._log("alert", tenant=tenant, severity=alert.severity, code=alert.code, message=alert.message)

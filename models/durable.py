@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.domain.run import Run, RunId
 from engine.domain.strategy import Strategy
 from engine.ports import AccountState, Ended
 from models.database import Sessions
+from models.drain import Fenced
 from models.repositories.bookkeeping import Epoch
 from models.repositories.history import Alerts
 from models.repositories.runs import Runs
@@ -70,7 +72,9 @@ class DurableState:
         self._runs.create_all(runs)
 
     def drain(self, epoch: int) -> None:
-        self._drain(epoch)
+        # Where another recoverer has taken over, whoever asks for the epoch next hears of it.
+        with suppress(Fenced):
+            self._drain(epoch)
 
     def reschedule(self, run: Run) -> None:
         self._runs.reschedule(run)
@@ -85,6 +89,10 @@ class DurableState:
     def alert(self, at: datetime, tenant: str, alert: Alert) -> None:
         """Keep an alert that no record carries; tenant "" is the operator."""
         self._alerts.add(at, alert.severity, alert.code, alert.message, tenant=tenant)
+
+    def told_last(self, code: str, or_else: str) -> set[str]:
+        """Whom an alert of `code` was kept for since the last of `or_else`; "" is the operator."""
+        return self._alerts.told_last(code, or_else)
 
     def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
         return self._runs.open(of=of, before=before)

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine import bootstrap
 from engine.bootstrap import Parts
 from engine.clock import ASK_EVERY, RealTime
-from engine.ports import StoreClosed
-from engine.processes.loop import Stop, awaited, first_line, repeat
+from engine.processes.loop import AWAY, Stop, awaited, first_line, repeat
 from engine.runtime import keys
 from engine.store_outage import StoreOutage
 from engine.tokens import TokenWatch
@@ -22,6 +23,8 @@ from models import schema
 EVERY, RELEARN_EVERY = 0.5, 5.0
 #: Seconds between two looks at all open runs where the calendar says nothing new: one of them may have been down then.
 RESCHEDULE_EVERY = 30.0
+#: Why the live state takes no calls though its server does.
+REBUILT = "it is being rebuilt"
 #: How often it is looked, while the store is closed, whether somebody must be told.
 LOOKS_WHILE_CLOSED = timedelta(seconds=1)
 #: A server tells how long it is up in whole seconds.
@@ -46,6 +49,19 @@ class _Watch:
             self._away_since = None
         return found
 
+    def takes_writes(self) -> None:
+        """One that answers reads may refuse writes (out of memory, read-only). Raises RedisError."""
+        self._shared.redis.set(keys.WRITTEN, 1)
+
+    def why_away(self) -> str:
+        """Why the live state takes no calls; "" where it does."""
+        try:
+            is_open = self.is_open()
+            self.takes_writes()
+        except RedisError as error:
+            return first_line(error)
+        return "" if is_open else REBUILT
+
     def went_at(self) -> datetime | None:
         """When the Redis before this one went; None where that cannot be told.
 
@@ -60,12 +76,25 @@ class _Watch:
         return min(started + UPTIME_IS_ROUNDED, now) if started >= self._away_since - UPTIME_IS_ROUNDED else None
 
 
-def _telling(outage: StoreOutage, step: Callable[[], float]) -> float:
-    """What `step` answers; whom it concerns hears of a live state that is away."""
+def _telling(outage: StoreOutage, watch: _Watch, holds: Callable[[], bool], step: Callable[[], float]) -> float:
+    """What `step` answers where `holds` says that it is ours; whom it concerns hears of a live state that is away."""
+    is_ours = False
     try:
+        is_ours = holds()
+        if not is_ours:
+            outage.leave()
+            return EVERY
         pause = step()
-    except (RedisError, StoreClosed) as error:
-        outage.away(first_line(error))
+    except AWAY as error:
+        # PostgreSQL may have ended what would have found Redis away, or what rebuilds it.
+        why = watch.why_away() if isinstance(error, SQLAlchemyError) else first_line(error)
+        if not why:
+            outage.end()
+        elif is_ours:
+            outage.away(why)
+        else:
+            # It may be another's to tell: that is known once PostgreSQL is back.
+            outage.notice(why)
         raise
     outage.back()
     return pause
@@ -74,7 +103,9 @@ def _telling(outage: StoreOutage, step: Callable[[], float]) -> float:
 def _wait_closed(outage: StoreOutage, real: RealTime, until: datetime) -> None:
     """Sleep until then while the store is closed; whom it concerns hears of that."""
     while (now := real.now()) < until:
-        outage.away("it is being rebuilt")
+        # Whoever could not be told is told in the next second: the rebuilding waits for nobody.
+        with suppress(SQLAlchemyError):
+            outage.away(REBUILT)
         real.sleep_until(min(until, now + LOOKS_WHILE_CLOSED))
 
 
@@ -93,7 +124,7 @@ def main() -> None:
     watch, word, outage = _Watch(shared), bootstrap.calendar_word(shared), bootstrap.store_outage(shared, sessions)
 
     def step() -> float:
-        return _telling(outage, recover) if lock.hold() else EVERY
+        return _telling(outage, watch, lock.hold, recover)
 
     def recover() -> float:
         nonlocal relearned, rescheduled
@@ -103,8 +134,8 @@ def main() -> None:
             if not watch.is_open():
                 return EVERY
             relearned = 0.0
-        # One that answers reads may refuse writes (out of memory, read-only): whoever holds must hear of that, too.
-        shared.redis.set(keys.WRITTEN, 1)
+        # Whoever holds must hear of one that does not, too.
+        watch.takes_writes()
         recoverer.refresh_accounts()
         if not shared.clock.is_announced():
             return ASK_EVERY

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from models.database import Sessions
 from models.history_tables import AlertRow, DeadLetterRow, RecordRow
@@ -108,6 +108,12 @@ class Alerts:
             statement = statement.where(AlertRow.acked_at.is_(None))
         with self._sessions() as session:
             return [_to_alert(row) for row in session.scalars(statement)]
+
+    def told_last(self, code: str, or_else: str) -> set[str]:
+        """Tenants whose newest alert of these two codes is `code`."""
+        newest = select(func.max(AlertRow.id)).where(AlertRow.code.in_([code, or_else])).group_by(AlertRow.tenant)
+        with self._sessions() as session:
+            return {*session.scalars(select(AlertRow.tenant).where(AlertRow.id.in_(newest), AlertRow.code == code))}
 
     def ack(self, alert_id: int, at: datetime) -> bool:
         """Mark an alert as seen at real time `at`; whether it was there and unseen."""

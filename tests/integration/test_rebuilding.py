@@ -15,6 +15,7 @@ from engine.domain.orders import OrderStatus, Side
 from engine.domain.run import Latch
 from engine.domain.ticks import Tick
 from engine.listener import Listener
+from engine.ports import StoreClosed
 from engine.recovery import LONGEST_WAIT, Recoverer
 from engine.runtime import codec, keys
 from tests.builders import DEPLOYMENT, SESSION, STOP, SYMBOL, book_entry, entry, evidence, run, strategy, tick
@@ -289,6 +290,32 @@ def test_an_account_that_stays_down_is_told_of_once_and_again_when_it_is_back(re
     recovery.recoverer.arm()
     recovery.recoverer.arm()
     assert world.alerts() == ["account_down", "account_up"]
+
+
+@pytest.mark.parametrize("code", ["account_down", "account_up"])
+def test_what_redis_could_not_be_told_of_an_account_is_told_once_it_can(
+    recovery: Recovery, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_and_lost(recovery)
+    world = recovery.world
+    recovery.open()
+    world.broker.unreachable = True
+    recovery.recoverer.arm()
+    world.clock.advance(30)
+    if code == "account_up":
+        recovery.recoverer.arm()
+        world.broker.unreachable = False
+
+    def refuses(*_: object) -> bool:
+        raise StoreClosed(code)
+
+    with monkeypatch.context() as away:
+        away.setattr(world.live.store, "alert_once", refuses)
+        with pytest.raises(StoreClosed):
+            recovery.recoverer.arm()
+    for _ in range(2):
+        recovery.recoverer.arm()
+    assert world.alerts()[-1:] == [code]
 
 
 @pytest.mark.parametrize("illness", ["unreachable", "token_dead"])

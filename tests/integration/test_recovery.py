@@ -342,7 +342,10 @@ def test_an_account_that_cannot_list_instruments_keeps_no_other_from_being_armed
     assert world.live.store.run(RUN) is not None
 
 
-def test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one(recovery: Recovery) -> None:
+@pytest.mark.parametrize("fails", [False, True], ids=["", "PostgreSQL fails first"])
+def test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
     world = recovery.recovered().world
     world.clock.market = BUY_AT
     world.serve(E.BUY, "buy")
@@ -353,6 +356,15 @@ def test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one(recovery:
     world.serve(E.STOPLOSS, "sl")
     assert world.run().exit_retry_at is not None
     recovery.durable.listed[0] = replace(recovery.durable.listed[0], version="v2")
+
+    def ends(**_: object) -> list[Run]:
+        raise ConnectionError
+
+    if fails:
+        with monkeypatch.context() as away:
+            away.setattr(recovery.durable, "open_runs", ends)
+            with pytest.raises(ConnectionError):
+                recovery.recoverer.refresh_accounts()
     recovery.recoverer.refresh_accounts()
     assert world.run().exit_retry_at is None
     world.sweep()

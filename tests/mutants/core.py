@@ -229,7 +229,7 @@ GUARDS = [
            "            word.keep(days)\n", "", "integration/test_rounds_of_processes.py::"
            "test_the_recoverer_keeps_what_the_operator_says_of_the_calendar"),
     _guard("a live state that takes no writes is told of", "processes/recoverer",
-           "        shared.redis.set(keys.WRITTEN, 1)\n", "", "integration/test_rounds_of_processes.py::"
+           "        watch.takes_writes()\n", "", "integration/test_rounds_of_processes.py::"
            "test_a_redis_that_only_refuses_writes_is_told_to_every_tenant"),
     _guard("a rebuilding that takes its time is told of", "processes/recoverer",
            "partial(_wait_closed, outage, shared.real)", "shared.real.sleep_until",
@@ -267,9 +267,38 @@ GUARDS = [
            "with suppress(CorruptState):", "with suppress(KeyError):", "integration/test_feeds_by_market.py::"
            "test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed"),
     _guard("a live state that is away is told of", "store_outage",
-           'if "" in self._told or self._now() < self._since + TOLD_AFTER:', "if self._since:",
+           'if not self.notice(why) or "" in self._known():', "if self.notice(why):",
            "unit/test_store_outage.py::"
            "test_who_holds_or_may_hold_something_and_the_operator_are_told_once_and_when_it_is_over"),
+    _guard("a lost live state is told of though PostgreSQL ended its rebuilding", "processes/recoverer",
+           "watch.why_away() if isinstance(error, SQLAlchemyError) else first_line(error)",
+           '"" if isinstance(error, SQLAlchemyError) else first_line(error)',
+           "integration/test_both_servers_away.py::"
+           "test_an_empty_redis_is_told_of_while_postgresql_ends_every_drain"),
+    _guard("how long Redis is away counts while PostgreSQL is away", "processes/recoverer",
+           "            outage.notice(why)\n", "            pass\n", "integration/test_both_servers_away.py::"
+           "test_how_long_redis_is_away_counts_while_postgresql_is_away_too"),
+    _guard("a rebuilding waits for nobody who must be told", "processes/recoverer",
+           "with suppress(SQLAlchemyError):", "with suppress(KeyError):", "integration/test_both_servers_away.py::"
+           "test_a_rebuilding_goes_on_though_postgresql_ends_what_tells_of_it"),
+    _guard("whoever takes over knows who was told", "store_outage",
+           "self._told = self._rows.told_last(AWAY, BACK)", "self._told = set()",
+           "integration/test_both_servers_away.py::test_who_takes_over_knows_who_was_told"),
+    _guard("where both servers are away the log tells", "store_outage", "if not self._is_logged:",
+           "if self._since is None:", "unit/test_store_outage.py::test_where_postgresql_is_away_too_the_log_tells"),
+    _guard("an outage that ended untold is over", "store_outage",
+           "        self._since, self._is_logged = None, False\n", "        self._is_logged = False\n",
+           "unit/test_store_outage.py::"
+           "test_an_outage_that_ended_while_nobody_could_be_told_makes_the_next_no_longer"),
+    _guard("an account that is back is told of though Redis failed", "accountsdown",
+           "known = self._known.get(account.id)", "known = self._known.pop(account.id, None)",
+           "integration/test_rebuilding.py::"
+           "test_what_redis_could_not_be_told_of_an_account_is_told_once_it_can"),
+    _guard("an account's new login is told its runs though PostgreSQL failed", "recovery",
+           "            if known is not None and known.version != account.version:\n",
+           "            self._accounts[account.id] = account\n"
+           "            if known is not None and known.version != account.version:\n",
+           "integration/test_recovery.py::test_an_exit_that_waits_for_a_token_is_due_as_soon_as_there_is_one"),
     _guard("an account sealed with another key is as one never logged in", "brokers",
            "except InvalidToken:", "except KeyError:", "integration/test_models_repositories.py::"
            "test_accounts_are_told_though_one_was_sealed_with_another_key"),

@@ -28,6 +28,13 @@ class History:
             raise ConnectionError
         return self.runs
 
+    def told_last(self, code: str, or_else: str) -> set[str]:
+        if self.is_away:
+            raise ConnectionError
+        newest = dict(self.told)
+        assert or_else != code
+        return {tenant for tenant, last in newest.items() if last == code}
+
     #: How many alerts it takes until it refuses.
     takes: int = 1000
 
@@ -46,7 +53,8 @@ class Scene:
         later = run(spec=strategy(id=9, tenant="gamma"))
         self.history = History([held, buying, later])
         self.now = datetime(2026, 1, 5, 4, tzinfo=UTC)
-        self.outage = StoreOutage(self.history, lambda: self.now, RecordingLog())
+        self.log = RecordingLog()
+        self.outage = StoreOutage(self.history, lambda: self.now, self.log)
 
     def away(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -87,6 +95,44 @@ def test_where_postgresql_is_away_too_it_is_told_once_that_is_back(scene: Scene)
     scene.history.is_away = False
     scene.away(1)
     assert ("alpha", "store_away") in scene.history.told
+
+
+def test_where_postgresql_is_away_too_the_log_tells(scene: Scene) -> None:
+    scene.history.is_away = True
+    scene.away(5)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            scene.away(1)
+    ((action, facts),) = scene.log.lines
+    assert (action, facts["reason"]) == ("store_away", "Connection refused")
+
+
+def test_an_outage_that_ended_while_nobody_could_be_told_makes_the_next_no_longer(scene: Scene) -> None:
+    scene.outage.notice("Connection refused")
+    scene.outage.end()
+    scene.now += timedelta(minutes=10)
+    scene.away(5)
+    assert (scene.history.told, scene.log.lines) == ([], [])
+
+
+def test_what_was_told_while_another_process_tells_is_asked_of_the_history(scene: Scene) -> None:
+    scene.away(6)
+    scene.outage.leave()
+    scene.history.told += [("", "store_back"), ("alpha", "store_back")]
+    scene.outage.back()
+    assert scene.history.told[-1] == ("beta", "store_back")
+    assert len(scene.history.told) == 6
+
+
+def test_whoever_could_not_be_told_that_it_is_over_is_told_once_the_history_takes_it(scene: Scene) -> None:
+    scene.away(6)
+    scene.history.told.clear()
+    scene.history.takes = 1
+    with pytest.raises(ConnectionError):
+        scene.outage.back()
+    scene.history.takes = 1000
+    scene.outage.back()
+    assert scene.history.told == [("", "store_back"), ("alpha", "store_back"), ("beta", "store_back")]
 
 
 def test_whoever_could_not_be_told_is_told_once_the_history_takes_it(scene: Scene) -> None:
