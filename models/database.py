@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from models.waiting import CONNECT_TIMEOUT, Limited, keep_limits
+
 #: What repositories are built on.
 Sessions = sessionmaker[Session]
 
-#: Seconds to wait for a connection before the database counts as down.
-CONNECT_TIMEOUT = 5
 #: What every connection is made with: of one whose other end is gone TCP notices it within half a minute, whether
 #: something was sent and is not acknowledged (milliseconds) or an answer is waited for (seconds).
 LINE: Mapping[str, Any] = {
@@ -31,6 +31,8 @@ LIMITS: Mapping[str, str] = {
 }
 #: Where whoever runs the server has set a limit of their own, it stays.
 _LIMIT = "SELECT set_config(%s, %s, false) WHERE current_setting(%s) = '0'"
+#: What it is by then, seconds.
+_LIMITED_TO = "SELECT extract(epoch FROM current_setting('statement_timeout')::interval)"
 
 
 def normalise(database_url: str) -> URL:
@@ -43,22 +45,25 @@ def normalise(database_url: str) -> URL:
 
 def open_database(database_url: str, pool_size: int = 5) -> Engine:
     """The database at `database_url`; connects on first use. Statement parameters never reach logs or errors."""
+    keep_limits()
     database = create_engine(
         normalise(database_url),
         pool_size=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=dict(LINE),
+        connect_args={**LINE, "connection_factory": Limited},
     )
     event.listen(database, "connect", _limit)
     return database
 
 
 def _limit(connection: Any, _record: object) -> None:
-    """Set the limits of a new connection. By statements: not every pooler passes options on."""
+    """Set the limits of a new connection, the server's and ours. By statements: not every pooler passes options on."""
     with connection.cursor() as cursor:
         for name, limit in LIMITS.items():
             cursor.execute(_LIMIT, (name, limit, name))
+        cursor.execute(_LIMITED_TO)
+        connection.follow(float(cursor.fetchone()[0]))
     connection.commit()
 
 

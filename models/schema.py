@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from models import history_tables, tables
 from models.base import Base
 from models.database import LINE, normalise
+from models.waiting import Limited, Migrating, keep_limits
 
 #: Every module whose import adds tables to the metadata.
 TABLE_MODULES = (tables, history_tables)
@@ -24,6 +25,8 @@ _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('execution-engine schema'))"
 
 def upgrade(database_url: str) -> None:
     """Bring the database to the newest revision; does nothing where it is there already."""
+    if current(database_url) == newest():
+        return
     _move(database_url, command.upgrade, "head")
 
 
@@ -57,15 +60,17 @@ def compare(connection: Connection) -> list[Any]:
 
 def _move(database_url: str, move: Callable[[Config, str], None], revision: str) -> None:
     config = _config()
-    with _database(database_url).begin() as connection:
+    with _database(database_url, Migrating).begin() as connection:
         connection.execute(_LOCK)
         config.attributes["connection"] = connection
         move(config, revision)
 
 
-def _database(database_url: str) -> Engine:
-    """Without limits: a migration takes as long as its tables are large."""
-    return create_engine(normalise(database_url), poolclass=NullPool, connect_args=dict(LINE))
+def _database(database_url: str, kind: type[Limited] = Limited) -> Engine:
+    """Without limits of the server's: a migration takes as long as its tables are large."""
+    keep_limits()
+    line = {**LINE, "connection_factory": kind}
+    return create_engine(normalise(database_url), poolclass=NullPool, connect_args=line)
 
 
 def _config() -> Config:

@@ -128,7 +128,7 @@ GUARDS = [
            '    event.listen(database, "connect", _limit)\n', "", "integration/test_database_limits.py::"
            "test_what_takes_too_long_is_refused_as_anything_else_is"),
     _guard("a connection whose other end is gone is noticed", "models/database.py",
-           "        connect_args=dict(LINE),\n", "",
+           '{**LINE, "connection_factory": Limited}', '{"connection_factory": Limited}',
            "integration/test_database_limits.py::test_a_connection_has_limits_and_is_kept_alive"),
     # Epochs and records.
     _guard("a drainer that finds nothing asks which epoch it is", "engine/processes/drainer.py",
@@ -169,5 +169,17 @@ GUARDS = [
     _guard("another recoverer's epoch ends no process", "models/durable.py", "with suppress(Fenced):",
            "with suppress(KeyError):", "integration/test_both_servers_away.py::"
            "test_another_recoverers_epoch_ends_no_drain_of_an_older"),
+    _guard("a PostgreSQL that is stopped is not waited for", "models/waiting.py", "if not poller.poll(left):",
+           "if not poller.poll(None):", "integration/test_database_frozen.py::"
+           "test_a_statement_under_way_is_given_up_and_its_connection_not_used_again"),
+    _guard("a connection to a PostgreSQL that is stopped is given up", "models/waiting.py",
+           "CONNECT_TIMEOUT if is_connecting else", "None if is_connecting else",
+           "integration/test_database_frozen.py::test_a_connection_of_the_pool_and_a_new_one_are_given_up"),
+    _guard("a statement is waited for as long as the server lets it run", "models/waiting.py",
+           "self.limit = server_limit + GRACE if server_limit else None", "self.limit = GRACE",
+           "integration/test_database_frozen.py::test_a_limit_that_whoever_runs_the_server_set_is_waited_for"),
+    _guard("an answer that lies there is read however late", "models/waiting.py", "if not poller.poll(left):",
+           "if left == 0 or not poller.poll(left):", "integration/test_database_frozen.py::"
+           "test_what_the_server_answers_in_time_is_read_though_we_were_stopped_meanwhile"),
 ]
 # fmt: on
