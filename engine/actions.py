@@ -12,7 +12,7 @@ from engine import lifecycle
 from engine.account_reading import settle
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import AccountReading, with_own_fills
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Tell, Wait
 from engine.domain.broker import (
     BrokerUnreachable,
     OrderChange,
@@ -29,6 +29,7 @@ from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
+from engine.domain.waiting import told_why
 from engine.ports import (
     BookWaits,
     Broker,
@@ -113,6 +114,7 @@ class Actions:
             Reprice: self._reprice,
             AskBook: self._ask_book,
             GiveUp: self._give_up,
+            Tell: self._tell,
             Abort: self._abort,
             Finish: self._finish,
             Ignore: self._ignore,
@@ -368,6 +370,10 @@ class Actions:
         after = turn.run.with_order(replace(order, given_up=True))
         note = Note("given_up", outcome="given_up", alerts=(Alert("warning", "attempt_given_up", message),))
         return Stepped(turn.holding, after, note)
+
+    def _tell(self, turn: Turn, tell: Tell) -> Stepped:
+        after, alert = told_why(turn.run, tell.order)
+        return Stepped(turn.holding, after, Note("told", outcome=f"told: {alert.code}", alerts=(alert,)))
 
     def _abort(self, turn: Turn, abort: Abort) -> Stepped:
         after, alerts = lifecycle.abort(turn.run, abort.reason)

@@ -201,7 +201,8 @@ def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> 
             expired = order.on(OrderTrigger.EXPIRE, now.real, "its session ended and the book lacks it")
             run = run.with_order(replace(expired, settled=True))
         elif order.seen:
-            run = run.with_order(replace(order, seen=False, settles_at=max(order.settles_at, now.real + grace)))
+            settles_at = max(order.settles_at, now.real + grace)
+            run = run.with_order(replace(order, seen=False, unseen_since=now.real, settles_at=settles_at))
     return run
 
 

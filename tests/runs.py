@@ -49,6 +49,8 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             cancels=draw(st.integers(0, 9)),
             rest_alerted=draw(st.booleans()),
             double_alerted=draw(st.booleans()),
+            doubt_alerted=draw(st.booleans()),
+            unseen_since=draw(MAYBE),
             session_ends=draw(MAYBE),
             granted_at=draw(MAYBE),
         )

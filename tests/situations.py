@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Wait
+from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Tell, Wait
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -21,6 +21,9 @@ BOUGHT = entry(ST.FILLED, 10)
 RESTING = entry(ST.ACCEPTED, **FRESH)
 PART = entry(ST.PARTIALLY_FILLED, 4, **FRESH)
 DOUBTFUL = entry(ST.UNKNOWN, **FRESH)
+EXIT_LOST = exit_(ST.UNKNOWN, **FRESH)
+EXIT_UNSHOWN = exit_(ST.ACCEPTED, seen=False, send_by=NOON.real, updated_at=NOON.real - 2 * S)
+STOPPED_OUT: dict[str, Any] = {"latch": latch(), "exit_reason": ExitReason.STOP_LOSS}
 EXITING = exit_(ST.ACCEPTED, **FRESH)
 SENT_NOW = exit_(ST.ACCEPTED, send_by=NOON.real + 2 * S, updated_at=NOON.real)
 FILLED_NOW = entry(ST.FILLED, 10, updated_at=NOON.real - S)
@@ -262,10 +265,52 @@ CASES = [
         NOTHING_ASKED | EXIT_OPEN | SELLS_LATER,
     ),
     Case(
-        "exit in doubt",
-        seen(BOUGHT, exit_(ST.UNKNOWN, **FRESH), latch=latch()),
+        "exit in doubt, and somebody was told",
+        seen(BOUGHT, exit_(ST.UNKNOWN, doubt_alerted=True, **FRESH), latch=latch()),
         NOON,
         NOTHING_ASKED | EXIT_OPEN | SELLS_LATER | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "exit in doubt for two seconds",
+        seen(BOUGHT, EXIT_LOST, latch=latch()),
+        NOON,
+        NOTHING_ASKED
+        | EXIT_OPEN
+        | SELLS_LATER
+        | {E.STOPLOSS: Tell(EXIT_LOST), E.RETRY: Tell(EXIT_LOST), E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "exit in doubt for a second",
+        seen(BOUGHT, exit_(ST.UNKNOWN, send_by=NOON.real + S, updated_at=NOON.real), latch=latch()),
+        NOON,
+        NOTHING_ASKED
+        | EXIT_OPEN
+        | {E.STOPLOSS: Wait(NOON.real + S), E.RETRY: Wait(NOON.real + S), E.SELL: Wait(SELL_AT)}
+        | {E.ORDER_UPDATE: AskBook("in_doubt")},
+    ),
+    Case(
+        "exit accepted, and shown by nobody for a second",
+        seen(BOUGHT, replace(EXIT_UNSHOWN, updated_at=NOON.real - S), **STOPPED_OUT),
+        NOON,
+        NOTHING_ASKED
+        | EXIT_OPEN
+        | {E.STOPLOSS: Wait(NOON.real + S), E.RETRY: Wait(NOON.real + S), E.SELL: Wait(SELL_AT)}
+        | {E.ORDER_UPDATE: AskBook("silent")},
+    ),
+    Case(
+        "exit accepted, and shown by nobody for two seconds",
+        seen(BOUGHT, EXIT_UNSHOWN, **STOPPED_OUT),
+        NOON,
+        NOTHING_ASKED
+        | EXIT_OPEN
+        | SELLS_LATER
+        | {E.STOPLOSS: Tell(EXIT_UNSHOWN), E.RETRY: Tell(EXIT_UNSHOWN), E.ORDER_UPDATE: AskBook("silent")},
+    ),
+    Case(
+        "a surplus whose exit is in doubt for two seconds",
+        seen(entry(ST.FILLED, 20), EXIT_LOST, net=20),
+        NOON,
+        EXIT_OPEN | NOTHING_ASKED | SELLS_LATER | {E.ORDER_UPDATE: AskBook("in_doubt")},
     ),
     Case(
         "exit partly filled, then canceled",

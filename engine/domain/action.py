@@ -80,6 +80,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Tell a human why an exit that is due does not stand at the broker: what became of `order`."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The run is over: STOP it with this status."""
 
@@ -108,5 +115,5 @@ class Ignore:
     reason: str
 
 
-Decision = Submit | Cancel | Reprice | AskBook | GiveUp | Finish | Abort | Wait | Ignore
-Action = Submit | Cancel | Reprice | AskBook | GiveUp | Finish | Abort
+Decision = Submit | Cancel | Reprice | AskBook | GiveUp | Tell | Finish | Abort | Wait | Ignore
+Action = Submit | Cancel | Reprice | AskBook | GiveUp | Tell | Finish | Abort

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Wait
+from engine.domain.action import AskBook, Decision, Ignore, Policy, Reprice, Submit, Tell, Wait
 from engine.domain.broker import Quote
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus, Product
 from engine.domain.run import ExitReason, Run
 from engine.domain.strategy import StopMode
+from engine.domain.waiting import tell_why
 
 #: How far past its session's end an exit may still be sent; market time.
 AFTER_CLOSE = timedelta(minutes=1)
@@ -68,11 +69,28 @@ def _sell(run: Run, quantity: int, reason: ExitReason | None, now: Moment, polic
     if run.stop_requested is StopMode.LEAVE:
         # Its user keeps it: an exit sent now would only be taken back again.
         return Ignore("left")
+    decision = _next_exit(run, quantity, reason, now, policy)
+    if reason is None or isinstance(decision, Submit) or is_session_over(run, now):
+        return decision
+    return _telling(run, decision, now)
+
+
+def _next_exit(run: Run, quantity: int, reason: ExitReason | None, now: Moment, policy: Policy) -> Decision:
     if exiting := run.live(Leg.EXIT):
         return _escalate(run, exiting, reason, now)
     if run.appeared(Leg.EXIT):
         return Ignore("exit_in_flight")
     return _blocked(run, now, policy) or _covered(run, quantity, reason, now, policy)
+
+
+def _telling(run: Run, decision: Decision, now: Moment) -> Decision:
+    """`decision`, for which no exit goes out that is due, or what somebody is to be told of that first."""
+    told = tell_why(run, now)
+    if isinstance(told, Tell):
+        return told
+    if isinstance(told, Wait) and isinstance(decision, Wait | Ignore):
+        return min(told, decision, key=lambda wait: wait.until) if isinstance(decision, Wait) else told
+    return decision
 
 
 def _blocked(run: Run, now: Moment, policy: Policy) -> Decision | None:

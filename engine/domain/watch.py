@@ -44,8 +44,8 @@ def _live(run: Run, order: Order, now: Moment, policy: Policy) -> Decision:
     if now.real >= resting_since + policy.rest_limit and not is_held_back:
         # An exit keeps its place in the queue: without it a falling market would never reach it.
         return (Reprice if order.leg is Leg.EXIT else Cancel)(order, RESTS_TOO_LONG)
-    # What a silent entry bought is to be sold at once where its stop is reached already.
-    is_urgent = order.leg is Leg.ENTRY and is_exit_due(run, now)
+    # What a silent entry bought is to be sold at once where its stop is reached already, by an exit that does stand.
+    is_urgent = (order.leg is Leg.ENTRY or order.is_unconfirmed) and is_exit_due(run, now)
     limit = policy.ask_interval if is_urgent else policy.silence_limit
     if now.real >= known_at + limit:
         return ask(run, "silent", now, limit)

@@ -85,6 +85,8 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "cancels": order.cancels,
         "rest_alerted": order.rest_alerted,
         "double_alerted": order.double_alerted,
+        "doubt_alerted": order.doubt_alerted,
+        "unseen_since": _optional_iso(order.unseen_since),
         "session_ends": _optional_iso(order.session_ends),
         "granted_at": _optional_iso(order.granted_at),
     }
@@ -112,6 +114,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "repriced_at": _optional_from_iso(plain.get("repriced_at")),
             "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
             "limit_shown": Decimal(plain["limit_shown"]) if plain.get("limit_shown") else None,
+            "unseen_since": _optional_from_iso(plain.get("unseen_since")),
             "session_ends": _optional_from_iso(plain.get("session_ends")),
             "granted_at": _optional_from_iso(plain.get("granted_at")),
         }

@@ -376,6 +376,7 @@ def test_an_exit_goes_by_a_reading_asked_for_it_however_long_that_took(world: Wo
     # Intended minutes before its session's end, where a reading of 5 s is too old as a rule.
     world.live.store.prolong(run().id, world.clock.market + timedelta(minutes=11), world.clock.real)
     world.broker.takes = takes
+    world.broker.on_placed = lambda _: setattr(world.broker, "takes", 0.0)
     world.breach(STOP)
     world.serve(E.STOPLOSS)
     world.pass_time(3)

@@ -54,6 +54,26 @@ GUARDS = [
     _guard("the account is not asked again at once", "exits",
            "if run.book_asked_at is not None and now.real < run.book_asked_at + interval:", "if now is None:",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    # Somebody is told of an exit that is due and does not stand at its broker.
+    _guard("an exit in doubt is told of after two seconds", "waiting", "TOLD_AFTER = timedelta(seconds=2)",
+           "TOLD_AFTER = timedelta(seconds=9)", "unit/test_domain_decision.py::"
+           "test_an_event_means_what_the_table_says", "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_in_doubt_is_told_of_after_two_seconds_once_and_not_sent_again"),
+    _guard("an exit in doubt is told of once", "waiting", "replace(order, doubt_alerted=True)", "order",
+           "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_in_doubt_is_told_of_after_two_seconds_once_and_not_sent_again"),
+    _guard("an exit that was accepted and that nobody shows is told of", "waiting",
+           "    if not exiting.is_unconfirmed:\n", "    if exiting.leg:\n",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("an exit that one book lacks is asked for again before that is told", "waiting",
+           "exiting.unseen_since or exiting.send_by - SEND_WITHIN", "exiting.send_by - SEND_WITHIN",
+           "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_its_book_lacks_once_is_asked_for_again_before_it_is_told_of"),
+    _guard("an exit that nobody shows is asked for at once", "watch",
+           "(order.leg is Leg.ENTRY or order.is_unconfirmed)", "order.leg is Leg.ENTRY",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("a surplus that waits is no breach", "exits", "if reason is None or isinstance(decision, Submit)",
+           "if isinstance(decision, Submit)", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a surplus is sold", "exits", "if surplus > 0 else Ignore", "if surplus > 10**9 else Ignore",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("no exit joins one that was given up and appeared", "exits", "    if run.appeared(Leg.EXIT):\n",
