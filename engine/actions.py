@@ -340,6 +340,7 @@ class Actions:
         adopted, doubles = lifecycle.told_of_doubles(found.book, adopted)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
         checked, uncovered = self._cover(turn, found.reading, learned.run, now)
+        checked = lifecycle.await_cover(checked, now)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
 
@@ -372,7 +373,7 @@ class Actions:
         return Stepped(turn.holding, after, note)
 
     def _tell(self, turn: Turn, tell: Tell) -> Stepped:
-        after, alert = told_why(turn.run, tell.order)
+        after, alert = told_why(turn.run, tell)
         return Stepped(turn.holding, after, Note("told", outcome=f"told: {alert.code}", alerts=(alert,)))
 
     def _abort(self, turn: Turn, abort: Abort) -> Stepped:

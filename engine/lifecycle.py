@@ -47,6 +47,8 @@ UNREAD_FOR = timedelta(seconds=60)
 EXIT_WAITS_FOR = timedelta(seconds=1)
 #: How far apart two readings must be that lack what a run holds, before a human is alerted.
 CONFIRMED_AFTER = timedelta(seconds=1)
+#: How long positions may lag behind a purchase; `cover.lua` allows them as long.
+LAG_AT_MOST = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ def denied(run: Run, order: Order, why: str) -> Run:
 
 def granted(run: Run, order: Order, exit_reason: ExitReason | None) -> Run:
     """`run` once `order` is granted: it waits for nothing any more, and what denied an earlier one is forgotten."""
-    after = replaced(run, order.leg).with_order(order).pausing(order.leg, None)
+    after = replaced(run, order.leg).with_order(order).pausing(order.leg, None).awaiting_cover(None)
     failure = "" if run.failure.startswith(DENIED) else run.failure
     return replace(after, exit_reason=exit_reason or run.exit_reason, failure=failure, unproven_since=None)
 
@@ -292,8 +294,8 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     """`run` after a reading of its account, flagged where two readings lack what the account's runs hold.
 
     One reading proves nothing: positions lag behind fills, and are empty for a while after a broker's restart. What
-    the account has is sold all the same; the flag goes once it has everything again. Where it comes to lack more than
-    was told, that is told as well.
+    it bought a moment ago they may lack for longer. What the account has is sold all the same; the flag goes once it
+    has everything again. Where it comes to lack more than was told, that is told as well.
     """
     if run.net is None or run.held <= 0 or run.net.missing == 0:
         healed = replace(run, uncovered=0, uncovered_since=None, uncovered_told=0)
@@ -307,6 +309,8 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
         return replace(seen, uncovered_since=run.net.at), ()
     if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
         return seen, ()
+    if missing <= _bought_lately(run, run.net.at):
+        return seen, ()
     symbol, product = run.strategy.symbol, run.strategy.product
     message = (
         f"the account has {missing} of {symbol} ({product}) less than its runs hold, this one {run.held}: sold "
@@ -314,6 +318,18 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     )
     flagged = seen if run.status is RunStatus.FAILED else replace(seen, status=RunStatus.FAILED, failure=NOT_COVERED)
     return replace(flagged, uncovered_told=missing), (Alert("critical", NOT_COVERED, message),)
+
+
+def _bought_lately(run: Run, at: datetime) -> int:
+    """Units of `run` that its account's positions of real time `at` may lack yet."""
+    entries = [order for order in run.orders if order.leg is Leg.ENTRY and order.updated_at is not None]
+    return sum(each.filled_quantity for each in entries if each.updated_at and at <= each.updated_at + LAG_AT_MOST)
+
+
+def await_cover(run: Run, now: Moment) -> Run:
+    """`run` after a reading of its account, which says whether there is anything for its exit to sell."""
+    is_without = run.net is not None and run.net.quantity <= 0 < run.held and run.live(Leg.EXIT) is None
+    return run.awaiting_cover(now.real if is_without and is_exit_due(run, now) else None)
 
 
 def next_order(run: Run, leg: Leg, quantity: int, deployment: str, now: Moment, settles_after: timedelta) -> Order:

@@ -87,4 +87,6 @@ def runs(draw: st.DrawFn) -> Run:
         uncovered_told=draw(st.integers(0, 20)),
         session_told=draw(MAYBE),
         unproven_since=draw(MAYBE),
+        cover_awaited_since=draw(MAYBE),
+        cover_awaited_told=draw(st.booleans()),
     )

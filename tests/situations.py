@@ -4,7 +4,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Tell, Wait
+from engine.domain.action import (
+    Abort,
+    AskBook,
+    Cancel,
+    Decision,
+    Finish,
+    GiveUp,
+    Ignore,
+    Reprice,
+    Submit,
+    Tell,
+    Untold,
+    Wait,
+)
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderStatus
@@ -277,7 +290,11 @@ CASES = [
         NOTHING_ASKED
         | EXIT_OPEN
         | SELLS_LATER
-        | {E.STOPLOSS: Tell(EXIT_LOST), E.RETRY: Tell(EXIT_LOST), E.ORDER_UPDATE: AskBook("in_doubt")},
+        | {
+            E.STOPLOSS: Tell(Untold.IN_DOUBT, EXIT_LOST),
+            E.RETRY: Tell(Untold.IN_DOUBT, EXIT_LOST),
+            E.ORDER_UPDATE: AskBook("in_doubt"),
+        },
     ),
     Case(
         "exit in doubt for a second",
@@ -304,7 +321,11 @@ CASES = [
         NOTHING_ASKED
         | EXIT_OPEN
         | SELLS_LATER
-        | {E.STOPLOSS: Tell(EXIT_UNSHOWN), E.RETRY: Tell(EXIT_UNSHOWN), E.ORDER_UPDATE: AskBook("silent")},
+        | {
+            E.STOPLOSS: Tell(Untold.IN_DOUBT, EXIT_UNSHOWN),
+            E.RETRY: Tell(Untold.IN_DOUBT, EXIT_UNSHOWN),
+            E.ORDER_UPDATE: AskBook("silent"),
+        },
     ),
     Case(
         "a surplus whose exit is in doubt for two seconds",
@@ -549,6 +570,24 @@ CASES = [
         seen(BOUGHT, net=0, latch=latch()),
         NOON,
         HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, the account has nothing of it for two seconds",
+        seen(BOUGHT, net=0, latch=latch(), cover_awaited_since=NOON.real - 2 * S),
+        NOON,
+        HELD | SELLS_LATER | {kind: Tell(Untold.UNCOVERED) for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, the account has nothing of it for two seconds, and somebody was told of that",
+        seen(BOUGHT, net=0, latch=latch(), cover_awaited_since=NOON.real - 2 * S, cover_awaited_told=True),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("not_covered") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched, the account has had nothing of it, and has it again",
+        seen(BOUGHT, latch=latch(), cover_awaited_since=NOON.real - 2 * S),
+        NOON,
+        HELD | SELLS_LATER | SOLD_AT_ONCE,
     ),
     Case(
         "the sale is due while the broker squares off",

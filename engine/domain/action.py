@@ -5,6 +5,7 @@ Which of them it is, is `engine.domain.decision`; how one is carried out, `engin
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from engine.domain.orders import Leg, Order
 from engine.domain.run import ExitReason, RunStatus
@@ -79,11 +80,19 @@ class GiveUp:
     order: Order
 
 
+class Untold(StrEnum):
+    """What an exit that is due waits for, as the code of the alert that tells of it."""
+
+    IN_DOUBT = "exit_in_doubt"
+    UNCOVERED = "exit_uncovered"
+
+
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Tell a human why an exit that is due does not stand at the broker: what became of `order`."""
+    """Tell a human why an exit that is due does not stand at the broker; `order`: what became of which."""
 
-    order: Order
+    what: Untold
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)

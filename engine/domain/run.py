@@ -189,6 +189,9 @@ class Run:
     uncovered: int = 0
     uncovered_since: datetime | None = None
     uncovered_told: int = 0
+    #: Since when an exit that is due waits for its account to have anything of it, and whether somebody was told.
+    cover_awaited_since: datetime | None = None
+    cover_awaited_told: bool = False
     #: Since when an exit waits for a reading of its account, however long that takes.
     unproven_since: datetime | None = None
     #: The end of the session, market time, of which somebody was told that something was still held.
@@ -257,6 +260,11 @@ class Run:
     def pausing(self, leg: Leg, until: datetime | None) -> "Run":
         """This run with the next attempt of `leg` pausing until then, real time; the other leg is not touched."""
         return replace(self, entry_retry_at=until) if leg is Leg.ENTRY else replace(self, exit_retry_at=until)
+
+    def awaiting_cover(self, since: datetime | None) -> "Run":
+        """This run whose exit waits since then, real time, for its account to have anything of it; None: not so."""
+        told = self.cover_awaited_told and since is not None
+        return replace(self, cover_awaited_since=since and (self.cover_awaited_since or since), cover_awaited_told=told)
 
     @property
     def unsettled(self) -> tuple[Order, ...]:

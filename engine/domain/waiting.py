@@ -3,10 +3,11 @@
 Pure. What is sold, and what stands before it, is `engine.domain.exits`.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from engine.domain.action import Ignore, Tell, Wait
+from engine.domain.action import Ignore, Tell, Untold, Wait
 from engine.domain.moment import Moment
 from engine.domain.orders import SEND_WITHIN, Leg, Order, OrderStatus
 from engine.domain.routing import Alert
@@ -18,11 +19,21 @@ TOLD_AFTER = timedelta(seconds=2)
 
 def tell_why(run: Run, now: Moment) -> Tell | Wait | Ignore:
     """Tell somebody why the exit of `run`, which is due, does not stand at its broker, once it is time to."""
+    for since, tell in _untold(run):
+        return tell if now.real >= since + TOLD_AFTER else Wait(since + TOLD_AFTER)
+    return Ignore("nothing_to_tell")
+
+
+def _untold(run: Run) -> Iterator[tuple[datetime, Tell]]:
+    """What the exit waits for that nobody was told of, and since when, real time."""
     exiting = run.live(Leg.EXIT)
-    since = None if exiting is None else _in_doubt_since(exiting)
-    if exiting is None or since is None or exiting.doubt_alerted:
-        return Ignore("nothing_to_tell")
-    return Tell(exiting) if now.real >= since + TOLD_AFTER else Wait(since + TOLD_AFTER)
+    if exiting is not None:
+        since = _in_doubt_since(exiting)
+        if since is not None and not exiting.doubt_alerted:
+            yield since, Tell(Untold.IN_DOUBT, exiting)
+        return
+    if run.cover_awaited_since is not None and not (run.cover_awaited_told or run.uncovered_told):
+        yield run.cover_awaited_since, Tell(Untold.UNCOVERED)
 
 
 def _in_doubt_since(exiting: Order) -> datetime | None:
@@ -34,15 +45,30 @@ def _in_doubt_since(exiting: Order) -> datetime | None:
     return max(exiting.updated_at or exiting.send_by, exiting.unseen_since or exiting.send_by - SEND_WITHIN)
 
 
-def told_why(run: Run, order: Order) -> tuple[Run, Alert]:
-    """`run` once somebody was told why its exit waits, by what became of `order`, and the alert; once an order."""
+def told_why(run: Run, tell: Tell) -> tuple[Run, Alert]:
+    """`run` once somebody was told why its exit waits, and the alert: once an order, or for as long as it waits."""
+    if tell.order is None:
+        return replace(run, cover_awaited_told=True), Alert("critical", tell.what, _uncovered(run))
+    told = run.with_order(replace(tell.order, doubt_alerted=True))
+    return told, Alert("critical", tell.what, _in_doubt(run, tell.order))
+
+
+def _in_doubt(run: Run, order: Order) -> str:
     what = "its answer was lost" if order.is_doubtful else "was accepted, and the broker's book does not show it"
     if order.status is OrderStatus.SENDING:
         what = "nothing was heard of it since"
-    message = (
+    return (
         f"an exit of {order.quantity} of {run.strategy.symbol}, order {order.client_order_id}, was sent at "
         f"{order.send_by - SEND_WITHIN:%H:%M:%S} UTC and {what}: the engine asks the broker's book what became of it, "
         f"and sends no second one until {order.settles_at:%H:%M:%S} UTC, or for as long as the book cannot be read; "
         "look in the broker's app whether it stands: if it does not, `engine strategy resolve` has the next one sent"
     )
-    return run.with_order(replace(order, doubt_alerted=True)), Alert("critical", "exit_in_doubt", message)
+
+
+def _uncovered(run: Run) -> str:
+    return (
+        f"an exit of {run.held} of {run.strategy.symbol} ({run.strategy.product}) is due since "
+        f"{run.cover_awaited_since:%H:%M:%S} UTC at the latest, and the broker's positions show nothing that it could "
+        "sell: they are read again every second, and what they show is sold at once; they may lag behind the purchase, "
+        "or somebody else has sold: then `engine strategy resolve` ends the run"
+    )

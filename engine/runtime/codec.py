@@ -279,7 +279,7 @@ def _alone(name: str, text: Callable[[Any], str]) -> _Part:
 
 _OPTIONAL_TIMES = (
     "entry_retry_at", "exit_retry_at", "book_asked_at", "book_read_at", "unread_since", "uncovered_since",
-    "session_told", "unproven_since",
+    "session_told", "unproven_since", "cover_awaited_since",
 )  # fmt: skip
 _LATCH_FIELDS = ("latch_price", "latch_time", "latch_event", "latch_seen_at", "latch_at")
 
@@ -293,7 +293,7 @@ _PARTS: tuple[_Part, ...] = (
     *(_alone(name, lambda units: str(units or "")) for name in ("closed_elsewhere", "uncovered", "uncovered_told")),
     # The number of the signal that said so, or 0 where the run itself did.
     _alone("dirty", lambda is_so: "0" if is_so else ""),
-    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted")),
+    *(_alone(name, lambda is_so: "1" if is_so else "") for name in ("unread", "unread_alerted", "cover_awaited_told")),
     *(_alone(name, _optional_us) for name in _OPTIONAL_TIMES),
     _Part(_LATCH_FIELDS, ("latch",), _latch_fields, is_scripts=True),
     # Told with every reading of the run, from what its account has; stored in no run.
@@ -340,6 +340,7 @@ def _run_from_fields(stored: Mapping[str, str], strategy: Strategy) -> Run:
         dirty=bool(stored.get("dirty")),
         unread=bool(stored.get("unread")),
         unread_alerted=bool(stored.get("unread_alerted")),
+        cover_awaited_told=bool(stored.get("cover_awaited_told")),
         uncovered=int(stored.get("uncovered") or 0),
         uncovered_told=int(stored.get("uncovered_told") or 0),
         net=_net(stored),

@@ -265,6 +265,9 @@ class Oversight:
                 self._lacking.pop(account, None)
                 continue
             since = self._lacking.setdefault(account, now)
+            # What was bought a moment ago positions may lack for as long as they lag.
+            bought = [each.filled_at for each in ours if each.request.side is Side.BUY and each.filled_at is not None]
+            since = max(since, max(bought, default=since - LAG_AT_MOST) + LAG_AT_MOST)
             is_told = any("not_covered" in self._durable.alerts_of(run) for run in runs)
             noticed_within = NOTICED_BESIDE_PARTS if Kind.THIN in self._seed.hard else NOTICED_WITHIN
             if now - since > noticed_within and not is_told:

@@ -178,7 +178,7 @@ def test_a_manual_sale_beside_an_entry_that_was_canceled_in_part_is_alerted(
     monkeypatch.setattr(world, "cover", cover_by_positions_alone)
     world.buy(quantity=4)
     world.push(world.broker.end("B1", OrderStatus.CANCELED))
-    world.pass_time(5)
+    world.pass_time(15)
     world.broker.trade_by_hand(SELL, 4)
     world.pass_time(5)
     assert world.alerts() == ["bought_in_part", "not_covered"]

@@ -4,6 +4,7 @@ import pytest
 
 from engine.domain.events import EventType
 from engine.domain.orders import Side
+from engine.domain.run import RunStatus
 from tests.builders import QUANTITY, SELL_AT, STOP
 from tests.fakes import DOUBT, OK, Answer
 from tests.livestate import LiveState
@@ -90,3 +91,65 @@ def test_an_exit_its_book_lacks_once_is_asked_for_again_before_it_is_told_of(bre
     del breached.broker.book["B2"]
     breached.pass_time(8)
     assert breached.alerts() == ["exit_in_doubt"]
+
+
+# Positions that lack what was bought a moment ago
+
+
+def test_positions_that_lag_behind_a_purchase_are_no_sale_by_others(world: World) -> None:
+    world.broker.held = list  # type: ignore[method-assign]
+    world.buy()
+    world.pass_time(12)
+    assert (world.alerts(), world.run().status) == ([], RunStatus.ACTIVE)
+    del world.broker.held
+    world.pass_time(10)
+    assert world.alerts() == []
+
+
+def test_positions_that_lack_a_purchase_for_long_are_told_of(world: World) -> None:
+    world.broker.held = list  # type: ignore[method-assign]
+    world.buy()
+    world.pass_time(18)
+    assert (world.alerts(), world.run().failure) == (["not_covered"], "not_covered")
+
+
+def test_an_exit_that_waits_for_positions_that_lag_is_told_of_after_two_seconds_once(world: World) -> None:
+    world.broker.held = list  # type: ignore[method-assign]
+    world.buy()
+    world.clock.advance(2)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(1)
+    assert world.alerts() == []
+    world.pass_time(1.5, step=0.5)
+    assert (world.alerts(), world.run().status) == (["exit_uncovered"], RunStatus.ACTIVE)
+    world.pass_time(5)
+    assert (world.alerts(), world.sides()) == (["exit_uncovered"], [BUY])
+    del world.broker.held
+    world.pass_time(2)
+    assert (world.alerts(), world.sides()) == (["exit_uncovered"], [BUY, SELL])
+    assert (world.run().cover_awaited_since, world.run().cover_awaited_told) == (None, False)
+
+
+def test_what_was_sold_by_hand_just_after_its_purchase_is_told_of_where_its_stop_is_breached(world: World) -> None:
+    world.buy()
+    world.clock.advance(2)
+    world.broker.trade_by_hand(Side.SELL, QUANTITY)
+    world.cover()
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(2.5, step=0.5)
+    assert world.alerts() == ["exit_uncovered"]
+    world.pass_time(20)
+    assert (world.alerts(), world.sides()) == (["exit_uncovered", "not_covered"], [BUY])
+
+
+def test_what_was_sold_by_hand_long_after_its_purchase_is_told_of_once(world: World) -> None:
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(Side.SELL, QUANTITY)
+    world.cover()
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.pass_time(20)
+    assert world.alerts() == ["not_covered"]

@@ -59,7 +59,7 @@ GUARDS = [
            "TOLD_AFTER = timedelta(seconds=9)", "unit/test_domain_decision.py::"
            "test_an_event_means_what_the_table_says", "integration/test_pipeline_waiting_exits.py::"
            "test_an_exit_in_doubt_is_told_of_after_two_seconds_once_and_not_sent_again"),
-    _guard("an exit in doubt is told of once", "waiting", "replace(order, doubt_alerted=True)", "order",
+    _guard("an exit in doubt is told of once", "waiting", "replace(tell.order, doubt_alerted=True)", "tell.order",
            "integration/test_pipeline_waiting_exits.py::"
            "test_an_exit_in_doubt_is_told_of_after_two_seconds_once_and_not_sent_again"),
     _guard("an exit that was accepted and that nobody shows is told of", "waiting",
@@ -72,6 +72,14 @@ GUARDS = [
     _guard("an exit that nobody shows is asked for at once", "watch",
            "(order.leg is Leg.ENTRY or order.is_unconfirmed)", "order.leg is Leg.ENTRY",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("an exit that its account has nothing for is told of once", "waiting",
+           "if run.cover_awaited_since is not None and not (run.cover_awaited_told or run.uncovered_told):",
+           "if run.cover_awaited_since is not None and not run.uncovered_told:",
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("who was told that somebody sold is not told that the exit waits", "waiting",
+           "not (run.cover_awaited_told or run.uncovered_told)", "not run.cover_awaited_told",
+           "integration/test_pipeline_waiting_exits.py::"
+           "test_what_was_sold_by_hand_long_after_its_purchase_is_told_of_once"),
     _guard("a surplus that waits is no breach", "exits", "if reason is None or isinstance(decision, Submit)",
            "if isinstance(decision, Submit)", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a surplus is sold", "exits", "if surplus > 0 else Ignore", "if surplus > 10**9 else Ignore",
