@@ -50,6 +50,7 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             rest_alerted=draw(st.booleans()),
             double_alerted=draw(st.booleans()),
             doubt_alerted=draw(st.booleans()),
+            refusal_alerted=draw(st.booleans()),
             unseen_since=draw(MAYBE),
             session_ends=draw(MAYBE),
             granted_at=draw(MAYBE),

@@ -84,6 +84,7 @@ class Untold(StrEnum):
     """What an exit that is due waits for, as the code of the alert that tells of it."""
 
     IN_DOUBT = "exit_in_doubt"
+    REFUSED = "exit_refused"
     UNCOVERED = "exit_uncovered"
 
 

@@ -181,10 +181,12 @@ class Order:
     beyond: int = 0
     #: How often it was asked to be canceled.
     cancels: int = 0
-    #: Somebody was told that nobody takes it, that there are two of it, and that nobody knows what became of it.
+    #: Somebody was told that nobody takes it, that there are two of it, that nobody knows what became of it, and that
+    #: it was refused.
     rest_alerted: bool = False
     double_alerted: bool = False
     doubt_alerted: bool = False
+    refusal_alerted: bool = False
     #: Since when a book lacks it that showed it before.
     unseen_since: datetime | None = None
     #: The end of the session it was sent in, market time; a book that lacks it after that proves it expired.

@@ -86,6 +86,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "rest_alerted": order.rest_alerted,
         "double_alerted": order.double_alerted,
         "doubt_alerted": order.doubt_alerted,
+        "refusal_alerted": order.refusal_alerted,
         "unseen_since": _optional_iso(order.unseen_since),
         "session_ends": _optional_iso(order.session_ends),
         "granted_at": _optional_iso(order.granted_at),

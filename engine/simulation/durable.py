@@ -32,7 +32,8 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 NOT_KEPT: dict[str, Any] = {
     "seen": False, "unsent": False, "settled": False, "repriced_at": None, "limit_price": None, "limit_shown": None,
     "reprices": 0, "beyond": 0, "cancels": 0,
-    "rest_alerted": False, "double_alerted": False, "doubt_alerted": False, "unseen_since": None,
+    "rest_alerted": False, "double_alerted": False, "doubt_alerted": False, "refusal_alerted": False,
+    "unseen_since": None,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Side
 from engine.domain.run import RunStatus
 from tests.builders import QUANTITY, SELL_AT, STOP
-from tests.fakes import DOUBT, OK, Answer
+from tests.fakes import DEAD_TOKEN, DOUBT, OK, REFUSED, Answer
 from tests.livestate import LiveState
 from tests.world import World
 
@@ -153,3 +153,41 @@ def test_what_was_sold_by_hand_long_after_its_purchase_is_told_of_once(world: Wo
     world.serve(E.STOPLOSS)
     world.pass_time(20)
     assert world.alerts() == ["not_covered"]
+
+
+# Refused by the broker, or ended by the exchange
+
+
+def test_an_exit_that_is_refused_is_told_of_after_two_seconds_once_with_its_reason(breached: World) -> None:
+    breached.broker.answers.extend([Answer(REFUSED, reaches_book=False)] * 3)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(1)
+    assert breached.alerts() == []
+    breached.pass_time(1.5, step=0.5)
+    (alert,) = [alert for record in breached.live.records() for alert in record.get("alerts", [])]
+    assert (alert["severity"], alert["code"], "(refused)" in alert["message"]) == ("critical", "exit_refused", True)
+    breached.pass_time(12)
+    assert (breached.alerts(), breached.sides()) == (["exit_refused"], [BUY, *[SELL] * 4])
+
+
+def test_an_exit_that_is_refused_for_ever_is_told_of_as_failing_too(breached: World) -> None:
+    breached.broker.answers.extend([Answer(REFUSED, reaches_book=False)] * 9)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(60)
+    assert breached.alerts() == ["exit_refused", "exit_keeps_failing"]
+
+
+def test_an_exit_that_is_refused_once_and_taken_a_second_later_is_not_told_of(breached: World) -> None:
+    breached.broker.answers.append(Answer(REFUSED, reaches_book=False))
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(1.5, step=0.25)
+    assert breached.sides() == [BUY, SELL, SELL]
+    breached.pass_time(4)
+    assert breached.alerts() == []
+
+
+def test_an_exit_that_waits_for_a_login_is_told_of_as_that_alone(breached: World) -> None:
+    breached.broker.answers.extend([Answer(DEAD_TOKEN, reaches_book=False)] * 9)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(10)
+    assert [code for code in breached.alerts() if code.startswith("exit")] == []

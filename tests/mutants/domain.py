@@ -80,6 +80,15 @@ GUARDS = [
            "not (run.cover_awaited_told or run.uncovered_told)", "not run.cover_awaited_told",
            "integration/test_pipeline_waiting_exits.py::"
            "test_what_was_sold_by_hand_long_after_its_purchase_is_told_of_once"),
+    _guard("an exit that is refused is told of once", "waiting", "replace(tell.order, refusal_alerted=True)",
+           "tell.order", "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_that_is_refused_is_told_of_after_two_seconds_once_with_its_reason"),
+    _guard("the exits that were refused are one episode", "waiting", "yield refused[0].send_by",
+           "yield refused[-1].send_by", "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_that_is_refused_is_told_of_after_two_seconds_once_with_its_reason"),
+    _guard("an exit whose trouble is known is not told of as refused too", "waiting", " or _is_told_of_trouble(run))",
+           ")", "integration/test_pipeline_waiting_exits.py::"
+           "test_an_exit_that_waits_for_a_login_is_told_of_as_that_alone"),
     _guard("a surplus that waits is no breach", "exits", "if reason is None or isinstance(decision, Submit)",
            "if isinstance(decision, Submit)", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("a surplus is sold", "exits", "if surplus > 0 else Ignore", "if surplus > 10**9 else Ignore",
