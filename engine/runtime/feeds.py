@@ -76,11 +76,12 @@ class Feeds:
         """
         held = sorted(self._ask(partial(self._redis.smembers, keys.holding(market))))
         found: list[Naked] = []
+        names = [keys.holding(market), keys.DUE]
         for start in range(0, max(len(held), 1), WATCHED_AT_ONCE):
             arguments = [market, codec.to_us(now), *held[start : start + WATCHED_AT_ONCE]]
             found += (
                 Naked(run, tenant, symbol, codec.from_us(proven) if proven else None, is_blind=blind == "1")
-                for run, tenant, symbol, proven, blind in self._call("watch", [keys.holding(market)], arguments)
+                for run, tenant, symbol, proven, blind in self._call("watch", names, arguments)
             )
         return found
 

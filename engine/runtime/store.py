@@ -426,7 +426,7 @@ class RedisStore(Feeds):
         if account.token_ends is not None:
             # As text: a script's number has not this many digits.
             details["token_ends"] = str(codec.to_us(account.token_ends))
-        names = [keys.account(account.id), keys.account_runs(account.id), keys.ACCOUNTS]
+        names = [keys.account(account.id), keys.account_runs(account.id), keys.ACCOUNTS, keys.DUE]
         self._call("account", names, [account.id, as_json(details)])
 
     def forget_runs(self) -> None:

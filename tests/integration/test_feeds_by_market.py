@@ -18,6 +18,8 @@ from tests.world import World
 
 #: An account of another tenant at another market.
 OTHER = replace(ACCOUNT, id=2, tenant="beta", base_url="http://other", ws_url="ws://other")
+#: The first account, moved.
+ELSEWHERE = replace(ACCOUNT, ws_url="ws://new", version="v2")
 OTHERS_RUN = "8-20260105-1"
 BOUGHT = entry(OrderStatus.FILLED, 10)
 S = timedelta(seconds=1)
@@ -93,6 +95,32 @@ def test_an_account_that_moves_to_another_market_takes_its_stops_along(both: Liv
     assert both.store.symbols(moved.market) == {SYMBOL}
     (breach,) = both.store.on_tick(moved.market, [tick(STOP - 1)], BUY_AT, "sl")
     assert str(breach.run_id) == RUN
+
+
+@pytest.mark.parametrize("seconds", [-1, 1], ids=["before it bought", "since"])
+@pytest.mark.parametrize("then", [STOP - 1, STOP + 100], ids=["still there", "back above"])
+def test_a_stop_that_its_accounts_new_market_has_reached_is_latched_by_the_move(
+    both: LiveState, then: int, seconds: int
+) -> None:
+    bought = BOUGHT.filled_at or BUY_AT
+    for number, price in enumerate((STOP - 1, then)):
+        at = bought + seconds * S + number * timedelta(milliseconds=100)
+        both.store.on_tick(ELSEWHERE.market, [Tick(SYMBOL, price, at, traded_at=at)], at, "sl")
+    later = both.now_us() + 10**12
+    both.redis.zadd(keys.DUE, {RUN: later})
+    both.store.write_account(ELSEWHERE)
+    is_reached, latch = seconds > 0 and then < STOP, both.run().latch
+    assert (latch.price if latch else None) == (then if is_reached else None)
+    assert both.redis.zrange(keys.armed(ELSEWHERE.market, SYMBOL), 0, -1) == ([] if is_reached else [RUN])
+    assert both.redis.sismember(keys.latched(ELSEWHERE.market, SYMBOL), RUN) == is_reached
+    assert both.redis.zscore(keys.DUE, RUN) == pytest.approx(both.now_us() if is_reached else later, abs=60e6)
+
+
+def test_what_its_accounts_new_market_traded_latches_no_run_that_holds_nothing(world: World) -> None:
+    world.live.arm(run(), buying=False)
+    world.live.store.on_tick(ELSEWHERE.market, [tick(STOP - 1)], BUY_AT, "sl")
+    world.live.store.write_account(ELSEWHERE)
+    assert world.live.run().latch is None
 
 
 def test_stops_of_an_engine_that_knew_no_markets_are_taken_over(both: LiveState) -> None:
@@ -238,6 +266,16 @@ def test_a_held_run_whose_stop_was_lost_is_armed_again(both: LiveState, told: An
     both.redis.delete(keys.armed(ACCOUNT.market, SYMBOL))
     told()
     assert both.armed(SYMBOL) == {RUN}
+
+
+def test_a_held_run_whose_stop_was_lost_and_reached_meanwhile_is_latched(both: LiveState, told: Any) -> None:
+    both.redis.delete(keys.armed(ACCOUNT.market, SYMBOL))
+    at = (BOUGHT.filled_at or BUY_AT) + S
+    both.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP - 1, at, traded_at=at)], at, "sl")
+    both.store.on_tick(ACCOUNT.market, [Tick(SYMBOL, STOP + 100, at + S, traded_at=at + S)], at + S, "sl")
+    assert both.run().latch is None
+    told()
+    assert both.run().latch is not None
 
 
 def test_a_listener_hears_who_carries_the_others_and_forgets_who_went(both: LiveState) -> None:

@@ -299,7 +299,7 @@ GUARDS = [
     _guard("the lowest price is kept however many follow", "on_tick", "    keep_lows(traded)\n",
            "    redis.call('ZREM', traded, redis.call('ZRANGE', traded, 0, 0)[1])\n", "integration/test_rebuilding.py::"
            "test_a_low_is_kept_until_its_run_is_armed_however_many_prices_follow"),
-    _guard("the last breach that a latched run missed counts at its first fill", "arm",
+    _guard("the last breach that a latched run missed counts at its first fill", "_prelude",
            "  redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))\n", "",
            "integration/test_rebuilding.py::"
            "test_a_breach_told_before_a_latched_run_is_armed_counts_at_its_first_fill"),
@@ -321,7 +321,7 @@ GUARDS = [
     _guard("a packet from before the grant proves no trade since", "on_tick",
            "math.max(filled_at, tonumber(of[2] or '0'))", "filled_at", "integration/test_store_ticks.py::"
            "test_a_price_that_moved_before_the_fill_was_granted_is_no_trade_since"),
-    _guard("a price that moved before its fill was known counts then", "commit", "    or has_moved_since(math.max(",
+    _guard("a price that moved before its fill was known counts then", "_prelude", "    or has_moved_since(math.max(",
            "    or false and has_moved_since(math.max(", "integration/test_store_ticks.py::"
            "test_a_price_that_moved_since_the_fill_and_before_we_knew_of_it_counts_at_once"),
     _guard("a run that is latched is due without its message", "on_tick",
@@ -345,14 +345,24 @@ GUARDS = [
     _guard("a price at the stop at the first fill counts without a tick", "commit",
            "  elseif breached then\n", "  elseif latch_time == '' then\n",
            "integration/test_store_commit.py::test_the_first_fill_decides_whether_a_breach_counts"),
-    _guard("yesterday's price breaches nothing at the first fill", "commit",
-           "local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000",
+    _guard("yesterday's price breaches nothing at the first fill", "_prelude",
+           "local fresh = price[1] and tonumber(price[2]) > tonumber(buy_at) - 43200000000",
            "local fresh = price[1]",
            "integration/test_store_commit.py::test_the_first_fill_decides_whether_a_breach_counts"),
-    _guard("a price traded before the first fill breaches nothing", "commit",
-           "local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])", "local is_later = true",
+    _guard("a price traded before the first fill breaches nothing", "_prelude",
+           "local is_later = not price[3] or tonumber(price[3]) >= tonumber(filled_at)", "local is_later = true",
            "integration/test_store_commit.py::"
            "test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_traded_before"),
+    _guard("a stop its account's new market has reached is latched by the move", "account",
+           "      if price then\n", "      if price == '' then\n", "integration/test_feeds_by_market.py::"
+           "test_a_stop_that_its_accounts_new_market_has_reached_is_latched_by_the_move"),
+    _guard("a run that holds nothing is latched by no move", "account",
+           "if held[1] and held[5] == 'bought' and not held[4] then",
+           "held[1] = held[1] or '0'\n    if not held[4] then", "integration/test_feeds_by_market.py::"
+           "test_what_its_accounts_new_market_traded_latches_no_run_that_holds_nothing"),
+    _guard("a stop that was lost and reached meanwhile is latched as it is armed again", "watch",
+           "      if of[11] then latch_what", "      if false then latch_what", "integration/test_feeds_by_market.py::"
+           "test_a_held_run_whose_stop_was_lost_and_reached_meanwhile_is_latched"),
     _guard("a run that may hold is armed at its stop", "arm", "if ARGV[8] == '1' then", "if ARGV[8] == '-' then",
            "integration/test_store_upkeep.py::test_only_a_run_that_may_hold_or_buy_is_armed_at_its_stop"),
     _guard("an entry that only the book remembers arms its stop", "commit", "if ARGV[17] == '1' then",

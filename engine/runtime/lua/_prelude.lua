@@ -132,6 +132,45 @@ local function latch(run, market, symbol, price, time, event_id, seen_at, latche
     latch = { price = price, time = time, event = event_id, seen_at = seen_at, latched_at = latched_at } }))
 end
 
+-- The last price of a symbol and its time, where it is at or under a stop and concerns a run that bought at `filled_at`
+-- what was granted at `granted_at`, us or nil: nothing where it does not. Yesterday's price proves nothing, nor does one
+-- that was traded before the fill, however often it was repeated since.
+local function reached_by(market, symbol, stop_units, buy_at, filled_at, granted_at)
+  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at', 'moved_at')
+  local fresh = price[1] and tonumber(price[2]) > tonumber(buy_at) - 43200000000
+  local is_later = not price[3] or tonumber(price[3]) >= tonumber(filled_at)
+    or has_moved_since(math.max(tonumber(filled_at), tonumber(granted_at) or 0), price[2], price[4])
+  if fresh and is_later and tonumber(price[1]) <= tonumber(stop_units) then return price[1], price[2] end
+end
+
+-- Latch a run on what was traded from `since` on, before it was here to be latched: the lowest price, and the last
+-- time any was under its stop. What was traded on another day concerns no run.
+local function latch_what_was_missed(run, market, symbol, since, due)
+  local key, last = 'runtime:' .. run, redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
+  local seen = last[1] and { last[1], last[3] or last[2] } or {}
+  local from = string.format('%d', math.max(since, tonumber(last[2] or '0') - 43200000000))
+  for _, text in ipairs(redis.call('ZRANGEBYSCORE', traded_of(market, symbol), from, '+inf', 'WITHSCORES')) do
+    seen[#seen + 1] = text
+  end
+  local of = redis.call('HMGET', key, 'stop_units', 'latch_time')
+  local lowest, lowest_at, breached_at
+  for i = 1, #seen, 2 do
+    local price, at = tonumber(seen[i]), tonumber(seen[i + 1])
+    if price <= tonumber(of[1]) and at >= since then
+      if not lowest or price < lowest then lowest, lowest_at = price, at end
+      breached_at = math.max(at, breached_at or 0)
+    end
+  end
+  if not lowest then return end
+  if not of[2] then
+    local now = string.format('%d', now_us())
+    latch(run, market, symbol, string.format('%d', lowest), string.format('%d', lowest_at), 'kept-low-' .. run, now, now)
+    redis.call('HINCRBY', key, 'signal_seq', 1)
+    redis.call('ZADD', due, 'LT', now, run)
+  end
+  redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))
+end
+
 -- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
 -- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain,
 -- when the broker was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.

@@ -1,5 +1,5 @@
 -- account: replace what orders need to know of an account; its runs follow it where it has moved to another market.
--- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:runs  4 accounts
+-- KEYS  1 engine:epoch  2 account:{id}  3 account:{id}:runs  4 accounts  5 due
 -- ARGV  1 epoch  2 id  3 details JSON
 -- Reply how many runs moved
 local details = cjson.decode(ARGV[3])
@@ -24,6 +24,17 @@ for _, run in ipairs(redis.call('SMEMBERS', KEYS[3])) do
     redis.call('SADD', 'markets', market)
     redis.call('SADD', 'symbols:' .. market, of[1])
     note_holding(run, market)
+    -- A price that is there already counts even if no further tick comes.
+    local held = redis.call('HMGET', key, 'first_fill_at', 'granted_at', 'buy_at', 'latch_time', 'position')
+    if held[1] and held[5] == 'bought' and not held[4] then
+      local price, time = reached_by(market, of[1], of[3], held[3], held[1], held[2])
+      if price then
+        local now = string.format('%d', now_us())
+        latch(run, market, of[1], price, time, 'moved-' .. run .. '-' .. time, now, now)
+        redis.call('HINCRBY', key, 'signal_seq', 1)
+        redis.call('ZADD', KEYS[5], 'LT', now, run)
+      end
+    end
     moved = moved + 1
   end
 end

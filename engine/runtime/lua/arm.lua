@@ -7,34 +7,6 @@
 --       12 when the entry that filled first was granted, market time, us, or ''
 -- Reply 'created' | 'exists' | 'ended'
 
--- Latch a run on what was traded from `since` on, before it was here to be latched: the lowest price, and the last
--- time any was under its stop. What was traded on another day concerns no run.
-local function latch_what_was_missed(run, market, symbol, since, due)
-  local key, last = 'runtime:' .. run, redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at')
-  local seen = last[1] and { last[1], last[3] or last[2] } or {}
-  local from = string.format('%d', math.max(since, tonumber(last[2] or '0') - 43200000000))
-  for _, text in ipairs(redis.call('ZRANGEBYSCORE', traded_of(market, symbol), from, '+inf', 'WITHSCORES')) do
-    seen[#seen + 1] = text
-  end
-  local of = redis.call('HMGET', key, 'stop_units', 'latch_time')
-  local lowest, lowest_at, breached_at
-  for i = 1, #seen, 2 do
-    local price, at = tonumber(seen[i]), tonumber(seen[i + 1])
-    if price <= tonumber(of[1]) and at >= since then
-      if not lowest or price < lowest then lowest, lowest_at = price, at end
-      breached_at = math.max(at, breached_at or 0)
-    end
-  end
-  if not lowest then return end
-  if not of[2] then
-    local now = string.format('%d', now_us())
-    latch(run, market, symbol, string.format('%d', lowest), string.format('%d', lowest_at), 'kept-low-' .. run, now, now)
-    redis.call('HINCRBY', key, 'signal_seq', 1)
-    redis.call('ZADD', due, 'LT', now, run)
-  end
-  redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))
-end
-
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })

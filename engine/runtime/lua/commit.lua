@@ -77,15 +77,10 @@ end
 if ARGV[17] == '1' then redis.call('ZADD', armed, stop_units, run) end
 if ARGV[11] ~= '' then
   -- The first fill proves the position: an older breach counts only if the price is still there,
-  -- and a price already there counts even if no further tick comes. Yesterday's price proves nothing, nor does one
-  -- that was traded before the fill, however often it was repeated since.
+  -- and a price already there counts even if no further tick comes.
   redis.call('HSET', KEYS[3], 'first_fill_at', ARGV[11])
   if ARGV[18] ~= '' then redis.call('HSET', KEYS[3], 'granted_at', ARGV[18]) end
-  local price = redis.call('HMGET', price_of(market, symbol), 'price', 'time', 'traded_at', 'moved_at')
-  local fresh = price[1] and tonumber(price[2]) > tonumber(fields[4]) - 43200000000
-  local is_later = not price[3] or tonumber(price[3]) >= tonumber(ARGV[11])
-    or has_moved_since(math.max(tonumber(ARGV[11]), tonumber(ARGV[18]) or 0), price[2], price[4])
-  local breached = fresh and is_later and tonumber(price[1]) <= stop_units
+  local breached, breached_time = reached_by(market, symbol, stop_units, fields[4], ARGV[11], ARGV[18])
   local known = redis.call('HMGET', KEYS[3], 'latch_time', 'breached_at')
   local latch_time, last = known[1], math.max(tonumber(known[1] or '0'), tonumber(known[2] or '0'))
   redis.call('HDEL', KEYS[3], 'breached_at')
@@ -99,7 +94,7 @@ if ARGV[11] ~= '' then
     redis.call('ZREM', armed, run)
   elseif breached then
     local now = string.format('%d', now_us())
-    latch(run, market, symbol, price[1], price[2], 'first-fill-' .. run, now, now)
+    latch(run, market, symbol, breached, breached_time, 'first-fill-' .. run, now, now)
     changed = true
   end
 end

@@ -1,5 +1,5 @@
 -- watch: which of these runs hold something whose stop cannot fire, and for how long that has been so.
--- KEYS  1 engine:epoch  2 holding:{market}
+-- KEYS  1 engine:epoch  2 holding:{market}  3 due
 -- ARGV  1 epoch  2 market  3 market time, us: a run out of its session is nobody's worry  4... runs
 -- Reply a list of {run, tenant, symbol, when its line was last proven or '', '1' where it is blind} for those that are
 --       naked: blind, or with an account whose token the broker refuses, so that no exit can be placed
@@ -11,7 +11,7 @@ for i = 4, #ARGV do
   local run = ARGV[i]
   local key = 'runtime:' .. run
   local of = redis.call('HMGET', key, 'tenant', 'symbol', 'account_id', 'buy_at', 'closes_at', 'latch_time',
-    'stop_units', 'naked_at', 'blind_at', 'position')
+    'stop_units', 'naked_at', 'blind_at', 'position', 'first_fill_at')
   if of[10] ~= 'bought' then
     redis.call('SREM', KEYS[2], run)
   elseif market_now >= tonumber(of[4]) and market_now < tonumber(of[5]) then
@@ -22,6 +22,7 @@ for i = 4, #ARGV do
     if not of[6] and not redis.call('ZSCORE', armed_of(market, of[2]), run) then
       -- No step leaves a holding run so; should one be missed, its stop is armed again.
       redis.call('ZADD', armed_of(market, of[2]), of[7], run)
+      if of[11] then latch_what_was_missed(run, market, of[2], tonumber(of[11]), KEYS[3]) end
     end
     expose(key, 'blind', is_blind, of[9], proven, now)
     expose(key, 'naked', is_blind or is_dead, of[8], is_blind and proven, now)
