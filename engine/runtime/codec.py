@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 Fields = dict[str, str]
+
+#: How many orders and strategies are kept as they were last read.
+READ_BEFORE = 1024
 
 
 def to_us(moment: datetime) -> int:
@@ -93,8 +97,9 @@ def order_to_object(order: Order) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=READ_BEFORE)
 def order_from_json(text: str) -> Order:
-    """The order a JSON object stands for."""
+    """The order a JSON object stands for; one that did not change since it was read is not built anew."""
     return order_from_object(orjson.loads(text))
 
 
@@ -187,12 +192,14 @@ def strategy_to_fields(strategy: Strategy) -> Fields:
 def strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
     """The strategy a hash stands for; CorruptState where a field cannot be read."""
     try:
-        return _strategy_from_fields(stored)
+        return _strategy_from_items(tuple(stored.items()))
     except (KeyError, ValueError, TypeError, ArithmeticError) as error:
         raise CorruptState(f"strategy:{stored.get('id', '?')}: {error!r}") from error
 
 
-def _strategy_from_fields(stored: Mapping[str, str]) -> Strategy:
+@lru_cache(maxsize=READ_BEFORE)
+def _strategy_from_items(items: tuple[tuple[str, str], ...]) -> Strategy:
+    stored = dict(items)
     return Strategy(
         id=int(stored["id"]),
         name=stored["name"],
