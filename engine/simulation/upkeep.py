@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from engine.domain.orders import TERMINAL
-from engine.domain.run import Run
 from engine.runtime import codec, keys
 from engine.simulation.broker import SimulatedBroker
 from engine.simulation.hardships import Kind
@@ -151,10 +150,10 @@ class Upkeep:
         most = sum(_unfilled(run.exits) for run in runs)
         if not least <= pool["out"] <= most:
             raise Violation(f"exits of account {account} may fill {least} to {most}, and its pool says {pool['out']}")
-        if runs and (run := self._store.run(runs[0].name)) is not None:
-            self._check_cover(account, run, held, pool["out"])
+        if runs:
+            self._check_cover(account, runs[0], held, pool["out"])
 
-    def _check_cover(self, account: int, run: Run, held: int, out: int) -> None:
+    def _check_cover(self, account: int, told: Told, held: int, out: int) -> None:
         """What runs are told they may sell is what their account had at some time lately, less what was being sold.
 
         `held`: what they hold in all; how much more there is says nothing to them.
@@ -163,15 +162,18 @@ class Upkeep:
         self.changed(account)
         lately = self._had[account]
         # Once its session is over an exit is settled by the next one.
-        is_open = now < run.closes_at
+        is_open = codec.to_us(now) < int(told.fields["closes_at"])
         if not (is_open and broker.can_be_read() and broker.is_honest()) or UNSURE & self._seed.hard.kinds:
             self._too_few.pop(account, None)
             lately.clear()
             return
         while len(lately) > 1 and lately[1][0] < now - LAGS:
             lately.popleft()
-        known = self._store.covered(run).net
-        if known is None or not self._seed.is_sound or not lately or lately[0][0] > now - LAGS:
+        if not self._seed.is_sound or not lately or lately[0][0] > now - LAGS:
+            return
+        run = self._store.run(told.name)
+        known = None if run is None else self._store.covered(run).net
+        if known is None:
             return
         least, most = min(units for _, units in lately), max(units for _, units in lately)
         # What was granted may be on its way to the broker yet.
