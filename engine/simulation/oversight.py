@@ -48,7 +48,7 @@ PAUSES = timedelta(seconds=35)
 TELLS_OF_A_POSITION = frozenset({
     "exit_keeps_failing", "token_invalid", "authorisation_needed", "book_unreadable", "account_unreadable",
     "account_down", "token_missing", "given_up_appeared", "double_order", "oversold", "closed_and_sold",
-    "exit_denied",
+    "exit_denied", "exit_in_doubt", "exit_refused", "exit_uncovered",
 })  # fmt: skip
 TOLD_BEFORE = timedelta(seconds=60)
 #: How long it may be unknown that somebody else sold what runs hold: two readings of the account, a look at each run.
@@ -214,9 +214,9 @@ class Oversight:
         """From when on nothing that is known of its account keeps an exit of `run` from being sent."""
         account = run.strategy.account_id
         readable_since, exit_asked_at = self._readable_since[account], self._brokers[account].exit_asked_at
-        # That an exit was canceled late yesterday may be learned of only this morning.
+        # Its end is settled first; of a longer pause somebody is told. Of yesterday's it may be learned this morning.
         ended = [each.changed_at or each.visible_at for each in own if each.request.side is Side.SELL]
-        waits = [max(at, self._morning or at) + PAUSES for at in ended]
+        waits = [max(at, self._morning or at) + SETTLED_WITHIN for at in ended]
         waits.append(readable_since + ASKED_AGAIN)
         if account in self._bought:
             waits.append(self._bought[account] + LAG_AT_MOST)
