@@ -59,7 +59,7 @@ def _listener(plan: Mapping[str, Any]) -> None:
             if not isinstance(frame, bytes) or len(frame) < 2:
                 continue
             ticks: list[Any] = []
-            for token, price, seconds, _close, traded_at in decode_prices(frame):
+            for token, price, seconds, _close, traded_at, _low in decode_prices(frame):
                 ticks += (symbols[str(token)], price, seconds * 1_000_000, traded_at * 1_000_000 if traded_at else "")
             arguments = (plan["epoch"], at, f"f{number}", "", at, plan["market"], *ticks)
             latched = scripts.call("on_tick", ("engine:epoch", "due", ""), arguments)

@@ -185,6 +185,7 @@ def quote_of(symbol: str, row: Mapping[str, Any]) -> Quote:
             lower_band=amount(row["lower_circuit_limit"]),
             upper_band=amount(row["upper_circuit_limit"]),
             at=at,
+            low=amount((row.get("ohlc") or {}).get("low") or 0),
         )
     except UNREADABLE as error:
         raise Unreadable(f"quote: {type(error).__name__}: {error}") from error

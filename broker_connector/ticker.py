@@ -41,11 +41,11 @@ _FULL_TAIL = Struct(">IIIII")
 _DEPTH = Struct(">IiH2x")
 _DEPTH_OFFSET, _DEPTH_ROWS = 64, 10
 
-# Only what a price listener needs: token, price, close, times of last trade and packet, at the offsets of each body.
-_PRICE_INDEX_QUOTE = Struct(">Ii12xi")
-_PRICE_INDEX_FULL = Struct(">Ii12xi4xI")
-_PRICE_QUOTE = Struct(">Ii32xi")
-_PRICE_FULL = Struct(">Ii32xiI12xI")
+# Only what a price listener needs: token, price, low, close, times of last trade and packet, where each body has them.
+_PRICE_INDEX_QUOTE = Struct(">Ii4xi4xi")
+_PRICE_INDEX_FULL = Struct(">Ii4xi4xi4xI")
+_PRICE_QUOTE = Struct(">Ii28xii")
+_PRICE_FULL = Struct(">Ii28xiiI12xI")
 
 
 class Ohlc(NamedTuple):
@@ -125,8 +125,8 @@ def decode(frame: bytes) -> Decoded:
     return Decoded(packets, max(declared - len(packets), 0))
 
 
-#: (token, price, exchange time, close, when the price was traded): units, epoch seconds, 0 where not told.
-PricePacket = tuple[int, int, int, int, int]
+#: (token, price, exchange time, close, when the price was traded, the day's low): units, epoch seconds, 0: not told.
+PricePacket = tuple[int, int, int, int, int, int]
 
 
 def decode_prices(frame: bytes) -> list[PricePacket]:
@@ -148,20 +148,20 @@ def decode_prices(frame: bytes) -> list[PricePacket]:
         if offset + length > size:
             break
         if length == FULL_SIZE:
-            token, price, close, traded_at, at = _PRICE_FULL.unpack_from(frame, offset)
-            prices.append((token, price, at, close, traded_at))
+            token, price, low, close, traded_at, at = _PRICE_FULL.unpack_from(frame, offset)
+            prices.append((token, price, at, close, traded_at, low))
         elif length == LTP_SIZE:
             token, price = _LTP.unpack_from(frame, offset)
-            prices.append((token, price, 0, 0, 0))
+            prices.append((token, price, 0, 0, 0, 0))
         elif length == QUOTE_SIZE:
-            token, price, close = _PRICE_QUOTE.unpack_from(frame, offset)
-            prices.append((token, price, 0, close, 0))
+            token, price, low, close = _PRICE_QUOTE.unpack_from(frame, offset)
+            prices.append((token, price, 0, close, 0, low))
         elif length == INDEX_FULL_SIZE:
-            token, price, close, at = _PRICE_INDEX_FULL.unpack_from(frame, offset)
-            prices.append((token, price, at, close, 0))
+            token, price, low, close, at = _PRICE_INDEX_FULL.unpack_from(frame, offset)
+            prices.append((token, price, at, close, 0, low))
         elif length == INDEX_QUOTE_SIZE:
-            token, price, close = _PRICE_INDEX_QUOTE.unpack_from(frame, offset)
-            prices.append((token, price, 0, close, 0))
+            token, price, low, close = _PRICE_INDEX_QUOTE.unpack_from(frame, offset)
+            prices.append((token, price, 0, close, 0, low))
         offset += length
     return prices
 

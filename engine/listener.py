@@ -38,6 +38,7 @@ class Listener:
         self._guard_for = guard_for
         self._log = log
         self._guards: dict[str, SymbolGuard] = {}
+        self._tick_sizes: dict[str, int] = {}
         self._lead = ClockLead()
         #: While the store is away: each symbol's believed ticks that still count, played back on its return.
         self._missed: dict[str, list[Tick]] = {}
@@ -60,7 +61,7 @@ class Listener:
         for tick in ticks:
             guard = self._guard(tick.symbol, now)
             believed += self._judge(guard, tick, now)
-            if guard.doubts:
+            if guard.needs_word:
                 self.doubted.add(tick.symbol)
         return self._evaluate(believed, seen_at)
 
@@ -74,6 +75,8 @@ class Listener:
         """Between frames: doubts nobody confirmed in time, and what was missed while the store was away."""
         now = self._clock.now().real
         overdue = [tick for guard in self._guards.values() for tick in guard.overdue(now)]
+        # Of one that went quiet no tick would have the broker asked again.
+        self.doubted |= {symbol for symbol, guard in self._guards.items() if guard.unproven}
         return self._evaluate(overdue, now) if overdue or self._missed else 0
 
     def unreadable(self) -> set[str]:
@@ -130,6 +133,12 @@ class Listener:
             return guard.judge(tick, self._lead.shifted(now))
         return believed
 
+    def learn(self, tick_sizes: Mapping[str, int]) -> None:
+        """Judge steps of these symbols by the least step of their prices, units."""
+        self._tick_sizes |= tick_sizes
+        for symbol in tick_sizes.keys() & self._guards.keys():
+            self._guards[symbol].tick_size = tick_sizes[symbol]
+
     def follow(self) -> None:
         """Judge every symbol by its session as the calendar now has it."""
         for symbol, guard in self._guards.items():
@@ -143,6 +152,7 @@ class Listener:
         guard = self._guards.get(symbol)
         if guard is None or now.market >= guard.session.closes + AFTER_CLOSE:
             guard = self._guards[symbol] = self._guard_for(symbol)
+            guard.tick_size = self._tick_sizes.get(symbol, 0)
         return guard
 
     def _evaluate(self, ticks: list[Tick], seen_at: datetime) -> int:

@@ -8,7 +8,7 @@ import gzip
 import math
 from collections.abc import Iterable
 from datetime import date, datetime, time
-from itertools import islice
+from itertools import islice, pairwise
 from operator import itemgetter
 from pathlib import Path
 from statistics import median_low
@@ -22,6 +22,9 @@ from broker_connector.ticker import INT32_MAX, INT32_MIN, UINT32_MAX
 #: Good ticks in the session whose median stands for the close of the day before, which no recording holds:
 #: a sick first row cannot move it.
 CLOSE_SAMPLE = 100
+
+#: How far off a price must be from those before and after it to be a spike: a fraction, and steps of the price.
+SPIKE, SPIKE_TICKS = 0.05, 2
 
 _SUFFIX = ".csv.gz"
 #: The recorded session, exchange time.
@@ -64,6 +67,7 @@ class RecordedMarket:
         for index, listing in enumerate(self.listed):
             with gzip.open(self._directory / f"{listing.name}{_SUFFIX}", "rt", newline="") as file:
                 ticks = rows_of(file, stamps, opens, index)
+            spare_spikes(ticks, listing.tick_units)
             rows += ticks
             closes.append(previous_close(ticks, opens, ends))
         # Stable, so a symbol's rows keep their order among those due at one moment.
@@ -126,6 +130,19 @@ def rows_of(lines: Iterable[str], stamps: Stamps, opening: float, symbol: int) -
     # Stable: what has no moment of its own stays behind the row it follows.
     rows.sort(key=itemgetter(0))
     return rows
+
+
+def spare_spikes(rows: list[Row], tick_units: int) -> None:
+    """Nobody traded at a lone price far off those before and after it: neither the book nor the day's low knows it."""
+    good = [at for at, row in enumerate(rows) if row.good]
+    before = good[0] if good else 0
+    for at, after in pairwise(good[1:]):
+        known, price, later = rows[before].price, rows[at].price, rows[after].price
+        room = max(SPIKE * known, SPIKE_TICKS * tick_units)
+        if abs(price - known) > room and abs(price - later) > room and abs(later - known) <= room:
+            rows[at] = rows[at]._replace(good=False)
+        else:
+            before = at
 
 
 def previous_close(rows: Iterable[Row], opens: float, ends: float) -> int:

@@ -153,13 +153,17 @@ class Instrument:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A symbol's last price and its price band today, money a unit; `at`: when it traded last, exchange time."""
+    """A symbol's last price and its price band today, money a unit; `at`: when it traded last, exchange time.
+
+    `low`: the day's, 0 where it is not told.
+    """
 
     symbol: str
     last_price: Decimal
     lower_band: Decimal
     upper_band: Decimal
     at: datetime
+    low: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class Refusal(StrEnum):
     OLDER_THAN_LAST = "older_than_last"
     #: A stamp ahead of the market's clock would shut out every true tick after it.
     FROM_THE_FUTURE = "from_the_future"
-    #: A step no later tick confirmed.
+    #: A step that neither a later price nor the day's low confirmed.
     SPIKE = "spike"
 
 
@@ -37,24 +37,50 @@ class FeedPolicy:
 
     #: A step from the last good price beyond this fraction must be confirmed.
     max_step: float = 0.05
+    #: So many steps of the price are never too far: one of them alone is 8 % of a price of 0.60.
+    least_ticks: int = 2
     #: The day's price band around the previous close, a fraction; used where no quote gave one.
     band: float = 0.20
     #: Market time without a tick after which the next is held against the band, not the last tick.
     gap: timedelta = timedelta(minutes=5)
     #: Real time a doubtful price may wait for confirmation.
     confirm_within: timedelta = timedelta(seconds=1)
+    #: Real time one may wait for the day's low that no later price confirmed: long enough to ask the broker anew.
+    prove_within: timedelta = timedelta(seconds=3)
     #: Real time a stamp may be ahead of the market's clock, beyond the second it is rounded to.
     ahead: timedelta = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A symbol's last trade as the broker tells it: integer price units, exchange time; no band where both are 0."""
+    """A symbol's last trade as the broker tells it: integer price units, exchange time; no band where both are 0.
+
+    `low`: the day's, 0 where it is not told.
+    """
 
     price: int
     lower_band: int
     upper_band: int
     at: datetime
+    low: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Doubt:
+    """A price in doubt, when it was first seen, real time, and the day's low as told before it, 0 where none was."""
+
+    tick: Tick
+    seen_at: datetime
+    low_before: int
+
+    @property
+    def can_be_proven(self) -> bool:
+        """Whether the day's low can tell: a price the day had been to before proves nothing of now."""
+        return self.low_before == 0 or self.tick.price < self.low_before
+
+    def is_proven_by(self, low: int) -> bool:
+        """Whether the day's low of a later moment says that it was traded. Where none was told before, only itself."""
+        return low == self.tick.price if self.low_before == 0 else low <= self.tick.price < self.low_before
 
 
 @dataclass(slots=True)
@@ -115,9 +141,14 @@ class SymbolGuard:
     close: int = 0
     #: The day's price band, units, once the broker told it.
     band: tuple[int, int] | None = None
-    #: Oldest first, and when each was first seen, real time: what comes after it does not put off its end.
-    doubts: list[Tick] = field(default_factory=list)
-    doubt_seen_at: dict[Tick, datetime] = field(default_factory=dict)
+    #: The least step of its price, units; 0 where nobody told.
+    tick_size: int = 0
+    #: The day's low as the last good packet told it, units; 0 where none did.
+    low: int = 0
+    #: Oldest first: what comes after one does not put off its end.
+    doubts: list[Doubt] = field(default_factory=list)
+    #: Those no later price confirmed, for the price came back: a trade can be alone, so the day's low is waited for.
+    unproven: list[Doubt] = field(default_factory=list)
     refused: Counter[Refusal] = field(default_factory=Counter)
     #: Real time since when every tick was refused for what it is, none for when it was traded; None where one was not.
     unreadable_since: datetime | None = None
@@ -136,52 +167,88 @@ class SymbolGuard:
         if tick.close > 0:
             self.close = tick.close
         is_believable = self._is_believable(tick)
-        if not self.doubts:
-            return self._accept([tick], []) if is_believable else self._doubt(tick, now.real)
-        return self._judge_beside_doubts(tick, now.real, is_believable=is_believable)
+        if self.doubts or self.unproven:
+            return self._judge_beside_doubts(tick, now.real, is_believable=is_believable)
+        if not is_believable:
+            return self._doubt(tick, now.real)
+        self.low = self._low_told(tick.low, tick.price, tick.traded_at) or self.low
+        return self._accept([tick])
+
+    @property
+    def needs_word(self) -> bool:
+        """Whether the broker's word could settle a price in doubt."""
+        return bool(self.doubts or self.unproven)
 
     def _judge_beside_doubts(self, tick: Tick, real_now: datetime, *, is_believable: bool) -> list[Tick]:
         earlier = self._before(tick.exchange_time)
-        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.price, tick.price)]
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, tick.price)]
         is_good = is_believable or any(
-            self._is_near(tick.price, doubt.price) or self._is_beyond(doubt.price, tick.price) for doubt in earlier
+            self._is_near(tick.price, doubt.tick.price) or self._is_beyond(doubt.tick.price, tick.price)
+            for doubt in earlier
         )
         if not is_good and not confirmed:
             return self._doubt(tick, real_now)
-        left = [doubt for doubt in self.doubts if doubt not in confirmed]
-        # A price that came back to the last good one disproves all; one that came back half the way, not those beyond.
-        kept = [each for each in left if each not in earlier or self._is_beyond(each.price, tick.price)]
-        kept = [] if is_believable else kept
-        self.refused[Refusal.SPIKE] += len(left) - len(kept)
-        believed = self._accept([*confirmed, tick] if is_good else confirmed, kept)
+        # A price that came back to the last good one bears out none; one that came back half the way, not those beyond.
+        kept = [each for each in self.doubts if each not in earlier or self._is_beyond(each.tick.price, tick.price)]
+        low = self._low_told(tick.low, tick.price, tick.traded_at) if is_good else 0
+        believed = self._settle(confirmed, [] if is_believable else kept, low, tick.exchange_time)
         if not is_good:
-            self._doubt(tick, real_now)
-        return believed
+            return self._accept(believed) + self._doubt(tick, real_now)
+        self.low = low or self.low
+        return self._accept([*believed, tick])
 
     def asked(self, told: Asked) -> list[Tick]:
         """The doubtful ticks to evaluate now that the broker was asked: those a later trade is near to, or beyond.
 
-        One near the last good price proves them wrong. Any other leaves them to the next tick, and one of the same
-        second always: the broker may have been told what the feed was told. Its band counts from now on.
+        One near the last good price bears out none; the day's low proves or disproves each. Any other leaves them to
+        the next tick, and one of the same second always: the broker may have been told what the feed was told. Its
+        band counts from now on.
         """
         if told.upper_band > 0:
             self.band = told.lower_band, told.upper_band
         earlier = self._before(told.at)
-        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.price, told.price)]
-        if not confirmed and not self._is_near(told.price, self.last_price):
-            return []
-        self.refused[Refusal.SPIKE] += len(earlier) - len(confirmed)
-        return self._accept(confirmed, [doubt for doubt in self.doubts if doubt not in earlier])
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, told.price)]
+        is_back = self._is_near(told.price, self.last_price)
+        kept = [doubt for doubt in self.doubts if doubt not in earlier] if confirmed or is_back else self.doubts
+        low = self._low_told(told.low, told.price, told.at)
+        believed = self._settle(confirmed, kept, low, told.at)
+        # An answer can be older than the packets since: it raises no low.
+        self.low = min(low, self.low or low) or self.low
+        # A price that came back is the last one still.
+        return believed if is_back and not confirmed else self._accept(believed)
 
     def overdue(self, real_now: datetime) -> list[Tick]:
         """Doubtful ticks nothing confirmed in time: to evaluate where they lie inside the day's band."""
-        if not self.doubts:
+        if not self.needs_word:
             return []
-        seen_by = real_now - self.policy.confirm_within
-        due = [tick for tick in self.doubts if self.doubt_seen_at[tick] <= seen_by]
-        inside = [tick for tick in due if self._in_band(tick.price)]
-        self.refused[Refusal.SPIKE] += len(due) - len(inside)
-        return self._accept(inside, [tick for tick in self.doubts if tick not in due])
+        seen_by, unproven_by = real_now - self.policy.confirm_within, real_now - self.policy.prove_within
+        due = [doubt for doubt in self.doubts if doubt.seen_at <= seen_by]
+        inside = [doubt for doubt in due if self._in_band(doubt.tick.price)]
+        kept = [doubt for doubt in self.doubts if doubt not in due]
+        believed = self._settle(inside, kept, 0, None)
+        waiting = [doubt for doubt in self.unproven if doubt.seen_at > unproven_by]
+        self.refused[Refusal.SPIKE] += len(self.unproven) - len(waiting)
+        self.unproven = waiting
+        return self._accept(believed)
+
+    def _settle(self, confirmed: list[Doubt], kept: list[Doubt], low: int, at: datetime | None) -> list[Tick]:
+        """Take out of the doubts those confirmed and those proven by the day's `low` of `at`, and return them.
+
+        Of the others, those the low disproves are refused. `kept` stay as they are; the rest wait for the low.
+        """
+        believed, doubts, unproven = [], [], []
+        for doubt in [*self.unproven, *self.doubts]:
+            is_told = low > 0 and _is_later(at, doubt)
+            if doubt in confirmed or (is_told and doubt.is_proven_by(low)):
+                believed.append(doubt.tick)
+            elif doubt in kept and not (is_told and low > doubt.tick.price):
+                doubts.append(doubt)
+            elif not is_told and doubt.can_be_proven:
+                unproven.append(doubt)
+            else:
+                self.refused[Refusal.SPIKE] += 1
+        self.doubts, self.unproven = doubts, unproven
+        return believed
 
     def _refusal(self, tick: Tick, now: Moment) -> Refusal | None:
         if tick.price <= 0:
@@ -203,16 +270,21 @@ class SymbolGuard:
         return self._is_near(tick.price, self.last_price)
 
     def _is_near(self, price: int, known: int) -> bool:
-        return abs(price - known) <= self.policy.max_step * known
+        return abs(price - known) <= max(self.policy.max_step * known, self.policy.least_ticks * self.tick_size)
 
     def _in_band(self, price: int) -> bool:
         if self.band is not None:
             return self.band[0] <= price <= self.band[1]
         return self.close == 0 or abs(price - self.close) <= self.policy.band * self.close
 
-    def _before(self, time: datetime | None) -> list[Tick]:
+    def _low_told(self, low: int, price: int, traded_at: datetime | None) -> int:
+        """The day's low a packet or a quote tells, 0 where none: before its first trade of a day it is yesterday's."""
+        is_of_today = traded_at is not None and self.session.contains(traded_at)
+        return low if is_of_today and 0 < low <= price else 0
+
+    def _before(self, time: datetime | None) -> list[Doubt]:
         """The doubts of earlier seconds: one of the same second confirms nothing."""
-        return [doubt for doubt in self.doubts if doubt.exchange_time and time and doubt.exchange_time < time]
+        return [doubt for doubt in self.doubts if _is_later(time, doubt)]
 
     def _is_borne_out(self, doubt: int, price: int) -> bool:
         """Whether a later price says that a doubtful one was true: it is near, or even further off the same way."""
@@ -224,13 +296,12 @@ class SymbolGuard:
         return known > 0 and (price < other < known or known < other < price)
 
     def _doubt(self, tick: Tick, real_now: datetime) -> list[Tick]:
-        self.doubts = [*self.doubts, tick]
-        self.doubt_seen_at.setdefault(tick, real_now)
+        seen_at = next((doubt.seen_at for doubt in self.doubts if doubt.tick == tick), real_now)
+        self.doubts = [*self.doubts, Doubt(tick, seen_at, self.low)]
         return []
 
-    def _accept(self, ticks: list[Tick], doubts: list[Tick]) -> list[Tick]:
-        """Believe `ticks`, and leave `doubts` to be confirmed."""
-        self.doubts, self.doubt_seen_at = doubts, {doubt: self.doubt_seen_at[doubt] for doubt in doubts}
+    def _accept(self, ticks: list[Tick]) -> list[Tick]:
+        """Believe `ticks`."""
         # One whose time to be confirmed ran out is not news where others were believed meanwhile.
         newest = [tick for tick in ticks if self._is_news(tick)]
         if newest:
@@ -239,3 +310,7 @@ class SymbolGuard:
 
     def _is_news(self, tick: Tick) -> bool:
         return self.last_time is None or (tick.exchange_time is not None and tick.exchange_time >= self.last_time)
+
+
+def _is_later(time: datetime | None, doubt: Doubt) -> bool:
+    return time is not None and doubt.tick.exchange_time is not None and doubt.tick.exchange_time < time

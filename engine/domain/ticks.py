@@ -11,7 +11,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One price of one symbol. `price` and `close` in integer units (money x scale); close 0 when not told.
+    """One price of one symbol. `price`, `close` and the day's `low` in integer units (money x scale); 0 when not told.
 
     `exchange_time` is aware UTC, market time; None where the packet carries none. `traded_at` is when the price was
     traded, the same way: of an illiquid symbol that can be minutes before.
@@ -22,6 +22,7 @@ class Tick:
     exchange_time: datetime | None
     close: int = 0
     traded_at: datetime | None = None
+    low: int = 0
 
 
 #: How many lows of one symbol are kept.

@@ -243,6 +243,9 @@ class MarketFeed:
         self._heard.forget([self._symbol_of.pop(token) for token in old])
         await self._feed.unsubscribe(old)
         fresh = {token: symbol for symbol, token in token_of.items() if token not in self._symbol_of}
+        if fresh:
+            listed = {symbol: self._listed[symbol] for symbol in token_of}
+            self._listener.learn({symbol: to_units(each.tick_size, each.scale) for symbol, each in listed.items()})
         # Told to the map first: the first frame may be here before the answer.
         self._symbol_of |= fresh
         no_room = await self._feed.subscribe(fresh) if fresh else []
@@ -367,8 +370,8 @@ class MarketFeed:
         elif lost:
             self._undecoded_since = self._undecoded_since or time.monotonic()
         ticks = [
-            Tick(symbol, price, _at(seconds), close, _at(traded_at))
-            for token, price, seconds, close, traded_at in prices
+            Tick(symbol, price, _at(seconds), close, _at(traded_at), low)
+            for token, price, seconds, close, traded_at, low in prices
             if (symbol := self._symbol_of.get(token)) is not None
         ]
         if self._also:
@@ -451,8 +454,9 @@ class MarketFeed:
 
     def _in_units(self, quote: Quote) -> Asked:
         scale = self._listed[quote.symbol].scale
-        last, lower, upper = (to_units(each, scale) for each in (quote.last_price, quote.lower_band, quote.upper_band))
-        return Asked(last, lower, upper, quote.at)
+        money = (quote.last_price, quote.lower_band, quote.upper_band, quote.low)
+        last, lower, upper, low = (to_units(each, scale) for each in money)
+        return Asked(last, lower, upper, quote.at, low)
 
 
 def _is_renamed(symbol: str, other: str) -> bool:

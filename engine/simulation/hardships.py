@@ -56,7 +56,7 @@ class Kind(StrEnum):
     POLICIES = "policies"
     #: Runs are created by the recoverer.
     CREATED = "created"
-    #: The feed sends nonsense between its ticks.
+    #: The feed sends nonsense between its ticks, and of true trades some are as far off and alone.
     BAD_TICKS = "bad_ticks"
     #: The symbol trades seldom: packets of now tell of trades of before.
     ILLIQUID = "illiquid"

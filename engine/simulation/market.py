@@ -21,9 +21,15 @@ from engine.simulation.scenario import CIRCUIT_AT, MORNING, START, STOP, SYMBOL,
 
 #: Yesterday's close, the day's band, and how often a quote names that.
 CLOSE, BAND, QUOTES_BAND = 10_000, (8_000, 12_000), 0.5
+#: A price outside that.
+BELOW_BAND = 7_900
 #: Between which prices it moves, and how far down and up at a tick: on a wild day, and on a quiet one near the stop.
 LOWEST, HIGHEST, WILD, QUIET = 8_500, 11_900, (-400, 380), (-50, 50)
 IS_QUIET, NEAR = 0.3, (-100, 300)
+#: How often a trade is alone, far below those before and after it, where the feed sends nonsense, and how far, percent.
+DIPS, DIPS_TO = 0.05, 92
+#: In how long such a trade is proven by the day's low that the next packet tells, and how far that may be off.
+PROVEN_WITHIN, SMALL = timedelta(seconds=2), 400
 #: How far beyond a stop the price stays at the end.
 FAR = 500
 #: How often a day opens below every stop, and how often a price of the day before is known.
@@ -69,6 +75,11 @@ class Market:
         if world.rng.random() < IS_QUIET:
             self._price, self._steps = STOP + world.rng.randint(*NEAR), QUIET
         self._is_over = False
+        #: The lowest trade of the day, and whether packets tell it; quotes do.
+        self._low = self._price
+        self._tells_low = world.seed.number % 3 > 0
+        #: When the last packet told of a trade that is alone and below all before, and of the price before it.
+        self._dipped: tuple[datetime, int] | None = None
         wakes: Any = _Wakes(world)
         self._listener = Listener(wakes, world.accounts[0].market, clock, _guard, log)
         self._second = Listener(wakes, world.accounts[0].market, clock, _guard, log)
@@ -108,13 +119,16 @@ class Market:
             self._price = STOP - FAR
         else:
             self._price = min(HIGHEST, max(LOWEST, self._price + world.rng.randint(*self._steps)))
+        price = self._price * DIPS_TO // 100 if self._dips() else self._price
+        is_lowest, self._low = price < self._low, min(price, self._low)
         if not self.is_fed:
             return False
-        self.told, self.traded_at = self._price, world.now
+        before, self.told, self.traded_at = self.told, price, world.now
         self.low_since = (self.low_since or world.now) if self.told <= STOP else None
-        world.judges.conduct.told(self._price)
-        world.judges.stops.told(self._price)
-        ticks = [Tick(SYMBOL, self._price, world.now, CLOSE, self._stamp())]
+        world.judges.conduct.told(price)
+        world.judges.stops.told(price)
+        self._judge_dips(before, is_alone=is_lowest and price < self._price)
+        ticks = [self._packet()]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:
             ticks += self._bad_ticks()
         self._listener.on_frame(ticks, world.now)
@@ -133,6 +147,25 @@ class Market:
             self._second.on_frame([self._unread.pop(0)], world.now)
             self._ask(self._second)
 
+    def _dips(self) -> bool:
+        """Whether somebody trades once, far below all others."""
+        return not self._is_over and self._world.seed.hard.bad_ticks > 0 and self._world.rng.random() < DIPS
+
+    def _judge_dips(self, before: int, *, is_alone: bool) -> None:
+        """A trade that was alone is a breach once the next packet, near the one before, has told the day's low."""
+        now, stops, dipped = self._world.now, self._world.judges.stops, self._dipped
+        self._dipped = None
+        if dipped and dipped[0] < now <= dipped[0] + PROVEN_WITHIN and abs(self.told - dipped[1]) <= SMALL:
+            stops.proven()
+        elif is_alone and self._tells_low and Kind.FEED not in self._world.seed.hard and self.told <= STOP < before:
+            self._dipped = now, before
+            stops.dipped()
+
+    def _packet(self, close: int = CLOSE) -> Tick:
+        """A packet of now that tells of the last trade."""
+        low = self._low if self._tells_low else 0
+        return Tick(SYMBOL, self.told, self._world.now, close, self.traded_at if low else self._stamp(), low)
+
     def _stamp(self) -> datetime | None:
         """When the price was traded, where the feed tells it."""
         return self.traded_at if Kind.ILLIQUID in self._world.seed.hard else None
@@ -140,8 +173,7 @@ class Market:
     def _repeat(self) -> bool:
         """A packet of now that tells of the last trade, and no close: no price has moved."""
         if self.is_fed and self.traded_at >= START:
-            packet = Tick(SYMBOL, self.told, self._world.now, traded_at=self._stamp())
-            self._listener.on_frame([packet], self._world.now)
+            self._listener.on_frame([self._packet(close=0)], self._world.now)
         return self.is_fed and self._can_store()
 
     def pause(self) -> None:
@@ -159,7 +191,7 @@ class Market:
         listener.doubted.clear()
         at = self._world.now + self._world.rng.choice((-1, 0, 1)) * timedelta(seconds=1)
         band = BAND if self._world.rng.random() < QUOTES_BAND else (0, 0)
-        listener.on_asked({SYMBOL: Asked(self._price, *band, at)})
+        listener.on_asked({SYMBOL: Asked(self._price, *band, at, self._low)})
 
     def _bad_ticks(self) -> list[Tick]:
         """What a feed sends besides: no price, no time, one far off; an old one, or one from the future, close by."""
@@ -170,6 +202,8 @@ class Market:
             [Tick(SYMBOL, near, None, CLOSE)],
             # Told twice of the same moment it is no less wrong.
             [Tick(SYMBOL, price // 2, at, CLOSE)] * 2,
+            # The day's low it tells itself is no proof of it. In the band it would count where nothing follows.
+            [Tick(SYMBOL, BELOW_BAND, at, CLOSE, at, BELOW_BAND)],
             [Tick(SYMBOL, near, at - timedelta(seconds=self._world.rng.randint(2, 15)), CLOSE)],
             [Tick(SYMBOL, near, at + timedelta(minutes=1), CLOSE)],
             [Tick(SYMBOL, near, at - timedelta(days=1), CLOSE)],

@@ -31,6 +31,8 @@ class Stops:
         self._last = STOP + 1000
         #: When the stop of a run was reached first.
         self._breached: dict[RunId, datetime] = {}
+        #: What held something when such a price came.
+        self._dipped: set[RunId] = set()
         #: Since when a run's own state says that it holds something, without a break.
         self._known: dict[str, datetime] = {}
 
@@ -41,6 +43,15 @@ class Stops:
         if price > STOP or not is_believed:
             return
         for run_id in self._holders():
+            self._breached.setdefault(run_id, self._now())
+
+    def dipped(self) -> None:
+        """A true price below the stop reached the listener that it cannot believe yet."""
+        self._dipped = self._holders()
+
+    def proven(self) -> None:
+        """It can now: whatever held something then is breached."""
+        for run_id in self._dipped & self._holders():
             self._breached.setdefault(run_id, self._now())
 
     def lost(self) -> None:

@@ -139,6 +139,37 @@ def test_a_spike_fires_only_when_confirmed_or_when_nobody_contradicts_it(watch: 
     assert watch.listener.on_pause() == 0
 
 
+def test_a_trade_through_the_stop_sells_though_the_price_came_back(watch: Watch) -> None:
+    watch.world.clock.advance(3)
+    second, third, fourth = (BUY_AT + timedelta(seconds=late) for late in (1, 2, 3))
+    watch.frame(tick(GOOD, exchange_time=second, traded_at=second, low=GOOD))
+    assert watch.frame(tick(9_000, exchange_time=third, traded_at=third, low=9_000)) == 0
+    assert watch.frame(tick(GOOD, exchange_time=fourth, traded_at=fourth, low=9_000)) == 1
+    latch = watch.world.run().latch
+    assert latch is not None
+    assert (latch.price, latch.exchange_time) == (9_000, third)
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, SYMBOL), "price") == str(GOOD)
+
+
+def test_of_a_price_that_came_back_the_broker_is_asked_again_though_no_tick_follows(watch: Watch) -> None:
+    watch.frame(tick(9_000, 1), tick(GOOD, 2))
+    watch.listener.doubted.clear()
+    assert watch.listener.on_pause() == 0
+    assert watch.listener.doubted == {SYMBOL}
+    watch.world.clock.advance(3)
+    watch.listener.on_pause()
+    watch.listener.doubted.clear()
+    watch.listener.on_pause()
+    assert watch.listener.doubted == set()
+
+
+def test_a_step_of_the_least_price_is_believed_at_once_also_of_a_symbol_that_is_new(watch: Watch) -> None:
+    watch.listener.learn({SYMBOL: 1_000, OTHER: 5})
+    assert watch.frame(tick(8_000, 1)) == 1
+    watch.frame(tick(60, 1, symbol=OTHER, close=60), tick(50, 2, symbol=OTHER, close=60))
+    assert watch.world.live.redis.hget(keys.price(ACCOUNT.market, OTHER), "price") == "50"
+
+
 def test_a_pause_without_doubts_asks_the_store_nothing(watch: Watch) -> None:
     watch.world.live.lose_epoch()
     assert watch.listener.on_pause() == 0

@@ -62,10 +62,11 @@ def test_a_subscription_is_answered_by_a_snapshot_and_followed_by_ticks(paper: P
             await until(events, a(Connected))
             await until(events, price_of(150100))
             await asyncio.to_thread(paper.price, "NSE:INFY", "1502.05")
-            token, _, exchange_time, close, traded_at = await until(events, price_of(150205))
+            token, _, exchange_time, close, traded_at, low = await until(events, price_of(150205))
             assert token == INFY
             assert exchange_time >= traded_at > 0
             assert close == 155_000
+            assert 0 < low <= 150_100
 
     asyncio.run(scenario())
 

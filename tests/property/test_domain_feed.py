@@ -1,13 +1,14 @@
 """The guard conflates nothing: every tick is evaluated, refused by name, or still in doubt."""
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.domain.feed import FeedPolicy, SymbolGuard
+from engine.domain.feed import Asked, FeedPolicy, SymbolGuard
 from engine.domain.ticks import Tick
-from tests.builders import CLOSES, SESSION, at, tick
+from tests.builders import CLOSES, OPENS, SESSION, at, tick
 
 NOW = at(CLOSES)
 SECONDS = st.integers(-5, 22_505)
@@ -41,7 +42,7 @@ def test_every_tick_is_evaluated_once_or_refused_once_or_still_doubted(feed: lis
         else:
             judged += 1
             evaluated += len(guard.judge(each, NOW))
-        assert evaluated + guard.refused.total() + len(guard.doubts) == judged
+        assert evaluated + guard.refused.total() + len(guard.doubts) + len(guard.unproven) == judged
 
 
 @given(st.lists(TICKS, max_size=40))
@@ -69,3 +70,59 @@ def test_whatever_came_before_two_good_ticks_in_a_row_are_believed(
         return
     believed = [b for each in pair for b in guard.judge(each, NOW)]
     assert [b for b in believed if b in pair] == pair
+
+
+class Second(NamedTuple):
+    """One second of a market that stands near 100.00: what is told besides, and whether somebody traded there."""
+
+    off: int
+    is_true: bool
+    #: The packet's own low, where nobody traded, has followed its price.
+    is_poisoned: bool
+    #: The price is back within the same second.
+    is_back: bool
+    #: How the day's low is told afterwards: by the broker's quote, or by the next packet alone.
+    is_asked: bool
+
+
+FAR_OFF = st.integers(8_050, 9_300) | st.integers(10_700, 11_900)
+MARKET = st.lists(st.builds(Second, FAR_OFF, st.booleans(), st.booleans(), st.booleans(), st.booleans()), max_size=30)
+
+
+@given(MARKET, st.booleans())
+def test_a_price_that_came_back_is_believed_if_and_only_if_the_days_low_proves_it(
+    market: list[Second], packets_tell: bool
+) -> None:
+    """Every other second the price stands; in those between one packet is far off it, and true or not."""
+    guard, lowest, second = SymbolGuard(FeedPolicy(), SESSION), 9_950, 0
+    believed: list[Tick] = []
+
+    def hear(price: int, low: int) -> None:
+        now = OPENS + timedelta(seconds=second)
+        told = tick(price, second, traded_at=now, low=low if packets_tell else 0)
+        believed.extend(guard.judge(told, at(OPENS, seconds=second)))
+
+    def ask() -> None:
+        now = OPENS + timedelta(seconds=second)
+        believed.extend(guard.asked(Asked(10_000, 8_000, 12_000, now, lowest)))
+
+    hear(10_000, lowest)
+    expected: list[int] = []
+    #: What the guard was told of the day's low before.
+    told_before = lowest if packets_tell else 0
+    for each in market:
+        second += 1
+        is_proven = each.is_true and (each.off < lowest if told_before else each.off <= lowest)
+        if each.is_true:
+            lowest = min(lowest, each.off)
+        hear(each.off, min(lowest, each.off) if each.is_poisoned else lowest)
+        if each.is_back:
+            hear(10_000, lowest)
+        second += 1
+        if each.is_asked or not packets_tell:
+            ask()
+            told_before = lowest
+        hear(10_000, lowest)
+        if is_proven:
+            expected.append(each.off)
+    assert [told.price for told in believed if told.price != 10_000] == expected

@@ -101,6 +101,13 @@ def test_the_sample_quote_is_read() -> None:
     assert (quote.symbol, quote.last_price) == ("NSE:INFY", Decimal("1412.95"))
     assert (quote.lower_band, quote.upper_band) == (Decimal("1250.7"), Decimal("1528.6"))
     assert quote.at == datetime(2021, 6, 8, 10, 15, 52, tzinfo=UTC)
+    assert quote.low == Decimal("1395.55")
+
+
+@pytest.mark.parametrize("ohlc", [None, {}, {"low": None}, {"low": 0}])
+def test_a_quote_without_the_days_low_tells_none(ohlc: dict[str, object] | None) -> None:
+    row = {"last_price": 1, "lower_circuit_limit": 0, "upper_circuit_limit": 0, "timestamp": "2021-06-08 10:15:52"}
+    assert words.quote_of("NSE:INFY", row | {"ohlc": ohlc}).low == 0
 
 
 def test_the_sample_dump_is_read_and_tells_of_no_freeze_quantity() -> None:

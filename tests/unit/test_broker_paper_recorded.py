@@ -67,6 +67,26 @@ def test_a_row_without_a_moment_of_its_own_follows_the_row_before_it(
     assert tape.due[2] == tape.due[1] == epoch("2021-04-12 09:15:05")
 
 
+@pytest.mark.parametrize(
+    ("prices", "good"),
+    [
+        ((100, 90, 100.2), (True, False, True)),
+        ((100, 110, 100.2), (True, False, True)),
+        ((100, 96, 100), (True, True, True)),
+        ((100, 90, 90), (True, True, True)),
+        ((100, 90, 80), (True, True, True)),
+        ((100, 90, 100, 90, 100), (True, False, True, False, True)),
+        ((0.6, 0.5, 0.6), (True, True, True)),
+        ((90, 100), (True, True)),
+    ],
+)
+def test_a_lone_price_far_off_its_neighbours_was_traded_by_nobody(
+    tmp_path: Path, prices: tuple[float, ...], good: tuple[bool, ...]
+) -> None:
+    lines = [f"2021-04-12 09:15:0{second},{price},1" for second, price in enumerate(prices)]
+    assert tuple(each for *_, each in told(record(tmp_path, INFY=lines).tape(DAY))) == good
+
+
 def test_a_sick_first_row_is_due_with_the_first_healthy_one_and_before_it(tmp_path: Path) -> None:
     tape = record(tmp_path, INFY=["1970-01-01 05:30:00,90,0", "2021-04-12 09:15:05,105,1"]).tape(DAY)
     assert told(tape)[0] == (9000, 0, False)
@@ -111,7 +131,7 @@ def test_rows_before_the_start_only_seed_the_price(tmp_path: Path) -> None:
     snapshot = exchange.snapshot(listing.token)
     assert snapshot is not None
     at = epoch("2021-04-12 09:15:04")
-    assert decode_prices(pack_frame([snapshot])) == [(408065, 10004, at, 10004, at)]
+    assert decode_prices(pack_frame([snapshot])) == [(408065, 10004, at, 10004, at, 10000)]
 
 
 def test_every_tick_due_is_sent_once_in_order_and_a_standing_market_sends_none(tmp_path: Path) -> None:
@@ -120,7 +140,7 @@ def test_every_tick_due_is_sent_once_in_order_and_a_standing_market_sends_none(t
     assert exchange.advance(real - timedelta(hours=1)) == []
     sent = [tick for step in range(12) for tick in exchange.advance(real + timedelta(seconds=step / 10))]
     frame = pack_frame([tick.body for tick in sent])
-    assert [price for _, price, _, _, _ in decode_prices(frame)] == [10000 + second for second in range(10)]
+    assert [price for _, price, *_ in decode_prices(frame)] == [10000 + second for second in range(10)]
     assert exchange.progress(real)["finished"] is True
 
 

@@ -139,7 +139,9 @@ def test_a_full_body_is_laid_out_as_documented() -> None:
 def test_full_packets_survive_the_wire(sent: list[TickPacket]) -> None:
     frame = pack_frame([encode_full(packet) for packet in sent])
     assert decode(frame) == (sent, 0)
-    assert decode_prices(frame) == [(p.token, p.price, p.exchange_time, p.ohlc.close, p.last_trade_time) for p in sent]
+    assert decode_prices(frame) == [
+        (p.token, p.price, p.exchange_time, p.ohlc.close, p.last_trade_time, p.ohlc.low) for p in sent
+    ]
 
 
 @given(packets)
@@ -150,6 +152,9 @@ def test_shorter_bodies_are_heads_of_the_full_one(packet: TickPacket) -> None:
     (quote,), _ = decode(pack_frame([full[:44]]))
     (ltp,), _ = decode(pack_frame([full[:8]]))
     assert (quote.mode, quote.price, quote.ohlc) == (Mode.QUOTE, packet.price, packet.ohlc)
+    assert decode_prices(pack_frame([full[:44]])) == [
+        (packet.token, packet.price, 0, packet.ohlc.close, 0, packet.ohlc.low)
+    ]
     assert (ltp.mode, ltp.price) == (Mode.LTP, packet.price)
 
 
@@ -167,7 +172,7 @@ def test_an_index_has_a_layout_of_its_own(size: int, body: bytes, exchange_time:
     assert malformed == 0
     assert not packet.tradable
     assert packet.ohlc == Ohlc(open=95, high=130, low=90, close=98)
-    assert decode_prices(frame) == [(256265, 100, exchange_time, 98, 0)]
+    assert decode_prices(frame) == [(256265, 100, exchange_time, 98, 0, 90)]
 
 
 @given(st.binary(max_size=400))

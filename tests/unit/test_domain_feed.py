@@ -108,8 +108,8 @@ def test_a_stamp_may_be_ahead_by_two_real_seconds_whatever_the_speed(
 def test_a_spike_that_goes_back_fires_nothing(desk: Desk) -> None:
     assert desk.feed(tick(SPIKE, 1)) == []
     assert desk.feed(tick(GOOD - 5, 2)) == [tick(GOOD - 5, 2)]
-    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
     assert desk.overdue(5) == []
+    assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
 
 
 def test_a_spike_a_later_tick_confirms_is_believed_with_it_and_in_order(desk: Desk) -> None:
@@ -135,15 +135,22 @@ def test_a_spike_nobody_confirms_fires_after_a_second_inside_the_band(desk: Desk
 def test_a_spike_nobody_confirms_outside_the_band_never_fires(desk: Desk) -> None:
     desk.feed(tick(OUTSIDE, 1))
     assert desk.overdue(1) == []
+    assert desk.overdue(3) == []
     assert desk.guard.refused == Counter({Refusal.SPIKE: 1})
     assert desk.guard.last_price == GOOD
 
 
-def asked(price: int, second: float = 1, band: tuple[int, int] = (8_000, 12_000)) -> Asked:
+def asked(price: int, second: float = 1, band: tuple[int, int] = (8_000, 12_000), low: int = 0) -> Asked:
     """What the broker answers at a second of the session."""
     stamp = tick(price, second).exchange_time
     assert stamp is not None
-    return Asked(price, *band, stamp)
+    return Asked(price, *band, stamp, low)
+
+
+def full(price: int, low: int, second: float) -> Tick:
+    """A packet of full mode: it tells the day's low, and when its price was traded."""
+    stamp = tick(price, second).exchange_time
+    return tick(price, second, traded_at=stamp, low=low)
 
 
 def test_a_later_trade_confirms_a_spike_outside_the_band_too(desk: Desk) -> None:
@@ -159,10 +166,10 @@ def test_a_later_trade_confirms_a_spike_outside_the_band_too(desk: Desk) -> None
 def test_a_later_trade_disproves_a_spike_and_one_of_the_same_second_leaves_it(desk: Desk) -> None:
     desk.feed(tick(SPIKE, 1))
     assert desk.guard.asked(asked(GOOD, 1)) == []
-    assert desk.guard.doubts == [tick(SPIKE, 1)]
+    assert [doubt.tick for doubt in desk.guard.doubts] == [tick(SPIKE, 1)]
     assert desk.guard.asked(asked(GOOD, 2)) == []
-    assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
     assert desk.overdue(5) == []
+    assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
     assert desk.guard.last_price == GOOD
 
 
@@ -189,6 +196,7 @@ def test_a_quote_nobody_needs_changes_no_price(desk: Desk) -> None:
 def test_a_second_spike_elsewhere_does_not_confirm_the_first(desk: Desk) -> None:
     assert desk.feed(tick(SPIKE, 1), tick(11_500, 2)) == []
     assert desk.feed(tick(11_500, 3)) == [tick(11_500, 2), tick(11_500, 3)]
+    assert desk.overdue(5) == []
     assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
 
 
@@ -197,6 +205,7 @@ def test_prices_that_alternate_beyond_a_step_confirm_what_they_agree_on(desk: De
     assert desk.feed(tick(SPIKE, 1)) == []
     assert desk.feed(tick(8_100, 2)) == [tick(SPIKE, 1)]
     assert desk.feed(tick(SPIKE, 3), tick(8_100, 4), tick(SPIKE, 5)) == [tick(SPIKE, 3), tick(SPIKE, 5)]
+    assert desk.overdue(5) == []
     assert desk.guard.refused == Counter({Refusal.SPIKE: 2})
 
 
@@ -217,6 +226,7 @@ def test_a_price_half_the_way_back_is_believed_and_the_spike_waits_its_second(de
 def test_a_price_of_nothing_like_the_others_is_not_confirmed_by_them(desk: Desk) -> None:
     assert desk.feed(tick(5, 1), tick(SPIKE, 2)) == [tick(SPIKE, 2)]
     assert desk.feed(tick(SPIKE + 5, 3)) == [tick(SPIKE + 5, 3)]
+    assert desk.overdue(5) == []
     assert (desk.guard.doubts, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
 
 
@@ -275,3 +285,112 @@ def test_a_gap_excuses_no_price_outside_the_band(desk: Desk) -> None:
 def test_a_slide_in_small_steps_is_believed_to_the_bottom(desk: Desk) -> None:
     slide = [tick(GOOD - 100 * i, i) for i in range(1, 50)]
     assert desk.feed(*slide) == slide
+
+
+#: A step and its return, as an option takes them: the day's low before it, and the price between.
+BEFORE, DIP = 9_900, 9_000
+
+
+@pytest.fixture
+def option() -> Desk:
+    """A guard that knows the day's low, and doubts a price below it from which the next tick came back."""
+    desk = Desk()
+    desk.feed(full(GOOD, BEFORE, 0))
+    assert desk.feed(full(DIP, DIP, 1)) == []
+    return desk
+
+
+def test_a_price_that_came_back_is_believed_where_the_days_low_says_it_was_traded(option: Desk) -> None:
+    assert option.feed(full(GOOD, DIP, 2)) == [full(DIP, DIP, 1), full(GOOD, DIP, 2)]
+    assert (option.guard.refused.total(), option.guard.last_price, option.guard.low) == (0, GOOD, DIP)
+    assert option.feed(full(GOOD, DIP, 3)) == [full(GOOD, DIP, 3)]
+
+
+def test_a_price_lower_still_proves_those_above_it(option: Desk) -> None:
+    assert option.feed(full(GOOD, DIP - 10, 2))[0] == full(DIP, DIP, 1)
+
+
+def test_a_price_below_the_days_low_was_never_traded(option: Desk) -> None:
+    assert option.feed(full(GOOD, BEFORE, 2)) == [full(GOOD, BEFORE, 2)]
+    assert (option.guard.unproven, option.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+    assert option.overdue(5) == []
+
+
+def test_a_price_half_the_way_back_disproves_one_below_the_days_low() -> None:
+    desk = Desk()
+    desk.feed(full(GOOD, BEFORE, 0), full(8_100, 8_100, 1))
+    assert desk.feed(full(DIP, DIP, 2)) == [full(DIP, DIP, 2)]
+    assert (desk.overdue(5), desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+
+
+def test_the_low_of_the_same_second_proves_nothing_and_the_next_one_does(option: Desk) -> None:
+    assert option.feed(full(GOOD, DIP, 1)) == [full(GOOD, DIP, 1)]
+    assert option.overdue(2.9) == []
+    assert option.feed(full(GOOD, DIP, 2)) == [full(DIP, DIP, 1), full(GOOD, DIP, 2)]
+
+
+def test_a_low_the_day_had_been_to_proves_nothing_of_now() -> None:
+    desk = Desk()
+    desk.feed(full(GOOD, DIP, 0), full(DIP, DIP, 1))
+    assert desk.feed(full(GOOD, DIP, 2)) == [full(GOOD, DIP, 2)]
+    assert (desk.guard.unproven, desk.guard.refused) == ([], Counter({Refusal.SPIKE: 1}))
+
+
+def test_the_low_of_a_day_before_proves_nothing(option: Desk) -> None:
+    yesterday = replace(full(GOOD, DIP, 2), traded_at=OPENS - timedelta(hours=18))
+    assert option.feed(yesterday, tick(GOOD, 3, low=DIP)) == [yesterday, tick(GOOD, 3, low=DIP)]
+    assert (option.overdue(3), option.guard.low) == ([], BEFORE)
+
+
+def test_a_low_above_its_own_price_is_none(option: Desk) -> None:
+    assert option.feed(full(GOOD, GOOD + 1, 2)) == [full(GOOD, GOOD + 1, 2)]
+    assert option.guard.asked(asked(GOOD, 3, low=DIP)) == [full(DIP, DIP, 1)]
+
+
+def test_a_doubtful_packet_is_no_witness(option: Desk) -> None:
+    assert option.feed(full(12_000, DIP, 2)) == []
+    assert option.feed(full(GOOD, BEFORE, 3)) == [full(GOOD, BEFORE, 3)]
+
+
+@pytest.mark.parametrize(("low", "believed"), [(DIP, True), (DIP - 1, True), (DIP + 1, False), (BEFORE, False)])
+def test_the_low_of_the_brokers_quote_decides(option: Desk, low: int, believed: bool) -> None:
+    option.feed(tick(GOOD, 1))
+    assert option.guard.asked(asked(GOOD, 1, low=low)) == []
+    assert option.guard.asked(asked(GOOD, 2, low=low)) == [full(DIP, DIP, 1)] * believed
+    assert (option.guard.needs_word, option.guard.refused.total()) == (False, not believed)
+
+
+@pytest.mark.parametrize(("low", "believed"), [(SPIKE, True), (SPIKE - 1, False), (SPIKE + 1, False)])
+def test_where_no_packet_told_the_low_the_quotes_must_be_the_very_price(desk: Desk, low: int, believed: bool) -> None:
+    desk.feed(tick(SPIKE, 1), tick(GOOD, 2))
+    assert desk.guard.asked(asked(GOOD, 2, low=low)) == [tick(SPIKE, 1)] * believed
+    assert (desk.guard.needs_word, desk.guard.refused.total()) == (False, not believed)
+
+
+def test_a_price_that_came_back_waits_for_its_proof_and_no_longer(desk: Desk) -> None:
+    desk.feed(tick(SPIKE, 1), tick(GOOD, 2))
+    assert desk.overdue(2.999) == []
+    assert [doubt.tick for doubt in desk.guard.unproven] == [tick(SPIKE, 1)]
+    assert desk.overdue(3) == []
+    assert desk.guard.unproven == []
+    assert desk.guard.asked(asked(GOOD, 3, low=SPIKE)) == []
+
+
+def test_a_price_that_came_back_is_not_confirmed_by_another_spike(desk: Desk) -> None:
+    assert desk.feed(tick(SPIKE, 1), tick(GOOD, 2), tick(SPIKE, 3)) == [tick(GOOD, 2)]
+    assert desk.feed(tick(GOOD, 4)) == [tick(GOOD, 4)]
+    assert desk.overdue(5) == []
+
+
+def test_a_price_outside_the_band_that_was_traded_is_believed_by_the_days_low() -> None:
+    desk = Desk()
+    desk.feed(full(GOOD, BEFORE, 0), full(OUTSIDE, OUTSIDE, 1))
+    assert desk.overdue(1) == []
+    assert desk.feed(full(GOOD, OUTSIDE, 2)) == [full(OUTSIDE, OUTSIDE, 1), full(GOOD, OUTSIDE, 2)]
+
+
+@pytest.mark.parametrize(("price", "believed"), [(50, True), (70, True), (49, False), (71, False)])
+def test_two_steps_of_a_small_price_are_believed_and_three_are_not(price: int, believed: bool) -> None:
+    desk = Desk(SymbolGuard(FeedPolicy(), SESSION, tick_size=5))
+    desk.feed(tick(60, close=60))
+    assert bool(desk.feed(tick(price, 1, close=60))) is believed
