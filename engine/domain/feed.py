@@ -17,6 +17,8 @@ class Refusal(StrEnum):
     """Why a tick has no effect."""
 
     NOT_A_PRICE = "not_a_price"
+    #: No price and no last trade: nobody has traded it yet.
+    NOT_YET_TRADED = "not_yet_traded"
     NO_TIME = "no_time"
     OUT_OF_SESSION = "out_of_session"
     OLDER_THAN_LAST = "older_than_last"
@@ -27,7 +29,7 @@ class Refusal(StrEnum):
 
 
 #: What a tick is refused for that says something of the feed or of our clock. A trade of another session is an honest
-#: one of a symbol that trades seldom.
+#: one of a symbol that trades seldom, and so is none yet.
 UNREADABLE = frozenset({Refusal.NOT_A_PRICE, Refusal.NO_TIME, Refusal.OLDER_THAN_LAST, Refusal.FROM_THE_FUTURE})
 
 
@@ -252,7 +254,8 @@ class SymbolGuard:
 
     def _refusal(self, tick: Tick, now: Moment) -> Refusal | None:
         if tick.price <= 0:
-            return Refusal.NOT_A_PRICE
+            is_untraded = tick.price == 0 and tick.traded_at is None and self.last_time is None
+            return Refusal.NOT_YET_TRADED if is_untraded else Refusal.NOT_A_PRICE
         if tick.exchange_time is None:
             return Refusal.NO_TIME
         if not self.session.contains(tick.exchange_time):

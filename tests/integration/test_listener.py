@@ -1,7 +1,7 @@
 """The listener and the order stream on the real live state: what they leave in a run, and whom they wake."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -371,6 +371,24 @@ def test_one_refused_tick_of_a_symbol_that_is_quiet_then_proves_no_dead_feed(wat
     assert frames_of_a_slow_clock(watch, 3600, 1, STOP) == 0
     watch.world.clock.advance(600)
     assert watch.listener.unreadable() == set()
+
+
+@pytest.mark.parametrize(("price", "is_dead"), [(0, False), (-5, True)])
+def test_a_symbol_nobody_has_traded_yet_is_no_dead_feed(watch: Watch, price: int, is_dead: bool) -> None:
+    for _ in range(7):
+        watch.frame(tick(price, exchange_time=watch.world.clock.market, symbol=OTHER))
+        watch.world.clock.advance(1)
+    assert watch.listener.unreadable() == ({OTHER} if is_dead else set())
+
+
+@pytest.mark.parametrize(("symbol", "traded_at"), [(SYMBOL, None), (OTHER, OPENS)])
+def test_no_price_of_what_was_traded_is_a_fault_of_the_feed(
+    watch: Watch, symbol: str, traded_at: datetime | None
+) -> None:
+    for _ in range(7):
+        watch.frame(tick(0, exchange_time=watch.world.clock.market, symbol=symbol, traded_at=traded_at))
+        watch.world.clock.advance(1)
+    assert watch.listener.unreadable() == {symbol}
 
 
 def test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_unreadable(watch: Watch) -> None:
