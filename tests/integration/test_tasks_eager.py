@@ -72,7 +72,9 @@ def test_repeated_and_crossing_messages_send_one_order_a_leg(desk: Desk) -> None
     desk.tick("1490.00")
     desk.parts.clock.sleep_until(run.sell_at)
     exits = [wake(run, kind) for kind in (EventType.STOPLOSS, EventType.SELL, EventType.STOPLOSS, EventType.SELL)]
-    assert exits == ["submitted: accepted", *["ignored: exit_in_flight"] * 3]
+    # Nobody has shown it yet, so that each looks again before its owner would have to hear of it.
+    assert exits[0] == "submitted: accepted"
+    assert all(outcome.startswith("waits: ") for outcome in exits[1:])
     assert heard(desk, run) == ("stopped", "exited_by_sl")
     assert wake(run, EventType.SELL) == "gone"
     assert sides(desk) == [("buy", 10), ("sell", 10)]

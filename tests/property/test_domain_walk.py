@@ -21,6 +21,7 @@ from engine.domain.action import (
     Policy,
     Reprice,
     Submit,
+    Tell,
     Wait,
 )
 from engine.domain.broker import BookEntry, Outcome, RejectCause, Reply
@@ -31,6 +32,7 @@ from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, Or
 from engine.domain.routing import apply_reply
 from engine.domain.run import NetSeen, Position, Run, RunStatus
 from engine.domain.strategy import AbortPolicy, StopMode
+from engine.domain.waiting import told_why
 from tests.builders import BUY_AT, DEPLOYMENT, PATIENCE, QUANTITY, book_entry, latch, run, strategy
 
 POLICY = Policy()
@@ -166,11 +168,7 @@ class Life(RuleBasedStateMachine):
                 self.run = self.run.with_order(action.order.on(OrderTrigger.REQUEST_CANCEL, self.now))
             case AskBook():
                 self.run = replace(self.run, book_asked_at=self.now)
-                if really:
-                    told = lifecycle.evidence_of(self.broker.lines(), self.run)
-                    assert lifecycle.told_of_doubles(self.broker.lines(), self.run) == (self.run, ())
-                    learned = lifecycle.after_book(self.run, told, Moment(self.now, self.now), PATIENCE).run
-                    self.run = replace(learned, net=NetSeen(learned.held, self.now))
+                self._read_book(is_answered=really)
             case Reprice():
                 assert action.order.is_resting
                 self.run = self.run.with_order(replace(action.order, repriced_at=self.now))
@@ -178,12 +176,21 @@ class Life(RuleBasedStateMachine):
             case GiveUp():
                 assert action.order.client_order_id not in self.broker.book
                 self.run = self.run.with_order(replace(action.order, given_up=True))
+            case Tell():
+                self.run, _ = told_why(self.run, action)
             case Abort():
                 self.run, _ = lifecycle.abort(self.run, action.reason)
             case Finish():
                 assert not self.broker.live()
                 self.run, _ = lifecycle.finish(self.run, action.status, action.reason, self.now)
                 self.finished = True
+
+    def _read_book(self, *, is_answered: bool) -> None:
+        if is_answered:
+            told = lifecycle.evidence_of(self.broker.lines(), self.run)
+            assert lifecycle.told_of_doubles(self.broker.lines(), self.run) == (self.run, ())
+            learned = lifecycle.after_book(self.run, told, Moment(self.now, self.now), PATIENCE).run
+            self.run = replace(learned, net=NetSeen(learned.held, self.now))
 
     def _submit(self, submit: Submit, outcome: Outcome, *, really: bool) -> None:
         assert self.run.live(submit.leg) is None
