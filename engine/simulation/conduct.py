@@ -52,8 +52,9 @@ UNREAD = frozenset({Kind.BLIND, Kind.TOKEN, Kind.REDIS_REFUSES})
 MOST_UNITS, MOST_LATE_UNITS = 2 * QUANTITY, (1 + RETRIES) * QUANTITY
 #: How many entries an account may send under a dead token: those that were under way.
 UNDER_WAY = 3
-#: How long a fill is unknown where nobody tells of it.
+#: How long a fill is unknown where nobody tells of it, or nobody can store it.
 UNTOLD_FOR = timedelta(seconds=8)
+TELL_LATE = frozenset({Kind.ALONE, Kind.REDIS_REFUSES})
 #: How soon it is known that an order had no answer, and how long entries pause after so many of them.
 HEARD_WITHIN, PAUSED_FOR = timedelta(seconds=2), timedelta(microseconds=PAUSE_US) * 0.9
 #: How long before an order is there a price may have been seen that takes it back.
@@ -340,7 +341,7 @@ class Conduct:
         squared_off = run.strategy.product is Product.INTRADAY and now >= run.closes_at - SQUARE_OFF
         limit = (SHORT_TRUST if squared_off else LONG_TRUST) + ON_ITS_WAY
         # A fill is as old as what told of it.
-        limit += UNTOLD_FOR if Kind.ALONE in self._seed.hard else timedelta(0)
+        limit += UNTOLD_FOR if TELL_LATE & self._seed.hard.kinds else timedelta(0)
         if now - max(known, default=START) > limit:
             raise Violation(f"{run.id} sells by what was known {now - max(known, default=START)} ago")
 
