@@ -47,8 +47,6 @@ UNREAD_FOR = timedelta(seconds=60)
 EXIT_WAITS_FOR = timedelta(seconds=1)
 #: How far apart two readings must be that lack what a run holds, before a human is alerted.
 CONFIRMED_AFTER = timedelta(seconds=1)
-#: How long positions may lag behind a purchase; `cover.lua` allows them as long.
-LAG_AT_MOST = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +307,6 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
         return replace(seen, uncovered_since=run.net.at), ()
     if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
         return seen, ()
-    if missing <= _bought_lately(run, run.net.at):
-        return seen, ()
     symbol, product = run.strategy.symbol, run.strategy.product
     message = (
         f"the account has {missing} of {symbol} ({product}) less than its runs hold, this one {run.held}: sold "
@@ -318,12 +314,6 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     )
     flagged = seen if run.status is RunStatus.FAILED else replace(seen, status=RunStatus.FAILED, failure=NOT_COVERED)
     return replace(flagged, uncovered_told=missing), (Alert("critical", NOT_COVERED, message),)
-
-
-def _bought_lately(run: Run, at: datetime) -> int:
-    """Units of `run` that its account's positions of real time `at` may lack yet."""
-    entries = [order for order in run.orders if order.leg is Leg.ENTRY and order.updated_at is not None]
-    return sum(each.filled_quantity for each in entries if each.updated_at and at <= each.updated_at + LAG_AT_MOST)
 
 
 def await_cover(run: Run, now: Moment) -> Run:

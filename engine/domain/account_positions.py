@@ -43,6 +43,9 @@ class PoolChange:
     fills: tuple[Order, ...] = ()
     #: Of `net`, what filled in an earlier session and is learned of only now: any reading of today contains it.
     past: int = 0
+    #: What entries filled, and when the last of them was learned of, real time: positions may lag behind it.
+    bought: int = 0
+    bought_at: datetime | None = None
 
     @property
     def is_nothing(self) -> bool:
@@ -81,8 +84,17 @@ def pool_change(
         for order in changed
         if order.session_ends and market_time and market_time > order.session_ends + SETTLES_WITHIN
     )
-    key = pool_key(after.strategy.symbol, after.strategy.product)
-    return PoolChange(key, new.net - old.net, new.held - old.held, new.out - old.out, changed, past)
+    entries = [order for order in changed if order.leg is Leg.ENTRY and order.filled_quantity]
+    return PoolChange(
+        key=pool_key(after.strategy.symbol, after.strategy.product),
+        net=new.net - old.net,
+        held=new.held - old.held,
+        out=new.out - old.out,
+        fills=changed,
+        past=past,
+        bought=sum(order.filled_quantity - known.get(order.client_order_id, (0,))[0] for order in entries),
+        bought_at=max((order.updated_at for order in entries if order.updated_at), default=None),
+    )
 
 
 def _told_of(order: Order) -> tuple[int, bool]:

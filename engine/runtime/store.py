@@ -102,6 +102,8 @@ def _pool_json(change: PoolChange) -> str:
             "out": change.out,
             "fills": fills,
             "past": change.past,
+            "bought": change.bought if change.bought_at else 0,
+            "bought_at": codec.to_us(change.bought_at) if change.bought_at else 0,
         }
     )
 

@@ -62,9 +62,6 @@ GUARDS = [
            "if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:",
            "if missing <= run.uncovered_told:", "unit/test_lifecycle.py::"
            "test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_what_is_held"),
-    _guard("what was bought a moment ago and positions lack is not taken for sold", "lifecycle",
-           "if missing <= _bought_lately(run, run.net.at):", "if missing <= 0:", "unit/test_lifecycle.py::"
-           "test_what_positions_may_lack_of_a_purchase_of_a_moment_ago_is_not_taken_for_sold"),
     _guard("an exit that its account has nothing for is told of", "lifecycle",
            "now.real if is_without and is_exit_due(run, now) else None", "None",
            "integration/test_pipeline_waiting_exits.py::"

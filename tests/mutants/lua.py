@@ -374,6 +374,26 @@ GUARDS = [
            "test_what_a_step_learns_of_the_position_is_known_to_its_market_should_the_holder_die"),
     _guard("an entry arms its stop before it is sent", "intend", "if ARGV[12] ~= '' then", "if ARGV[12] == '-' then",
            "integration/test_store_intend.py::test_an_entry_arms_the_stop_also_where_it_is_latched"),
+    # What was bought a moment ago: positions may lag behind it.
+    _guard("what any run of the account bought a moment ago is not missing", "_prelude",
+           "held - may_have - bought_lately(account, key, at or 0)), at", "held - may_have), at",
+           "integration/test_purchases_that_lag.py::"
+           "test_a_run_that_is_covered_hears_nothing_of_what_another_bought"),
+    _guard("positions lag behind purchases of one moment together", "_prelude",
+           "lately + change.bought, change.bought_at", "change.bought, change.bought_at",
+           "integration/test_purchases_that_lag.py::"
+           "test_two_runs_that_buy_at_once_are_not_told_that_others_sold"),
+    _guard("positions lag behind a purchase for a while only", "_prelude",
+           "units and tonumber(at) <= last + lags_at_most and", "units and",
+           "integration/test_purchases_that_lag.py::"
+           "test_two_runs_that_buy_at_once_are_not_told_that_others_sold"),
+    _guard("what was bought a moment ago is no sale by others beside a moving order", "cover",
+           "least - bought_lately(account, key, asked_at), proof)", "least, proof)",
+           "integration/test_purchases_that_lag.py::"
+           "test_a_purchase_that_lags_proves_no_sale_by_others"),
+    _guard("what was bought a moment ago is no sale by others while nothing moves", "cover",
+           "if not is_quiet or by_book - count <= bought_lately(account, key, asked_at) then", "if not is_quiet then",
+           "integration/test_purchases_that_lag.py::test_a_purchase_that_lags_proves_no_sale_by_others"),
     # News and backlogs.
     _guard("a hint is numbered", "signal",
            "if changes.set.dirty then redis.call('HSET', KEYS[2], 'dirty', seq) end\n", "",

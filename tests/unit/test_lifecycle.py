@@ -219,18 +219,6 @@ def test_only_two_readings_that_are_a_second_apart_say_that_the_account_lacks_wh
 LAGGING = [(4, 1.0, False), (4, 15.0, False), (4, 15.5, True), (5, 1.0, True), (10, 1.0, True)]
 
 
-@pytest.mark.parametrize(("missing", "after", "is_told"), LAGGING)
-def test_what_positions_may_lack_of_a_purchase_of_a_moment_ago_is_not_taken_for_sold(
-    missing: int, after: float, is_told: bool
-) -> None:
-    part = entry(S.CANCELED, 6, updated_at=REAL - timedelta(hours=1))
-    last = entry(S.FILLED, 4, attempt=2, quantity=4, updated_at=REAL - timedelta(seconds=after))
-    net = NetSeen(10 - missing, REAL, missing)
-    seen = run(part, last, net=net, uncovered=missing, uncovered_since=REAL - timedelta(seconds=20))
-    _, alerts = lifecycle.check_cover(seen)
-    assert [alert.code for alert in alerts] == ["not_covered"] * is_told
-
-
 @pytest.mark.parametrize("policy", AbortPolicy)
 def test_a_fill_after_an_abort_is_told_of(policy: AbortPolicy) -> None:
     doubtful = entry(S.UNKNOWN)

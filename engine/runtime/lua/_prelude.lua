@@ -29,7 +29,8 @@
 --                                        "symbol product state" -> "missing" while the account lacks what its runs
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
 --                                        often it was changed; "symbol product sold" -> changes with our last sale of
---                                        it, while it may be what made the account short
+--                                        it, while it may be what made the account short; "symbol product bought" ->
+--                                        "units us", what was bought lately and when last
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
 --                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
@@ -171,9 +172,21 @@ local function latch_what_was_missed(run, market, symbol, since, due)
   redis.call('HSET', key, 'breached_at', string.format('%d', breached_at))
 end
 
+-- How long an account's positions may lag behind what its own orders bought or sold, us.
+local lags_at_most = 15000000
+
+-- Units its runs bought so lately that positions of `at`, us, may lack them. A purchase within that time of the one
+-- before it counts with that.
+local function bought_lately(account, key, at)
+  local bought = redis.call('HGET', account .. ':pool', key .. ' bought')
+  local units, last = string.match(bought or '', '^(%d+) (%d+)$')
+  return units and tonumber(at) <= last + lags_at_most and tonumber(units) or 0
+end
+
 -- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
--- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain,
--- when the broker was asked (us); without a reading the runs' own fills count, nothing is missing and the time is nil.
+-- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain
+-- (what was bought a moment ago is not among them, for positions may lag), when the broker was asked (us); without a
+-- reading the runs' own fills count, nothing is missing and the time is nil.
 --   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
@@ -194,12 +207,14 @@ local function account_has(account, key)
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
   if cap then has, may_have = math.min(has, most), math.min(may_have, at_most) end
-  return has - out, math.max(0, held - may_have), at ~= '' and at or seen[2]
+  at = at ~= '' and at or seen[2]
+  return has - out, math.max(0, held - may_have - bought_lately(account, key, at or 0)), at
 end
 
 -- What an account's runs have learned of fills, and what they may still sell: `change` is
--- {key, net, held, out, fills, past}, the differences, for each order {id, units filled, 1 or -1, '1' once it has
--- ended}, and how much of `net` was filled in an earlier session: the reading contains it.
+-- {key, net, held, out, fills, past, bought, bought_at}: the differences, for each order {id, units filled, 1 or -1, '1'
+-- once it has ended}, how much of `net` was filled in an earlier session, which the reading contains, and what its
+-- entries filled, last learned of when, us.
 local function change_pool(account, change)
   local key = change.key
   if change.net == 0 and change.held == 0 and change.out == 0 and #change.fills == 0 then return end
@@ -208,6 +223,11 @@ local function change_pool(account, change)
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
     end
+  end
+  if change.bought > 0 then
+    local lately = bought_lately(account, key, change.bought_at)
+    redis.call('HSET', account .. ':pool', key .. ' bought',
+      string.format('%d %d', lately + change.bought, change.bought_at))
   end
   local seen = change.past ~= 0 and redis.call('HGET', account .. ':held', key)
   if seen and seen ~= '?' then

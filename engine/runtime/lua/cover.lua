@@ -18,8 +18,8 @@ local told = cjson.decode(ARGV[3])
 local begun_in, begun = string.match(ARGV[6], '^(%S+) (%d+)$')
 begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
--- How long positions may lag behind what the account's own exits sold, and when two readings say the same, us.
-local lags_at_most, confirmed_after = 15000000, 1000000
+-- When two readings say the same, us.
+local confirmed_after = 1000000
 -- How long all readings must show a short before it is told, and lack units while an order of ours moves before others
 -- have taken them, us.
 local short_lasts, lacks_for = 5000000, 5000000
@@ -43,7 +43,8 @@ local function contains(key, count, by_book, is_quiet)
   end
   -- Everything is there, so nothing had been taken: they lagged.
   if count >= by_book and (is_quiet or not units or by_book >= tonumber(contained)) then return by_book, nil, nil end
-  if not is_quiet then return by_book, proof, nil end
+  -- What was bought a moment ago is not taken by others yet.
+  if not is_quiet or by_book - count <= bought_lately(account, key, asked_at) then return by_book, proof, nil end
   return by_book, string.format('%d %d %s %s', count, by_book, since or asked_at, asked_at), nil
 end
 
@@ -235,7 +236,9 @@ local function keep_reading()
       local known = net[key] or 0
       local contained, proof, lags = contains(key, count, known + (ahead[key] or 0), not moves[key])
       local least, lacks = lags and contained or math.min(contained, known + (at_least[key] or 0)), nil
-      if moves[key] then proof, lacks = proven_beside(key, count, least, proof) end
+      if moves[key] then
+        proof, lacks = proven_beside(key, count, least - bought_lately(account, key, asked_at), proof)
+      end
       kept[key] = { string.format('%d %d %s %d', count, contained, asked_at, least), proof, lags, lacks }
     end
   end
