@@ -56,8 +56,12 @@ class Stops:
 
     def lost(self) -> None:
         """The live state went, and with it what had not been drained, and the prices of what no run knew to be held."""
-        kept_before = self._now() - LOSES
-        self._breached = {run: at for run, at in self._breached.items() if at < kept_before and str(run) in self._known}
+        kept_before, known = self._now() - LOSES, self._known
+        self._breached = {
+            run: at
+            for run, at in self._breached.items()
+            if at < kept_before and str(run) in known and known[str(run)] < kept_before
+        }
         self._known.clear()
 
     def night_passed(self) -> None:
