@@ -40,7 +40,7 @@ class Judges:
         self.conduct = Conduct(seed, now, brokers, durable)
         self.upkeep = Upkeep(seed, store, now, brokers)
         self.standing = Standing(seed, now, brokers, durable)
-        self.stops = Stops(seed, now, brokers)
+        self.stops = Stops(seed, now, brokers, durable)
         self.audit = Audit(store, limits, brokers)
         self.news = News(seed, store, now)
         for account, broker in brokers.items():

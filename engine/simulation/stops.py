@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from engine.domain.orders import Side
 from engine.domain.run import RunId
 from engine.simulation.broker import SimulatedBroker
+from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
 from engine.simulation.scenario import STOP, Seed
@@ -13,8 +14,8 @@ from engine.simulation.upkeep import Told
 
 #: How long after a breach, or after the live state came back, it may take to be in its run.
 KEPT_WITHIN = timedelta(seconds=5)
-#: What a loss of the live state may take with it: a breach so long before, known to nobody else.
-LOSES = timedelta(seconds=2)
+#: What a loss of the live state may take with it: a breach so long before that the history has not heard of.
+LOSES = timedelta(seconds=10)
 #: A step of the price that needs no second word.
 SMALL = 400
 #: Kinds in which the step from the last price told, or from nonsense beside it, may be a large one.
@@ -24,8 +25,15 @@ DOUBTED = frozenset({Kind.FEED, Kind.BAD_TICKS})
 class Stops:
     """Remembers each breach of a run that held something, and looks for it in the live state."""
 
-    def __init__(self, seed: Seed, now: Callable[[], datetime], brokers: Mapping[int, SimulatedBroker]) -> None:
+    def __init__(
+        self,
+        seed: Seed,
+        now: Callable[[], datetime],
+        brokers: Mapping[int, SimulatedBroker],
+        history: SimulatedDurable,
+    ) -> None:
         self._seed = seed
+        self._history = history
         self._now = now
         self._brokers = brokers
         self._last = STOP + 1000
@@ -56,11 +64,11 @@ class Stops:
 
     def lost(self) -> None:
         """The live state went, and with it what had not been drained, and the prices of what no run knew to be held."""
-        kept_before, known = self._now() - LOSES, self._known
+        kept_before = self._now() - LOSES
         self._breached = {
             run: at
             for run, at in self._breached.items()
-            if at < kept_before and str(run) in known and known[str(run)] < kept_before
+            if str(run) in self._known and (at < kept_before or self._history.run(run).latch is not None)
         }
         self._known.clear()
 
