@@ -358,7 +358,10 @@ class Store(Protocol):
         """Runs that are due with their nudges so far, each moved ahead by its backoff."""
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
-        """Create a run's live state where there is none; `buying` arms its stop at once."""
+        """Create a run's live state where there is none; `buying` arms its stop at once.
+
+        Of one that lives, only its strategy's instruction is kept, or written again where it is gone.
+        """
 
     def prolong(self, run_id: RunId, closes_at: datetime, due: datetime) -> str:
         """Give a run that was left holding another session, to market time `closes_at`. Answers as `signal`."""

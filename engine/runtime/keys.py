@@ -15,13 +15,18 @@ CALENDAR = "engine:calendar"
 OF_RUNS = (
     "runtime:*", "lock_state:*", "symbol:*:strategies", "latched:*", "holding:*", "traded:*", "account:*:runs",
     "account:*:slots:*", "account:*:held", "account:*:pool", "account:*:fills", "account:*:reading",
-    "account:*:book", "account:*:awaits", "symbols:*", "feed:*", DUE,
+    "account:*:book", "account:*:awaits", "symbols:*", "feed:*", "runs_of:*", DUE,
 )  # fmt: skip
 
 
 def strategy(strategy_id: int) -> str:
     """The standing instruction."""
     return f"strategy:{strategy_id}"
+
+
+def runs_of(strategy_id: int) -> str:
+    """The live runs of a strategy."""
+    return f"runs_of:{strategy_id}"
 
 
 def waiting(queue: str) -> str:

@@ -321,11 +321,17 @@ class RedisStore(Feeds):
         return found
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
-        name = str(run.id)
+        name, strategy_id = str(run.id), run.id.strategy_id
         state = codec.run_to_fields(run) | {"signal_seq": "0"}
         reply = self._call(
             "arm",
-            [keys.runtime(name), keys.tombstone(name), keys.strategy(run.id.strategy_id), keys.DUE],
+            [
+                keys.runtime(name),
+                keys.tombstone(name),
+                keys.strategy(strategy_id),
+                keys.DUE,
+                keys.runs_of(strategy_id),
+            ],
             [
                 name,
                 as_json(state),

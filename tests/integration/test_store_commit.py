@@ -184,6 +184,36 @@ def test_another_run_of_the_strategy_lives_on(live: LiveState) -> None:
     assert live.claim(run_id=tomorrow.id).run == tomorrow
 
 
+def test_a_strategys_instruction_ends_with_its_last_run_and_no_sooner(live: LiveState) -> None:
+    tomorrow = replace(run(), id=replace(run().id, n=2))
+    live.arm()
+    live.arm(tomorrow)
+    live.commit(live.claim(), finished=True)
+    assert live.redis.ttl(keys.strategy(7)) == -1
+    live.commit(live.claim(run_id=tomorrow.id), finished=True)
+    assert 0 < int(live.redis.ttl(keys.strategy(7))) <= 20 * 3600
+    assert live.redis.exists(keys.runs_of(7)) == 0
+
+
+@pytest.mark.parametrize("lost", ["ending", "gone"])
+def test_a_run_that_lives_has_its_instruction_kept_or_written_again_as_it_is_looked_for(
+    live: LiveState, lost: str
+) -> None:
+    first = live.arm()
+    # As an engine before this one left it: the end of another run has set an end, and nobody counted this one.
+    live.redis.delete(keys.runs_of(7))
+    if lost == "ending":
+        live.redis.expire(keys.strategy(7), 60)
+    else:
+        live.redis.delete(keys.strategy(7))
+    assert live.store.arm(first, BUY_AT, buying=True) is Armed.EXISTS
+    assert live.redis.ttl(keys.strategy(7)) == -1
+    assert live.claim().run == first
+    tomorrow = live.arm(replace(run(), id=replace(run().id, n=2)))
+    live.commit(live.claim(run_id=tomorrow.id), finished=True)
+    assert live.redis.ttl(keys.strategy(7)) == -1
+
+
 def test_one_tenants_commit_touches_no_other_tenants_run(live: LiveState) -> None:
     live.arm()
     other = live.arm(run(spec=strategy(id=8, tenant="beta", account_id=2)))

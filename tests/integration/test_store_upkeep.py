@@ -205,4 +205,4 @@ def test_runs_that_are_forgotten_leave_no_symbol_and_no_word_of_its_line(live: L
     assert live.store.symbols(ACCOUNT.market)
     live.store.forget_runs()
     assert live.store.symbols(ACCOUNT.market) == set()
-    assert not live.redis.exists(keys.feed(ACCOUNT.market))
+    assert not live.redis.exists(keys.feed(ACCOUNT.market), keys.runs_of(7))

@@ -57,6 +57,22 @@ GUARDS = [
            "if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end\n", "",
            "integration/test_store_commit.py::"
            "test_a_hint_that_came_during_the_hold_survives_the_answer_to_an_older_one"),
+    _guard("a strategy's instruction outlives the end of one of its runs", "commit",
+           "if redis.call('SCARD', 'runs_of:' .. last[3]) == 0 then", "if last[3] then",
+           "integration/test_store_commit.py::"
+           "test_a_strategys_instruction_ends_with_its_last_run_and_no_sooner"),
+    _guard("a run that lives has its instruction kept as it is looked for", "arm",
+           "redis.call('PERSIST', KEYS[4])\n", "if not lives then redis.call('PERSIST', KEYS[4]) end\n",
+           "integration/test_store_commit.py::"
+           "test_a_run_that_lives_has_its_instruction_kept_or_written_again_as_it_is_looked_for"),
+    _guard("a run that lives has its instruction written again", "arm",
+           "if not lives or redis.call('EXISTS', KEYS[4]) == 0 then", "if not lives then",
+           "integration/test_store_commit.py::"
+           "test_a_run_that_lives_has_its_instruction_kept_or_written_again_as_it_is_looked_for"),
+    _guard("a run that lives is counted as it is looked for", "arm",
+           "redis.call('SADD', KEYS[6], ARGV[2])\n", "if not lives then redis.call('SADD', KEYS[6], ARGV[2]) end\n",
+           "integration/test_store_commit.py::"
+           "test_a_run_that_lives_has_its_instruction_kept_or_written_again_as_it_is_looked_for"),
     _guard("a run that ended leaves a tombstone", "commit", "  redis.call('HSET', KEYS[5], 'done', mark,",
            "  redis.call('HSET', KEYS[5] .. ':', 'done', mark,",
            "integration/test_store_commit.py::test_a_finished_run_leaves_a_tombstone_and_nothing_else"),

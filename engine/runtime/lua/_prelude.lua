@@ -2,7 +2,8 @@
 --
 -- Keys of the live state (one primary; names made inside scripts, so Redis Cluster is not supported):
 --   engine:epoch                 string  "n:redis-run-id"; absent or different closes the store
---   strategy:{id}                hash    the standing instruction
+--   strategy:{id}                hash    the standing instruction; expires after the last of its runs
+--   runs_of:{strategy}           set     its live runs
 --   runtime:{run}                hash    the run; order:{client order id} and evidence:{...} are JSON fields
 --   tombstone:{run}              hash    what is left of a run that ended
 --   events:{run}                 set     events of the run that have their terminal record

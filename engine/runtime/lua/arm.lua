@@ -1,16 +1,18 @@
 -- arm: create a run's live state where there is none.
--- KEYS  1 engine:epoch  2 runtime:{run}  3 tombstone:{run}  4 strategy:{id}  5 due
+-- KEYS  1 engine:epoch  2 runtime:{run}  3 tombstone:{run}  4 strategy:{id}  5 due  6 runs_of:{strategy}
 -- ARGV  1 epoch  2 run  3 runtime JSON  4 strategy JSON  5 due, us  6 symbol  7 record JSON
 --       8 '1' to arm its stop at once: it may already hold or be buying
 --       9 JSON of what it adds to its account's pool, see change_pool
 --       10 exchange time from which on a price under its stop concerns it, us, or ''  11 '1': for it is known to hold
 --       12 when the entry that filled first was granted, market time, us, or ''
--- Reply 'created' | 'exists' | 'ended'
+-- Reply 'created' | 'exists': only its strategy's instruction is kept, or written where it is gone | 'ended'
 
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'ended' end
-if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
-write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) })
+local lives = redis.call('EXISTS', KEYS[2]) == 1
+if not lives or redis.call('EXISTS', KEYS[4]) == 0 then write_fields(KEYS[4], { set = cjson.decode(ARGV[4]) }) end
 redis.call('PERSIST', KEYS[4])
+redis.call('SADD', KEYS[6], ARGV[2])
+if lives then return 'exists' end
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
 redis.call('HSET', KEYS[2], 'epoch', epoch_n)
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])

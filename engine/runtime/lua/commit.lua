@@ -63,8 +63,11 @@ if ARGV[12] ~= '' then
   end
   redis.call('PEXPIRE', KEYS[5], ARGV[12])
   redis.call('DEL', KEYS[3])
-  -- Another run of the strategy may need its instruction; `arm` keeps it alive again.
-  redis.call('PEXPIRE', 'strategy:' .. last[3], ARGV[12])
+  -- Another run of the strategy lives by the same instruction, for as long as it holds something.
+  redis.call('SREM', 'runs_of:' .. last[3], run)
+  if redis.call('SCARD', 'runs_of:' .. last[3]) == 0 then
+    redis.call('PEXPIRE', 'strategy:' .. last[3], ARGV[12])
+  end
   redis.call('PEXPIRE', 'events:' .. run, ARGV[12])
   redis.call('SREM', account .. ':runs', run)
   redis.call('ZREM', armed, run)
