@@ -3,7 +3,9 @@
 Creates rows and never executes. Used by one thread of one process, the recoverer's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -35,6 +37,15 @@ class Missed(Protocol):
         """Strategies with each date before `day` on which they had no run and wanted one, and when they were added."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A date of a strategy that passed without a run, and why."""
+
+    strategy: Strategy
+    day: date
+    reason: str
+
+
 class Arming:
     """Makes the runs of a date."""
 
@@ -56,8 +67,11 @@ class Arming:
         #: The day on whose list the symbols of all open runs were looked for, and when that was tried last.
         self._symbols_seen_on: date | None = None
         self._symbols_asked_at: datetime | None = None
-        #: The date whose missed strategies were looked for last.
+        #: The date whose missed strategies were looked for last, what of them is told of once an earlier run has ended,
+        #: and what will be left of that.
         self._looked_on: date | None = None
+        self._passed: list[_Passed] = []
+        self._left: list[_Passed] = []
 
     def runs(
         self, due: Sequence[Strategy], day: date, earlier: Mapping[int, Run], accounts: Mapping[int, AccountState]
@@ -66,17 +80,39 @@ class Arming:
         possible = (self._run(strategy, day, earlier.get(strategy.id), accounts) for strategy in due)
         return [run for run in possible if run is not None]
 
-    def missed(self, day: date) -> list[Run]:
-        """Runs that can buy nothing, for dates before `day` that passed while nobody armed: they tell of it and end."""
-        if self._missed is None or self._looked_on == day:
+    def missed(self, day: date, open_runs: Callable[[Collection[int]], Mapping[int, Run]]) -> list[Run]:
+        """Runs that can buy nothing, for dates before `day` that passed while nobody armed: they tell of it and end.
+
+        `open_runs`: the open run of each of these strategies. One that may hold something held the date back, and that
+        is told instead; one that holds nothing ends in a moment, and the date has its run then. Raises StoreClosed.
+        """
+        if self._missed is None:
             return []
-        return list(self._tell_missed(self._missed.missed(day)))
+        if self._looked_on != day:
+            self._passed = [*self._wanted_in_vain(self._missed.missed(day))]
+        earlier = open_runs({each.strategy.id for each in self._passed}) if self._passed else {}
+        made, self._left = list[Run](), []
+        held_back: defaultdict[int, list[_Passed]] = defaultdict(list)
+        for each in self._passed:
+            open_run = earlier.get(each.strategy.id)
+            if open_run is None:
+                made.append(self._canceled(each.strategy, each.day, each.reason))
+            elif _may_hold(open_run) or not any(each.strategy.dates(day)):
+                # One whose last date is past gets no run any more, however soon the earlier one ends.
+                held_back[each.strategy.id].append(each)
+            else:
+                self._left.append(replace(each, reason=f"run {open_run.id} was still open"))
+        for strategy_id, dates in held_back.items():
+            open_run, days = earlier[strategy_id], ", ".join(str(each.day) for each in dates)
+            # By the newest of them: where the engine was up on that one, it is told already.
+            self._tell_held_back(open_run, dates[-1].day, f"got no run on {days}: {_named(open_run)} is open")
+        return made
 
     def has_looked(self, day: date) -> None:
         """What `missed` found for `day` is stored: it is not looked for again until another day."""
-        self._looked_on = day
+        self._looked_on, self._passed = day, self._left
 
-    def _tell_missed(self, missed: Sequence[tuple[Strategy, date, datetime]]) -> Iterator[Run]:
+    def _wanted_in_vain(self, missed: Sequence[tuple[Strategy, date, datetime]]) -> Iterator[_Passed]:
         for strategy, day, added_at in missed:
             wanted = self._wanted(strategy, day)
             if strategy.repeat is not None and wanted.buy_at <= added_at:
@@ -88,18 +124,20 @@ class Arming:
             fits = not fit(strategy, session, wanted.buy_at, wanted.sell_at).is_canceled
             # One that repeats waits for a session it fits; one with this very date was never going to trade.
             if fits or strategy.repeat is None:
-                yield self._canceled(strategy, day, "engine_was_down" if fits else "")
+                yield _Passed(strategy, day, "engine_was_down" if fits else "")
 
     def _hold_back(self, day: date, times: Times, earlier: Run) -> None:
         """Tell that a strategy gets no run on `day`, which would have `times`, while its `earlier` one is open.
 
         One that holds nothing, and buys nothing, ends in a moment as a rule: of it is told where `times` are near.
         """
-        may_hold = earlier.held > 0 or earlier.live(Leg.ENTRY) is not None or bool(earlier.watched)
-        if may_hold or self._clock.now().market >= times.buy_at - NEAR:
-            strategy, holds = earlier.strategy, f"run {earlier.id}, which holds {earlier.held},"
-            alert = Alert("warning", "held_back", f"{strategy.name} gets no run on {day} until {holds} has ended")
-            self._told.once(("held_back", strategy.id, day), strategy.tenant, alert)
+        if _may_hold(earlier) or self._clock.now().market >= times.buy_at - NEAR:
+            self._tell_held_back(earlier, day, f"gets no run on {day} until {_named(earlier)} has ended")
+
+    def _tell_held_back(self, earlier: Run, day: date, what: str) -> None:
+        strategy = earlier.strategy
+        alert = Alert("warning", "held_back", f"{strategy.name} {what}")
+        self._told.once(("held_back", strategy.id, day), strategy.tenant, alert)
 
     def _session(self, symbol: str, day: date) -> Session | UnconfirmedYear | None:
         """The symbol's session of `day`, None where it is closed, or why nobody knows, which an operator is told."""
@@ -231,3 +269,12 @@ def _made(strategy: Strategy, day: date, times: Times, stop_units: int, failure:
         stop_units=stop_units,
         failure=failure,
     )
+
+
+def _named(run: Run) -> str:
+    return f"run {run.id}, which holds {run.held},"
+
+
+def _may_hold(run: Run) -> bool:
+    """Whether an open run holds something, or may be about to."""
+    return run.held > 0 or run.live(Leg.ENTRY) is not None or bool(run.watched)

@@ -258,16 +258,18 @@ class Recoverer:
 
     def _create_runs(self, day: date) -> frozenset[RunId]:
         """Rows for the strategies of `day` that have none, and for those whose date has passed without one."""
-        missed = self._arming.missed(day)
+        missed = self._arming.missed(day, self._open_of)
         # Before the strategies whose last date is behind them are ended: they have their row all the same.
         self._create(missed)
         self._arming.has_looked(day)
         due = self._durable.unarmed(day)
-        of = {strategy.id for strategy in due}
-        earlier = {run.id.strategy_id: run for run in self._durable.open_runs(of=of)} if due else {}
+        earlier = self._open_of({strategy.id for strategy in due}) if due else {}
         runs = self._arming.runs(due, day, earlier, self._accounts)
         self._create(runs)
         return frozenset(run.id for run in (*missed, *runs))
+
+    def _open_of(self, strategies: Collection[int]) -> dict[int, Run]:
+        return {run.id.strategy_id: run for run in self._durable.open_runs(of=strategies)}
 
     def _create(self, runs: Sequence[Run]) -> None:
         if runs:

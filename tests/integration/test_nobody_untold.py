@@ -16,7 +16,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.recurrence import Recurrence
 from engine.domain.run import Run, RunId, RunStatus, client_order_id
-from engine.domain.strategy import Strategy
+from engine.domain.strategy import AbortPolicy, Strategy
 from engine.orderstream import OrderStream, Unjudged
 from engine.recovery import Recoverer
 from engine.runtime import keys
@@ -197,6 +197,90 @@ def test_a_trade_whose_whole_day_the_engine_was_down_is_told_of_as_missed(recove
     messages = {alert["message"] for record in world.live.records() for alert in record.get("alerts", [])}
     assert messages == {"not bought: not_armed (engine_was_down)"}
     assert world.ended()["status"] == "missed"
+
+
+@pytest.mark.parametrize("was_up", [True, False])
+def test_a_date_on_which_an_earlier_run_was_held_is_told_once_as_held_back_and_has_no_run(
+    recovery: Recovery, was_up: bool
+) -> None:
+    daily = strategy(repeat=Recurrence(), trading_date=None, on_abort=AbortPolicy.FREEZE)
+    recovery.durable.strategies = [daily]
+    gaps = Gaps((daily, DAY + timedelta(days=1)), (daily, DAY + timedelta(days=2)))
+    recovery.recoverer = recoverer_of(recovery, gaps)
+    world = recovery.recovered().world
+    world.clock.market = BUY_AT
+    world.serve(EventType.BUY, "buy")
+    world.push(world.broker.fill("B1"))
+    recovery.durable.rows[RUN] = held = world.run()
+    assert held.held == 10
+    for _ in range(2):
+        world.clock.advance(86400)
+        if was_up:
+            recovery.recoverer.arm()
+    world.clock.advance(86400)
+    recovery.recoverer.arm()
+    recovery.start()
+    recovery.recoverer = recoverer_of(recovery, gaps)
+    recovery.recoverer.arm()
+    assert [*recovery.durable.rows] == [RUN]
+    assert world.alerts() == ["held_back"] * (3 if was_up else 2)
+    messages = [alert["message"] for record in world.live.records() for alert in record.get("alerts", [])]
+    assert all(f"run {RUN}, which holds 10," in message for message in messages)
+    if not was_up:
+        assert "got no run on 2026-01-06, 2026-01-07: " in messages[0]
+
+
+def history_of(sessions: Sessions, recovery: Recovery, until: date | None) -> tuple[Recoverer, Run]:
+    """A recoverer over PostgreSQL, whose daily strategy has an open run of DAY that was written on that day."""
+    days = Recurrence(until=until)
+    (daily,) = Strategies(sessions).add([draft("daily", repeat=days)])
+    left = Run(RunId(daily.id, DAY), daily, BUY_AT, SELL_AT, CLOSES, STOP)
+    Runs(sessions).create(left)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE strategies SET created_at = :at"), {"at": datetime(2026, 1, 4, tzinfo=UTC)})
+        session.execute(text("UPDATE runs SET updated_at = :at"), {"at": datetime(2026, 1, 5, 12, tzinfo=UTC)})
+    recovery.open()
+    durable, world = DurableState(sessions), recovery.world
+    found = Recoverer(
+        durable, world.live.store, world.live.epoch, world.brokers, world.timers,
+        recovery.recoverer._calendar, world.clock, DEPLOYMENT, SETTLE, world.log, missed=durable,
+    )  # fmt: skip
+    return found, left
+
+
+def runs_of(sessions: Sessions, strategy_id: int) -> dict[date, Run]:
+    return {run.id.trading_date: run for run in Runs(sessions).of_strategies([strategy_id])}
+
+
+def test_a_date_that_passed_while_an_idle_run_was_open_is_missed_once_that_one_has_ended(
+    recovery: Recovery, sessions: Sessions
+) -> None:
+    world = recovery.world
+    world.clock.market = BUY_AT + timedelta(days=2, minutes=-30)
+    recoverer, left = history_of(sessions, recovery, until=None)
+    for _ in range(3):
+        recoverer.arm()
+    assert [*runs_of(sessions, left.strategy.id)] == [DAY]
+    assert world.alerts() == []
+    with sessions.begin() as session:
+        session.execute(text("UPDATE runs SET status = 'missed', updated_at = now()"))
+    for _ in range(3):
+        recoverer.arm()
+    found = runs_of(sessions, left.strategy.id)
+    assert found[DAY + timedelta(days=1)].failure == f"run {left.id} was still open"
+    assert found.keys() == {DAY, DAY + timedelta(days=1)}
+
+
+def test_a_last_date_that_passed_while_an_earlier_run_was_open_is_told_though_no_run_can_follow(
+    recovery: Recovery, sessions: Sessions
+) -> None:
+    world = recovery.world
+    world.clock.market = BUY_AT + timedelta(days=2, minutes=-30)
+    recoverer, left = history_of(sessions, recovery, until=DAY + timedelta(days=1))
+    for _ in range(3):
+        recoverer.arm()
+    assert [*runs_of(sessions, left.strategy.id)] == [DAY]
+    assert world.alerts() == ["held_back"]
 
 
 def test_a_missed_day_whose_row_the_history_refused_once_is_told_of_all_the_same(

@@ -246,9 +246,24 @@ GUARDS = [
            "    bootstrap.watch_clock(shared)\n", "", "integration/test_rounds_of_processes.py::"
            "test_a_clock_that_was_wrong_as_its_process_started_is_right_again"),
     _guard("a run that holds nothing holds nobody back unsaid", "arming",
-           "if may_hold or self._clock.now().market >= times.buy_at - NEAR:", "if may_hold:",
+           "if _may_hold(earlier) or self._clock.now().market >= times.buy_at - NEAR:", "if _may_hold(earlier):",
            "unit/test_recovery_arming.py::"
            "test_a_strategy_held_back_by_a_run_that_holds_nothing_is_told_of_as_its_time_is_near"),
+    _guard("a date that passed while an earlier run was open has no run of its own", "arming",
+           "            if open_run is None:\n", "            if open_run is None or self:\n",
+           "integration/test_nobody_untold.py::"
+           "test_a_date_on_which_an_earlier_run_was_held_is_told_once_as_held_back_and_has_no_run"),
+    _guard("a date that passed while an earlier run was held is told as held back", "arming",
+           "elif _may_hold(open_run) or not", "elif not",
+           "integration/test_nobody_untold.py::"
+           "test_a_date_on_which_an_earlier_run_was_held_is_told_once_as_held_back_and_has_no_run"),
+    _guard("a date that an idle run held back is missed once that has ended", "arming",
+           "self._looked_on, self._passed = day, self._left", "self._looked_on, self._passed = day, []",
+           "integration/test_nobody_untold.py::"
+           "test_a_date_that_passed_while_an_idle_run_was_open_is_missed_once_that_one_has_ended"),
+    _guard("a last date that was held back is told", "arming", " or not any(each.strategy.dates(day)):", ":",
+           "integration/test_nobody_untold.py::"
+           "test_a_last_date_that_passed_while_an_earlier_run_was_open_is_told_though_no_run_can_follow"),
     _guard("a recoverer that restarts alone asks no book of what lives", "recovery",
            "if self._store.account_of(run.id) is None:", "if run.id:", "integration/test_rebuilding.py::"
            "test_a_recoverer_that_restarts_alone_asks_no_book_of_what_lives"),
