@@ -19,6 +19,7 @@ from engine.domain.moment import Moment
 from engine.domain.run import Run
 from engine.ports import (
     Clock,
+    CorruptState,
     Glanced,
     Holding,
     LockLost,
@@ -84,6 +85,16 @@ class Pipeline:
             self._store.dead_letter("queue", str(error), repr(message))
             self._log("dead_letter", reason=str(error))
             return "dead_letter"
+        try:
+            return self._take(event, reading)
+        except CorruptState as error:
+            self._log("state_unreadable", reason=str(error), **event.as_wire())
+            self._store.unreadable(str(event.run_id), str(error))
+            self._store.note(event, "state_unreadable")
+            return "state_unreadable"
+
+    def _take(self, event: Event, reading: object) -> str:
+        """Serve an event under its run's lock. Raises CorruptState, StoreClosed."""
         began, token = self._clock.now().real, secrets.token_hex(8)
         if reading is not None and (glanced := self._store.glance(event, token, reading)):
             with suppress(Glanced):

@@ -355,7 +355,13 @@ class Store(Protocol):
         """Write one frame's prices of `market`, latch what they breach and wake a worker for each, in one step."""
 
     def sweep(self, limit: int) -> Sequence[tuple[Run, int]]:
-        """Runs that are due with their nudges so far, each moved ahead by its backoff."""
+        """Runs that are due with their nudges so far, each moved ahead by its backoff.
+
+        One that cannot be read is left out: it is a dead letter, and told as by `unreadable`.
+        """
+
+    def unreadable(self, run: str, reason: str) -> None:
+        """Tell the tenant of a run whose state cannot be read of that, once, where it may hold something."""
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
         """Create a run's live state where there is none; `buying` arms its stop at once.

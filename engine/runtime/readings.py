@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.domain.events import Event
+from engine.domain.run import Position
 from engine.ports import CorruptState, Ended, Holding
 from engine.runtime import codec
 
@@ -49,6 +50,12 @@ def account_in(reading: Any) -> int | None:
         return int(pairs(reading[0])["account_id"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def may_hold(stored: Mapping[str, str]) -> bool:
+    """Whether a run whose fields cannot all be read holds something, or may be about to."""
+    has_sold = stored.get("position") in (Position.SOLD, Position.EXITED_BY_SL)
+    return not has_sold and any(name.startswith("order:") for name in stored)
 
 
 def state_of(stored: Mapping[str, str], account_version: str) -> str:

@@ -48,7 +48,7 @@ from engine.ports import (
 from engine.runtime import codec, keys
 from engine.runtime.epoch import EpochGuard
 from engine.runtime.feeds import Feeds
-from engine.runtime.readings import ended_of, glanced, holding_of, pairs
+from engine.runtime.readings import ended_of, glanced, holding_of, may_hold, pairs
 from engine.runtime.records import alert_object, as_json, record_body
 from engine.runtime.scripts import Scripts, is_fault
 
@@ -318,7 +318,15 @@ class RedisStore(Feeds):
                 # One run that cannot be read must not keep the others waiting; it is told once.
                 if int(nudges) == 1:
                     self.dead_letter("sweep", str(error), name)
+                self.unreadable(name, str(error))
         return found
+
+    def unreadable(self, run: str, reason: str) -> None:
+        stored = self._ask(partial(self._redis.hgetall, keys.runtime(run)))
+        if may_hold(stored):
+            message = f"run {run} may hold something and cannot be read, so that nothing sells it: {reason[:200]}"
+            alert = Alert("critical", "state_unreadable", f"{message}. Look at the account, and sell by hand")
+            self.alert_once(stored.get("tenant", ""), alert, f"state_unreadable:{run}")
 
     def arm(self, run: Run, due: datetime, *, buying: bool) -> Armed:
         name, strategy_id = str(run.id), run.id.strategy_id

@@ -10,6 +10,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import ExitReason, Position, RunStatus
 from engine.domain.schedule import Times
+from engine.runtime import keys
 from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, event, evidence, exit_, run
 from tests.livestate import RUN, LiveState
 from tests.world import World
@@ -290,6 +291,17 @@ def test_a_malformed_message_is_one_dead_letter_and_touches_no_strategy(world: W
     assert world.pipeline.process({"id": "x", "type": "BUY"}) == "dead_letter"
     assert [letter["reason"] for letter in world.live.records("dead_letter")] == ["run: must be a non-empty string"]
     assert (world.live.fields(), world.sides()) == (before, [])
+
+
+def test_a_worker_that_cannot_read_a_run_that_holds_something_tells_its_tenant_once(world: World) -> None:
+    world.buy()
+    world.live.redis.delete(keys.strategy(7))
+    for name in ("first", "second"):
+        assert world.serve(E.FORCE_STOP, name) == "state_unreadable"
+        assert world.outcomes(name) == ["state_unreadable"]
+        world.live.lease_runs_out()
+    assert world.alerts() == ["state_unreadable"]
+    assert len(world.sides()) == 1
 
 
 def test_an_event_of_a_run_nobody_knows_is_one_dead_letter(world: World) -> None:

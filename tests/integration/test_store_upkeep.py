@@ -10,7 +10,7 @@ import pytest
 from engine.domain.account_positions import AccountReading
 from engine.domain.events import EventType
 from engine.domain.health import Heard
-from engine.domain.orders import Leg, OrderStatus
+from engine.domain.orders import Leg, Order, OrderStatus
 from engine.ports import Armed, CorruptState, Slot, StoreClosed
 from engine.runtime import keys
 from engine.runtime.store import load_scripts
@@ -120,6 +120,37 @@ def test_a_run_that_cannot_be_read_keeps_no_other_from_being_swept(live: LiveSta
     assert {swept.id.strategy_id for swept, _ in live.store.sweep(10)} == {1, 3}
     (letter,) = live.records("dead_letter")
     assert letter["payload"] == str(run_id(2))
+
+
+#: The orders of a run that cannot be read, and whether its tenant must hear of it.
+UNREADABLE: list[tuple[tuple[Order, ...], int]] = [
+    ((), 0),
+    ((entry(OrderStatus.ACCEPTED),), 1),
+    ((entry(OrderStatus.FILLED, 10),), 1),
+    ((entry(OrderStatus.FILLED, 10), exit_(OrderStatus.FILLED, 10)), 0),
+]
+
+
+@pytest.mark.parametrize("broken", ["field", "strategy"])
+@pytest.mark.parametrize(("orders", "alerts"), UNREADABLE)
+def test_a_run_that_cannot_be_read_and_may_hold_something_is_told_to_its_tenant_once(
+    live: LiveState, orders: tuple[Order, ...], alerts: int, broken: str
+) -> None:
+    live.arm(run(*orders))
+    # It was nudged before it could not be read.
+    live.redis.hset(keys.runtime(RUN), "nudges", "3")
+    if broken == "strategy":
+        live.redis.delete(keys.strategy(7))
+    else:
+        live.redis.hset(keys.runtime(RUN), "status", "nonsense")
+    for _ in range(3):
+        live.redis.zadd(keys.DUE, {RUN: 1})
+        assert live.store.sweep(10) == []
+    told = [(record["tenant"], alert) for record in live.records("alert") for alert in record["alerts"]]
+    assert [(tenant, alert["severity"], alert["code"]) for tenant, alert in told] == [
+        ("alpha", "critical", "state_unreadable")
+    ] * alerts
+    assert all(RUN in alert["message"] for _, alert in told)
 
 
 def test_a_run_that_cannot_be_read_is_corrupt_and_says_which(live: LiveState) -> None:

@@ -282,6 +282,16 @@ GUARDS = [
            "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
     _guard("a deadline of a wrong clock is not waited for", "recovery", "min(each, went_at + LONGEST_WAIT)", "each",
            "integration/test_rebuilding.py::test_calls_under_way_are_waited_for_from_their_own_deadline"),
+    _guard("whoever holds what cannot be read hears of it as it is swept", "runtime/store",
+           "                self.unreadable(name, str(error))\n", "", "integration/test_store_upkeep.py::"
+           "test_a_run_that_cannot_be_read_and_may_hold_something_is_told_to_its_tenant_once"),
+    _guard("what cannot be read and holds nothing alarms nobody", "runtime/store", "if may_hold(stored):", "if stored:",
+           "integration/test_store_upkeep.py::"
+           "test_a_run_that_cannot_be_read_and_may_hold_something_is_told_to_its_tenant_once"),
+    _guard("whoever holds what a worker cannot read hears of it", "pipeline",
+           "            self._store.unreadable(str(event.run_id), str(error))\n", "",
+           "integration/test_pipeline_day.py::"
+           "test_a_worker_that_cannot_read_a_run_that_holds_something_tells_its_tenant_once"),
     _guard("a run that cannot be read keeps nobody untold", "blindness",
            "with suppress(CorruptState):", "with suppress(KeyError):", "integration/test_feeds_by_market.py::"
            "test_a_run_that_cannot_be_read_keeps_nobody_from_being_told_of_a_dead_feed"),
