@@ -271,14 +271,18 @@ class Actions:
         """Lower a resting exit's limit to the day's lowest price, where it takes whatever is bid.
 
         It keeps its id, so no second exit can come of it, and at the lower circuit its place in the queue. One whose
-        price is changed in vain, refused or without effect, is canceled: it would rest above the market for ever.
+        price is changed in vain, refused or without effect, or that no quote can be read for, is canceled: it would
+        rest above the market for ever.
         """
         self._store.extend(turn.holding, ANSWER_WITHIN)
         run, order, broker = turn.run, reprice.order, self._broker(turn)
         try:
             quotes = broker.quote([run.strategy.symbol])
         except (BrokerUnreachable, TokenInvalid) as error:
-            return self._unpriced(turn, reprice, f"left: {error}")
+            if order.reprices < REPRICES or run.unread_since is not None:
+                # The book is read before the next try: where it cannot be either, no exit could follow this one.
+                return self._unpriced(turn, reprice, f"left: {error}", dirty=True)
+            quotes = ()
         quote = next((each for each in quotes if each.lower_band > 0), None)
         if quote is not None and rests_at_the_lowest(order, quote):
             return self._repriced(turn, reprice, "left: nothing better is allowed")

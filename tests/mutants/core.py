@@ -24,6 +24,17 @@ GUARDS = [
            "if quote is None or order.reprices >= REPRICES:", "if quote is None:",
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew"),
+    _guard("a quote that cannot be read counts as none once it was asked for twice", "actions",
+           "if order.reprices < REPRICES or run.unread_since is not None:", "if order is not None:",
+           "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_no_quote_can_be_read_for_is_canceled_and_sent_anew"),
+    _guard("an exit rests on while its book cannot be read either", "actions",
+           "if order.reprices < REPRICES or run.unread_since is not None:", "if order.reprices < REPRICES:",
+           "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_stays_where_it_rests_while_nothing_can_be_read"),
+    _guard("where a quote cannot be read the book is asked", "actions", 'f"left: {error}", dirty=True)',
+           'f"left: {error}")', "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_stays_where_it_rests_while_nothing_can_be_read"),
     _guard("an exit that is taken back because nobody takes it is told of", "actions",
            "return replace(canceled, note=replace(canceled.note, alerts=alerts))", "return canceled",
            "integration/test_pipeline_standing_orders.py::"
@@ -392,8 +403,8 @@ GUARDS = [
            "test_a_token_that_went_to_another_symbol_prices_the_one_that_is_gone_no_more"),
     _guard("a stronger cause that cannot be met is given up", "actions",
            "reprice.exit_reason is not None and order.reprices > REPRICES", "False",
-           "integration/test_pipeline_standing_orders.py::"
-           "test_a_stop_that_finds_no_quote_for_a_resting_exit_leaves_the_run_looked_after"),
+           "integration/test_pipeline_resting_orders.py::"
+           "test_a_stop_that_meets_an_exit_while_nothing_can_be_read_leaves_the_run_looked_after"),
     _guard("one refused tick proves no dead feed", "listener",
            "return guard.refused_at - guard.unreadable_since >= UNREADABLE_FOR", "return True",
            "integration/test_listener.py::test_one_refused_tick_of_a_symbol_that_is_quiet_then_proves_no_dead_feed"),

@@ -1,0 +1,106 @@
+"""Orders that rest at the broker while its quotes fail."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import NoReturn
+
+import pytest
+
+from engine.domain.broker import BrokerUnreachable, Quote, TokenInvalid
+from engine.domain.events import EventType
+from engine.domain.orders import OrderStatus, Side
+from tests.builders import QUANTITY, SELL_AT, STOP, SYMBOL
+from tests.livestate import LiveState
+from tests.world import World
+
+E = EventType
+BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    return World(live)
+
+
+@pytest.fixture
+def breached(world: World) -> World:
+    """A run that holds and whose stop was reached, at a broker that tells the day's band and the limits of orders."""
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    world.broker.tells_limits = True
+    _quote(world, last=90, lowest=90)
+    return world
+
+
+def _quote(world: World, last: int, lowest: int) -> None:
+    """What the broker's quote says from now on: it traded at `last` just now."""
+    world.broker.quotes = [Quote(SYMBOL, Decimal(last), Decimal(lowest), Decimal(110), world.clock.market)]
+
+
+def _fails(error: Exception) -> Callable[..., NoReturn]:
+    def read(*_asked: object) -> NoReturn:
+        raise error
+
+    return read
+
+
+@pytest.mark.parametrize("error", [BrokerUnreachable("HTTP 403: no right"), TokenInvalid("quotes only")])
+def test_an_exit_no_quote_can_be_read_for_is_canceled_and_sent_anew(breached: World, error: Exception) -> None:
+    """The account has no right to market data: only a new order is priced, by the exchange."""
+    breached.broker.quote = _fails(error)  # type: ignore[method-assign]
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(50)
+    assert breached.broker.canceled == ["B2"]
+    assert breached.sides() == [BUY, SELL, SELL]
+    assert breached.alerts() == ["exit_rests"]
+
+
+def test_a_quote_that_fails_once_takes_no_exit_back(breached: World) -> None:
+    told = breached.broker.quote
+    breached.broker.quote = _fails(BrokerUnreachable("HTTP 429"))  # type: ignore[method-assign]
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(32)
+    breached.broker.quote = told  # type: ignore[method-assign]
+    breached.pass_time(120)
+    assert (breached.broker.canceled, len(breached.broker.modified)) == ([], 1)
+
+
+@pytest.mark.parametrize("error", [BrokerUnreachable("no answer"), TokenInvalid("token")])
+def test_an_exit_stays_where_it_rests_while_nothing_can_be_read(breached: World, error: Exception) -> None:
+    """Nothing could follow one that is taken back before the book has said what became of it."""
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(31)
+    breached.broker._read = _fails(error)  # type: ignore[method-assign]
+    breached.pass_time(200)
+    assert breached.broker.canceled == []
+
+
+def test_a_stop_that_meets_an_exit_no_quote_can_be_read_for_sells_by_a_new_order_in_seconds(world: World) -> None:
+    """It meets the exit of the schedule, which rests above the market."""
+    world.buy()
+    world.clock.jump(SELL_AT)
+    world.serve(E.SELL, "sell")
+    world.pass_time(5)
+    world.breach(STOP)
+    world.broker.quote = _fails(BrokerUnreachable("HTTP 403: no right"))  # type: ignore[method-assign]
+    world.serve(E.STOPLOSS)
+    world.pass_time(8)
+    assert world.sides() == [BUY, SELL, SELL]
+
+
+def test_a_stop_that_meets_an_exit_while_nothing_can_be_read_leaves_the_run_looked_after(world: World) -> None:
+    """The exit of the schedule was canceled at the broker, and the push that told so was lost."""
+    world.buy()
+    world.clock.jump(SELL_AT)
+    world.serve(E.SELL, "sell")
+    world.broker._read = _fails(BrokerUnreachable("no answer"))  # type: ignore[method-assign]
+    world.pass_time(10)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS)
+    world.broker.end("B2", OrderStatus.CANCELED)
+    world.pass_time(10)
+    del world.broker._read
+    world.broker.quote = _fails(BrokerUnreachable("HTTP 429"))  # type: ignore[method-assign]
+    world.pass_time(20)
+    assert world.sides() == [BUY, SELL, SELL]
