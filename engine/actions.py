@@ -23,7 +23,7 @@ from engine.domain.broker import (
     TokenInvalid,
 )
 from engine.domain.events import Event, EventType
-from engine.domain.exits import REPRICES, UNPROVEN, ask, rests_at_the_lowest
+from engine.domain.exits import REPRICES, UNPROVEN, ask, rests_at_the_lowest, tells_the_lowest
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
@@ -283,7 +283,7 @@ class Actions:
                 # The book is read before the next try: where it cannot be either, no exit could follow this one.
                 return self._unpriced(turn, reprice, f"left: {error}", dirty=True)
             quotes = ()
-        quote = next((each for each in quotes if each.lower_band > 0), None)
+        quote = next((each for each in quotes if tells_the_lowest(order, each)), None)
         if quote is not None and rests_at_the_lowest(order, quote):
             return self._repriced(turn, reprice, "left: nothing better is allowed")
         if quote is None or order.reprices >= REPRICES:

@@ -268,7 +268,7 @@ def told_that_it_rests(run: Run, order: Order, why: str) -> tuple[Order, tuple[A
     message = (
         f"an exit of {left} rests since {order.send_by:%H:%M:%S} UTC and nobody takes it: it keeps its place in the "
         "queue, at the day's lowest price, or is canceled and sent again where no quote that can be read names that "
-        "price or it cannot be changed"
+        "price, where the market has fallen below it, or where the order cannot be changed"
     )
     return replace(order, rest_alerted=True), (Alert("critical", "exit_rests", message),)
 

@@ -149,6 +149,16 @@ def _is_promised_twice(run: Run) -> bool:
     return run.net.at >= run.uncovered_since + TAKEN_BACK_AFTER
 
 
+def tells_the_lowest(exiting: Order, quote: Quote) -> bool:
+    """Whether a quote's band says how low a limit may be: exchanges widen it, and who trades below it proves it old.
+
+    A price of before the exit was sent proves nothing: it may be one of yesterday, and the band one of today.
+    """
+    is_left = 0 < quote.last_price < quote.lower_band
+    has_traded_since = exiting.granted_at is None or quote.at > exiting.granted_at
+    return quote.lower_band > 0 and not (is_left and has_traded_since)
+
+
 def rests_at_the_lowest(exiting: Order, quote: Quote) -> bool:
     """Whether no price sells sooner: its limit is the day's lowest by its broker's word, or, where that does not tell,
     by ours and nothing trades above it. What trades above it would have filled it."""

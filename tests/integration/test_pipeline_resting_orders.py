@@ -1,4 +1,4 @@
-"""Orders that rest at the broker while its quotes fail."""
+"""Orders that rest at the broker while its quotes fail, or tell a band that is an old one."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -104,3 +104,34 @@ def test_a_stop_that_meets_an_exit_while_nothing_can_be_read_leaves_the_run_look
     world.broker.quote = _fails(BrokerUnreachable("HTTP 429"))  # type: ignore[method-assign]
     world.pass_time(20)
     assert world.sides() == [BUY, SELL, SELL]
+
+
+def test_an_exit_at_a_band_the_market_has_left_is_sent_anew_as_often_as_it_rests_too_long(breached: World) -> None:
+    """The exchange has widened the band, and the broker's quote goes on telling the old one."""
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(35)
+    for _ in range(60):
+        _quote(breached, last=85, lowest=90)
+        breached.pass_time(1)
+    assert breached.broker.canceled == ["B2", "B3"]
+    assert breached.sides() == [BUY, SELL, SELL, SELL]
+    assert breached.alerts() == ["exit_rests"]
+
+
+def test_no_exit_is_lowered_to_a_band_the_market_has_left(breached: World) -> None:
+    """Its book tells no limit: what was asked for is all that is known, and it would rest above the market."""
+    breached.broker.tells_limits = False
+    breached.serve(E.STOPLOSS)
+    breached.clock.advance(20)
+    _quote(breached, last=85, lowest=90)
+    breached.pass_time(20)
+    assert (breached.broker.modified, breached.sides()) == ([], [BUY, SELL, SELL])
+
+
+def test_an_exit_at_the_days_lowest_price_keeps_its_place_whatever_was_paid_before_it_rested(breached: World) -> None:
+    """Nobody has traded since: the last price is one of yesterday, below the band of today."""
+    _quote(breached, last=85, lowest=90)
+    breached.clock.advance(1)
+    breached.serve(E.STOPLOSS)
+    breached.pass_time(200)
+    assert (breached.broker.canceled, len(breached.broker.modified)) == ([], 1)

@@ -185,6 +185,13 @@ GUARDS = [
            "return exiting.limit_shown <= quote.lower_band", "return False",
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_at_the_days_lowest_price_keeps_its_place_though_no_change_is_taken"),
+    _guard("a band the market has left says nothing", "exits",
+           "return quote.lower_band > 0 and not (is_left and has_traded_since)", "return quote.lower_band > 0",
+           "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_at_a_band_the_market_has_left_is_sent_anew_as_often_as_it_rests_too_long"),
+    _guard("a price paid before an exit was sent proves no band old", "exits",
+           "not (is_left and has_traded_since)", "not is_left", "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_at_the_days_lowest_price_keeps_its_place_whatever_was_paid_before_it_rested"),
     _guard("a change without effect is no lower price", "exits",
            "return is_asked_for and quote.last_price <= quote.lower_band", "return is_asked_for",
            "integration/test_pipeline_standing_orders.py::"
