@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from engine.domain.account_positions import AccountReading, seen_orders
-from engine.domain.broker import BookEntry, BrokerUnreachable
+from engine.domain.broker import BookEntry, BrokerUnreachable, Trade
 from engine.domain.orders import TERMINAL, Evidence, Order, OrderStatus, is_behind
 from engine.domain.run import Run, parse_client_order_id
 from engine.ports import Broker, Clock
@@ -58,11 +58,22 @@ def _needs_trades(item: Evidence, order: Order | None) -> bool:
     return is_behind(item) or is_unpriced or ended_short or (order is not None and order.is_unsettled)
 
 
+def trades_of(broker: Broker, broker_order_id: str) -> Sequence[Trade]:
+    """The fills of one order, each once: brokers have listed one twice, and other orders' among them.
+
+    Raises BrokerUnreachable, TokenInvalid.
+    """
+    listed = broker.trades_of(broker_order_id) if broker_order_id else ()
+    return [*{trade.trade_id: trade for trade in listed if trade.broker_order_id == broker_order_id}.values()]
+
+
 def _by_trades(broker: Broker, item: Evidence) -> Evidence:
-    trades = broker.trades_of(item.broker_order_id) if item.broker_order_id else ()
-    filled = sum(trade.quantity for trade in trades)
+    trades = trades_of(broker, item.broker_order_id)
+    traded = sum(trade.quantity for trade in trades)
+    # No order fills more than its quantity, whatever is listed.
+    filled = min(traded, max(item.quantity, item.filled_quantity))
     if filled == 0 or filled < item.filled_quantity:
         return item
     value = sum((trade.price * trade.quantity for trade in trades), Decimal(0))
     last = max(trade.filled_at for trade in trades)
-    return replace(item, filled_quantity=filled, average_price=value / filled, filled_at=item.filled_at or last)
+    return replace(item, filled_quantity=filled, average_price=value / traded, filled_at=item.filled_at or last)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from engine import lifecycle
-from engine.account_reading import settle
+from engine.account_reading import settle, trades_of
 from engine.accounts import AccountWatch
 from engine.domain.account_positions import AccountReading, with_own_fills
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Reprice, Submit, Tell, Wait
@@ -22,6 +22,7 @@ from engine.domain.broker import (
     Reply,
     TokenInvalid,
 )
+from engine.domain.disputes import told_of_disputes
 from engine.domain.events import Event, EventType
 from engine.domain.exits import REPRICES, UNPROVEN, ask, rests_at_the_lowest, tells_the_lowest
 from engine.domain.health import DENIALS, DeniedBy, Heard, heard_of
@@ -138,7 +139,7 @@ class Actions:
         self._store.extend(stepped.holding, ANSWER_WITHIN)
         broker = self._brokers.of(run.strategy.account_id, stepped.holding.account_version)
         try:
-            trades = [trade for order in entries for trade in broker.trades_of(order.broker_order_id)]
+            trades = [trade for order in entries for trade in trades_of(broker, order.broker_order_id)]
         except (BrokerUnreachable, TokenInvalid):
             return earliest
         return min((trade.filled_at for trade in trades), default=earliest)
@@ -333,7 +334,8 @@ class Actions:
                 return self._await_book(turn, found)
             now = turn.now.at(found.at)
             adopted = lifecycle.adopt(turn.run, found.book, self._deployment, now.real)
-            evidence = settle(broker, adopted, lifecycle.evidence_of(found.book, adopted))
+            booked = lifecycle.evidence_of(found.book, adopted)
+            evidence = settle(broker, adopted, booked)
         except (BrokerUnreachable, TokenInvalid) as error:
             # The answer took its time: the pause before the next question begins now.
             after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error), turn.now.real)
@@ -343,9 +345,11 @@ class Actions:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         adopted, doubles = lifecycle.told_of_doubles(found.book, adopted)
         learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
-        checked, uncovered = self._cover(turn, found.reading, learned.run, now)
+        read, disputes = told_of_disputes(learned.run, booked, now.real)
+        checked, uncovered = self._cover(turn, found.reading, read, now)
         checked = lifecycle.await_cover(checked, now)
-        note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=(*learned.alerts, *doubles, *uncovered))
+        alerts = (*learned.alerts, *doubles, *disputes, *uncovered)
+        note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=alerts)
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
 
     def _cover(

@@ -51,6 +51,8 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             double_alerted=draw(st.booleans()),
             doubt_alerted=draw(st.booleans()),
             refusal_alerted=draw(st.booleans()),
+            disputed_since=draw(MAYBE),
+            dispute_alerted=draw(st.booleans()),
             unseen_since=draw(MAYBE),
             session_ends=draw(MAYBE),
             granted_at=draw(MAYBE),

@@ -130,7 +130,7 @@ def _force_stop(run: Run, now: Moment, policy: Policy) -> Decision:
         decision = sell_all(run, ExitReason.FORCE_STOP, now, policy)
         entry = run.live(Leg.ENTRY)
         return decision if not isinstance(decision, Ignore) or entry is None else _withdraw(entry)
-    if run.dirty or run.unread or run.unsettled:
+    if run.dirty or run.unread or run.unsettled or run.is_disputed:
         # The book may hold orders or fills we do not know of: a loss can take those of the last second.
         return _end(run, Ignore("book_unread"))
     if run.stop_requested is StopMode.CLOSE and not is_watched_out(run, now):
@@ -186,6 +186,8 @@ def _order_update(run: Run, now: Moment, policy: Policy) -> Decision:
     # One that is left or closed sells nothing that would have asked.
     if run.unsettled and (run.is_terminal or run.stop_requested is StopMode.LEAVE):
         return ask_what_became_of(run.unsettled, run, now, policy)
+    if run.is_terminal and run.is_disputed:
+        return ask(run, "fills_disputed", now, policy.ask_interval)
     if run.is_terminal and is_watched_out(run, now):
         return _over(run)
     return _holding(run, now, policy)
@@ -213,6 +215,8 @@ def _holding(run: Run, now: Moment, policy: Policy) -> Decision:
     if run.unsettled and isinstance(decision, _IDLE):
         # More of it may have filled, and until it is settled positions do not prove what others sold.
         return ask_what_became_of(run.unsettled, run, now, policy)
+    if run.is_disputed and isinstance(decision, _IDLE):
+        return ask(run, "fills_disputed", now, policy.ask_interval)
     if is_to_be_told and run.sell_at > run.closes_at and isinstance(decision, Ignore):
         # Its session was cut short: no sale of its own has it looked at before.
         return Wait(now.when(run.closes_at + AFTER_CLOSE + TOLD_AFTER))

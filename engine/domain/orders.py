@@ -187,6 +187,9 @@ class Order:
     double_alerted: bool = False
     doubt_alerted: bool = False
     refusal_alerted: bool = False
+    #: Since when the book of its end says less than is known to have filled, and whether somebody was told.
+    disputed_since: datetime | None = None
+    dispute_alerted: bool = False
     #: Since when a book lacks it that showed it before.
     unseen_since: datetime | None = None
     #: The end of the session it was sent in, market time; a book that lacks it after that proves it expired.
@@ -235,6 +238,11 @@ class Order:
     def has_ended(self) -> bool:
         """Whether no more of it fills, and all that did is known: not so of one that only an answer called refused."""
         return self.status in TERMINAL and not self.is_unsettled
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether its book says less than is known to have filled, and nobody was told of that."""
+        return self.disputed_since is not None and not self.dispute_alerted
 
     @property
     def was_taken_back(self) -> bool:

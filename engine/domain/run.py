@@ -271,6 +271,11 @@ class Run:
         """Attempts that ended short of their quantity and of which more may have filled."""
         return tuple([order for order in self.orders if order.is_unsettled])
 
+    @property
+    def is_disputed(self) -> bool:
+        """Whether book and trades of one of its attempts differ, and nobody was told of that: it does not end yet."""
+        return any(order.is_disputed for order in self.orders)
+
     def settles_from(self, order: Order) -> datetime:
         """From when on a reading settles `order`, which ended short: as the next attempt is due, or a moment later."""
         shown = (order.updated_at or order.send_by) + SHOWN_WITHIN

@@ -91,6 +91,8 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "double_alerted": order.double_alerted,
         "doubt_alerted": order.doubt_alerted,
         "refusal_alerted": order.refusal_alerted,
+        "disputed_since": _optional_iso(order.disputed_since),
+        "dispute_alerted": order.dispute_alerted,
         "unseen_since": _optional_iso(order.unseen_since),
         "session_ends": _optional_iso(order.session_ends),
         "granted_at": _optional_iso(order.granted_at),
@@ -121,6 +123,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
             "limit_shown": Decimal(plain["limit_shown"]) if plain.get("limit_shown") else None,
             "unseen_since": _optional_from_iso(plain.get("unseen_since")),
+            "disputed_since": _optional_from_iso(plain.get("disputed_since")),
             "session_ends": _optional_from_iso(plain.get("session_ends")),
             "granted_at": _optional_from_iso(plain.get("granted_at")),
         }

@@ -187,7 +187,8 @@ def test_a_partly_filled_entry_protects_what_it_has(world: World) -> None:
     assert world.broker.canceled == ["B1"]
     # The cancellation came too late for two more units: they are sold as well.
     late = replace(world.broker.book["B1"].evidence, filled_quantity=6)
-    world.push(book_entry(late))
+    world.broker.book["B1"] = book_entry(late)
+    world.push(world.broker.book["B1"])
     world.push(world.broker.fill("B2"))
     world.pass_time(2)
     assert world.sides() == [(Side.BUY, QUANTITY), (Side.SELL, 4), (Side.SELL, 2)]

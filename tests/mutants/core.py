@@ -146,6 +146,20 @@ GUARDS = [
            "is_unpriced or ended_short or (order is not None and order.is_unsettled)",
            "is_unpriced", "integration/test_pipeline_unproven.py::"
            "test_a_canceled_entry_whose_trades_tell_of_a_fill_is_not_bought_again"),
+    _guard("a fill that is listed twice counts once", "account_reading",
+           "{trade.trade_id: trade for trade", "{id(trade): trade for trade", "integration/test_trades_that_lie.py::"
+           "test_a_canceled_exit_counts_each_of_its_own_fills_once"),
+    _guard("another order's fill among an order's is none of its", "account_reading",
+           " if trade.broker_order_id == broker_order_id}", "}", "integration/test_trades_that_lie.py::"
+           "test_a_canceled_exit_counts_each_of_its_own_fills_once"),
+    _guard("an order fills no more than its quantity", "account_reading",
+           "filled = min(traded, max(item.quantity, item.filled_quantity))", "filled = traded",
+           "integration/test_trades_that_lie.py::"
+           "test_an_exit_sells_no_more_than_its_quantity_whatever_its_trades_tell"),
+    _guard("another order's fill is not the first of the entry", "actions",
+           "trade in trades_of(broker, order.broker_order_id)]", "trade in broker.trades_of(order.broker_order_id)]",
+           "integration/test_trades_that_lie.py::"
+           "test_a_breach_before_the_first_of_its_own_fills_does_not_count"),
     # The steps of an event.
     _guard("an order whose time has passed is not written", "actions",
            "return sent_at[-1] <= order.send_by", "return True",

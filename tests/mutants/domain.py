@@ -106,6 +106,26 @@ GUARDS = [
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says",
            "integration/test_account_pool.py::"
            "test_a_manual_sale_beside_an_entry_that_was_canceled_in_part_is_alerted"),
+    _guard("a book that is behind for a moment disputes nothing", "disputes",
+           "at >= since + AGREES_WITHIN", "at >= since",
+           "integration/test_trades_that_lie.py::"
+           "test_a_book_that_comes_to_tell_the_same_as_the_trades_alerts_nobody"),
+    _guard("a dispute is told of once", "disputes", "if is_told and not order.dispute_alerted:", "if is_told:",
+           "unit/test_disputes.py::test_it_is_told_of_once"),
+    _guard("a complete order is disputed by no book that is behind", "disputes",
+           "item.status in TERMINAL and item.status is not OrderStatus.FILLED", "item.status in TERMINAL",
+           "integration/test_pipeline_unproven.py::"
+           "test_an_order_called_filled_whose_fills_come_later_is_filled_by_its_trades"),
+    _guard("a run does not end while book and trades of it differ", "decision",
+           "    if run.is_terminal and run.is_disputed:", "    if now is None:", "integration/test_trades_that_lie.py::"
+           "test_trades_that_tell_more_than_the_book_of_a_canceled_exit_are_told_of_before_its_run_ends"),
+    _guard("nor does one that its owner closes", "decision",
+           "or run.unsettled or run.is_disputed:", "or run.unsettled:",
+           "integration/test_trades_that_lie.py::test_a_run_that_is_closed_by_its_owner_is_told_of_it_too"),
+    _guard("a run that goes on asks whether book and trades still differ", "decision",
+           "if run.is_disputed and isinstance(decision, _IDLE):", "if now is None:",
+           "integration/test_trades_that_lie.py::"
+           "test_trades_that_tell_more_than_the_book_of_a_canceled_entry_are_told_of_though_it_is_held"),
     _guard("an order that trades again is unsettled", "orders",
            "replace(seen.on(trigger, at, told.reason), settled=False)", "seen.on(trigger, at, told.reason)",
            "unit/test_domain_orders.py::test_an_order_that_trades_again_is_unsettled_once_it_ends"),
