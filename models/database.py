@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from models.addresses import first_to_answer
 from models.waiting import CONNECT_TIMEOUT, Limited, keep_limits
 
 #: What repositories are built on.
@@ -51,7 +52,7 @@ def open_database(database_url: str, pool_size: int = 5) -> Engine:
         pool_size=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={**LINE, "connection_factory": Limited},
+        connect_args={**LINE, "connection_factory": first_to_answer(Limited)},
     )
     event.listen(database, "connect", _limit)
     return database

@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 
 from models import history_tables, tables
+from models.addresses import first_to_answer
 from models.base import Base
 from models.database import LINE, normalise
 from models.waiting import Limited, Migrating, keep_limits
@@ -69,7 +70,7 @@ def _move(database_url: str, move: Callable[[Config, str], None], revision: str)
 def _database(database_url: str, kind: type[Limited] = Limited) -> Engine:
     """Without limits of the server's: a migration takes as long as its tables are large."""
     keep_limits()
-    line = {**LINE, "connection_factory": kind}
+    line = {**LINE, "connection_factory": first_to_answer(kind)}
     return create_engine(normalise(database_url), poolclass=NullPool, connect_args=line)
 
 

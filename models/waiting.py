@@ -9,7 +9,7 @@ import time
 import psycopg2
 from psycopg2 import extensions
 
-#: Seconds to wait for a connection before the database counts as down.
+#: Seconds to wait for a connection before an address of the database counts as down.
 CONNECT_TIMEOUT = 5
 #: Seconds an answer may be later than the server's own limit, which is to end a statement first.
 GRACE = 10.0

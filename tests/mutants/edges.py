@@ -128,8 +128,15 @@ GUARDS = [
            '    event.listen(database, "connect", _limit)\n', "", "integration/test_database_limits.py::"
            "test_what_takes_too_long_is_refused_as_anything_else_is"),
     _guard("a connection whose other end is gone is noticed", "models/database.py",
-           '{**LINE, "connection_factory": Limited}', '{"connection_factory": Limited}',
+           '{**LINE, "connection_factory": first_to_answer(Limited)}',
+           '{"connection_factory": first_to_answer(Limited)}',
            "integration/test_database_limits.py::test_a_connection_has_limits_and_is_kept_alive"),
+    _guard("a host of the database that is silent is not the last one tried", "models/addresses.py",
+           "for each in addresses(settings):", "for each in [settings]:", "integration/test_database_hosts.py::"
+           "test_the_second_host_is_reached_where_the_first_takes_the_connection_and_is_silent"),
+    _guard("every address of the database's name is tried", "models/addresses.py",
+           "([given] if given else _resolved(host))", "[given]",
+           "unit/test_models_addresses.py::test_each_address_is_tried_under_its_own_name"),
     # Epochs and records.
     _guard("a drainer that finds nothing asks which epoch it is", "engine/processes/drainer.py",
            "            if not self._drainer.drain():\n", "            if self._drainer.drain() < 0:\n",
