@@ -38,15 +38,25 @@ def _may_fill(entry: BookEntry, deployment: str) -> bool:
     return is_open and parse_client_order_id(deployment, entry.tag) is not None
 
 
-def settle(broker: Broker, run: Run, evidence: Iterable[Evidence]) -> list[Evidence]:
+def settle(broker: Broker, run: Run, evidence: Iterable[Evidence]) -> tuple[list[Evidence], dict[str, str]]:
     """`evidence` of the book about `run`'s orders, with the fills their trades tell where the book may be behind.
 
-    Raises BrokerUnreachable, TokenInvalid.
+    The second value says, by client order id, why the trades of an order could not be read: its book counts all the
+    same. After one that could not none is asked for: a broker that hangs takes its time each time. Raises TokenInvalid.
     """
     known = {order.client_order_id: order for order in run.orders}
-    return [
-        _by_trades(broker, item) if _needs_trades(item, known.get(item.client_order_id)) else item for item in evidence
-    ]
+    settled, untraded, why = list[Evidence](), dict[str, str](), ""
+    for item in evidence:
+        told = item
+        if _needs_trades(item, known.get(item.client_order_id)):
+            try:
+                told = item if why else _by_trades(broker, item)
+            except BrokerUnreachable as error:
+                why = f"trades of order {item.broker_order_id}: {error}"
+            if why:
+                untraded[item.client_order_id] = why
+        settled.append(told)
+    return settled, untraded
 
 
 def _needs_trades(item: Evidence, order: Order | None) -> bool:

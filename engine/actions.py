@@ -3,7 +3,7 @@
 One handler an action, in one table. What is decided before and committed after is `engine.pipeline`'s.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from engine.domain.moment import Moment
 from engine.domain.orders import Leg, Order, OrderTrigger
 from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
+from engine.domain.untraded import settled_by_agreement
 from engine.domain.waiting import told_why
 from engine.ports import (
     BookWaits,
@@ -335,7 +336,7 @@ class Actions:
             now = turn.now.at(found.at)
             adopted = lifecycle.adopt(turn.run, found.book, self._deployment, now.real)
             booked = lifecycle.evidence_of(found.book, adopted)
-            evidence = settle(broker, adopted, booked)
+            evidence, untraded = settle(broker, adopted, booked)
         except (BrokerUnreachable, TokenInvalid) as error:
             # The answer took its time: the pause before the next question begins now.
             after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error), turn.now.real)
@@ -344,25 +345,25 @@ class Actions:
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         adopted, doubles = lifecycle.told_of_doubles(found.book, adopted)
-        learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after)
+        learned = lifecycle.after_book(adopted, evidence, now, broker.profile.settles_after, untraded)
         read, disputes = told_of_disputes(learned.run, booked, now.real)
-        checked, uncovered = self._cover(turn, found.reading, read, now)
+        checked, uncovered = self._cover(turn, found.reading, read, now, untraded)
         checked = lifecycle.await_cover(checked, now)
         alerts = (*learned.alerts, *doubles, *disputes, *uncovered)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=alerts)
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
 
     def _cover(
-        self, turn: Turn, reading: AccountReading | str, read: Run, now: Moment
+        self, turn: Turn, reading: AccountReading | str, read: Run, now: Moment, untraded: Mapping[str, str]
     ) -> tuple[Run, tuple[Alert, ...]]:
-        """`read`, whose orders are settled, with what its account has by `reading`, or without it."""
+        """`read`, whose orders are settled but for those `untraded`, with what its account has by `reading`, if any."""
         unread = reading if isinstance(reading, str) else reading.unread(read.strategy.symbol, read.strategy.product)
-        seen = read
+        net = None if isinstance(reading, str) else self._store.cover(read.strategy.account_id, reading, read)
+        seen, untold = settled_by_agreement(read, untraded, None if unread else net, now.real)
         if not isinstance(reading, str):
-            net = self._store.cover(read.strategy.account_id, reading, read)
-            seen = with_own_fills(turn.holding.run, replace(read, net=net), now.market)
-        if unread:
-            return lifecycle.positions_unread(turn.run, seen, self._clock.now(), unread, turn.now.real)
+            seen = with_own_fills(turn.holding.run, replace(seen, net=net), now.market)
+        if why := unread or untold:
+            return lifecycle.positions_unread(turn.run, seen, self._clock.now(), why, turn.now.real)
         return lifecycle.check_cover(seen)
 
     def _await_book(self, turn: Turn, waits: BookWaits) -> Stepped:

@@ -174,24 +174,30 @@ def _combined(found: list[Evidence]) -> Evidence:
     return replace(told, filled_quantity=filled, beyond=max(0, may_fill - max(0, told.quantity - filled)))
 
 
-def after_book(run: Run, evidence: Collection[Evidence], now: Moment, grace: timedelta) -> Absorbed:
-    """`run` after its account's whole book was read at `now`, which showed `evidence` of its orders and no other."""
+def after_book(
+    run: Run, evidence: Collection[Evidence], now: Moment, grace: timedelta, untraded: Collection[str] = ()
+) -> Absorbed:
+    """`run` after its account's whole book was read at `now`, which showed `evidence` of its orders and no other.
+
+    The trades of those `untraded` could not be read: they stay unsettled.
+    """
     learned = absorb(run, evidence, now.real, by_book=True)
-    after = _absent(learned.run, {item.client_order_id for item in evidence}, now, grace)
+    after = _absent(learned.run, {item.client_order_id for item in evidence}, now, grace, untraded)
     routed = apply_ends(learned.run, after, now.real)
     read = replace(routed.run, dirty=False, unread=False, unread_since=None, unread_alerted=False)
     read = replace(read, book_asked_at=now.real, book_read_at=now.real)
     return replace(learned, run=read, alerts=(*learned.alerts, *routed.alerts))
 
 
-def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta) -> Run:
+def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta, untraded: Collection[str]) -> Run:
     """`run` after a reading of the whole book that showed the orders `shown`; what it lacks has changed by that.
 
     One of an ended session has expired. One that was shown before is in doubt again, for `grace`: a book may lag. One
     that only an answer called refused, or that had ended, is settled.
     """
     for order in run.orders:
-        if order.is_unsettled and now.real >= run.settles_from(order):
+        is_told = order.client_order_id not in untraded
+        if order.is_unsettled and is_told and now.real >= run.settles_from(order):
             run = run.with_order(replace(order, settled=True))
         if order.client_order_id in shown or order.status in TERMINAL:
             continue
@@ -319,7 +325,10 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
 
 def await_cover(run: Run, now: Moment) -> Run:
     """`run` after a reading of its account, which says whether there is anything for its exit to sell."""
-    is_without = run.net is not None and run.net.quantity <= 0 < run.held and run.live(Leg.EXIT) is None
+    # An exit whose end is not settled is no other's sale: what it may have filled is asked for.
+    asked_for = sum(each.quantity - each.filled_quantity for each in run.unsettled if each.leg is Leg.EXIT)
+    has = run.net.quantity + asked_for if run.net is not None else 1
+    is_without = has <= 0 < run.held and run.live(Leg.EXIT) is None
     return run.awaiting_cover(now.real if is_without and is_exit_due(run, now) else None)
 
 

@@ -41,6 +41,7 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             seen=draw(st.booleans()),
             unsent=draw(st.booleans()),
             settled=draw(st.booleans()),
+            agreed_since=draw(MAYBE),
             repriced_at=draw(MAYBE),
             limit_price=draw(st.none() | PRICES),
             limit_shown=draw(st.none() | PRICES),

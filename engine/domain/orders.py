@@ -171,6 +171,8 @@ class Order:
     unsent: bool = False
     #: It ended short of its quantity, and the book and its trades were read after that.
     settled: bool = False
+    #: Since when book and positions agree on what it filled while its trades cannot be read.
+    agreed_since: datetime | None = None
     #: When it last was, or needed not be, priced anew, real time, and the limit it then had, money.
     repriced_at: datetime | None = None
     limit_price: Decimal | None = None

@@ -4,7 +4,7 @@ The position follows fills, never acceptance. Knows nothing of storage; `engine.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -146,6 +146,8 @@ class NetSeen:
     at: datetime
     #: What its runs hold by their fills and the account does not have.
     missing: int = 0
+    #: The same where no sale counts that may have filled untold.
+    lacks: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

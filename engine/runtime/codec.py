@@ -81,6 +81,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "seen": order.seen,
         "unsent": order.unsent,
         "settled": order.settled,
+        "agreed_since": _optional_iso(order.agreed_since),
         "repriced_at": _optional_iso(order.repriced_at),
         "limit_price": None if order.limit_price is None else str(order.limit_price),
         "limit_shown": None if order.limit_shown is None else str(order.limit_shown),
@@ -119,6 +120,7 @@ def order_from_object(plain: Mapping[str, Any]) -> Order:
             "filled_at": _optional_from_iso(plain["filled_at"]),
             "updated_at": _optional_from_iso(plain["updated_at"]),
             # An order written before these were kept has none of them.
+            "agreed_since": _optional_from_iso(plain.get("agreed_since")),
             "repriced_at": _optional_from_iso(plain.get("repriced_at")),
             "limit_price": Decimal(plain["limit_price"]) if plain.get("limit_price") else None,
             "limit_shown": Decimal(plain["limit_shown"]) if plain.get("limit_shown") else None,

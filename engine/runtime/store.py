@@ -385,7 +385,7 @@ class RedisStore(Feeds):
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
         begun = reading.begun or ""
         reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us(), begun])
-        return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1])) if reply else None
+        return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1]), int(reply[3])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:
         self._tell({"kind": "alert", "alerts": [alert_object(alert)]}, tenant)

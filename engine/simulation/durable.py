@@ -33,7 +33,7 @@ NOT_KEPT: dict[str, Any] = {
     "seen": False, "unsent": False, "settled": False, "repriced_at": None, "limit_price": None, "limit_shown": None,
     "reprices": 0, "beyond": 0, "cancels": 0,
     "rest_alerted": False, "double_alerted": False, "doubt_alerted": False, "refusal_alerted": False,
-    "unseen_since": None, "disputed_since": None, "dispute_alerted": False,
+    "unseen_since": None, "agreed_since": None, "disputed_since": None, "dispute_alerted": False,
 }  # fmt: skip
 
 

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from engine.domain.broker import Trade
+from engine.domain.broker import BrokerUnreachable, NetPosition, Trade
 from engine.domain.events import EventType
 from engine.domain.orders import OrderStatus, Product, Side
 from engine.domain.strategy import StopMode
-from tests.builders import QUANTITY, STOP, SYMBOL, S
+from tests.builders import QUANTITY, STOP, SYMBOL, S, run, strategy
 from tests.livestate import LiveState
 from tests.world import World
 
@@ -128,3 +128,60 @@ def test_a_breach_before_the_first_of_its_own_fills_does_not_count(
     monkeypatch.setattr(world.broker, "trades_of", lambda _broker_order_id: listed)
     world.push(entry)
     assert world.sides() == [BUY]
+
+
+# Trades that cannot be read
+
+
+def _tells_no_trades(world: World) -> None:
+    def dead(broker_order_id: str) -> Sequence[Trade]:
+        raise BrokerUnreachable(f"trades of {broker_order_id}: not a list")
+
+    world.broker.trades_of = dead  # type: ignore[method-assign]
+
+
+def test_a_canceled_exit_whose_trades_cannot_be_read_is_followed_by_one_for_what_is_proven(breached: World) -> None:
+    _tells_no_trades(breached)
+    breached.push(breached.broker.end("B2", OrderStatus.CANCELED))
+    breached.pass_time(4)
+    assert (breached.sides(), breached.alerts()) == ([BUY, SELL], ["book_unreadable"])
+    breached.pass_time(10)
+    assert breached.sides() == [BUY, SELL]
+    breached.pass_time(4)
+    assert breached.sides() == [BUY, SELL, (Side.SELL, 6)]
+    breached.push(breached.broker.fill("B3"))
+    breached.pass_time(3)
+    assert breached.ended()
+
+
+def test_a_canceled_exit_whose_trades_cannot_be_read_is_not_followed_where_positions_lack_what_is_held(
+    breached: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sold everything, and its book never says so."""
+    _tells_no_trades(breached)
+    position = NetPosition(SYMBOL, Product.INTRADAY, 0)
+    monkeypatch.setattr(breached.broker, "held", lambda: [position])
+    breached.push(breached.broker.end("B2", OrderStatus.CANCELED))
+    breached.pass_time(40)
+    assert breached.sides() == [BUY, SELL]
+
+
+def test_what_another_run_of_the_account_holds_proves_nothing_of_a_canceled_exit_without_trades(
+    breached: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breached.price(STOP + 100)
+    breached.buy(run(spec=strategy(id=8), buy_at=breached.clock.market))
+    _tells_no_trades(breached)
+    monkeypatch.setattr(breached.broker, "held", lambda: [NetPosition(SYMBOL, Product.INTRADAY, QUANTITY)])
+    breached.push(breached.broker.end("B2", OrderStatus.CANCELED))
+    breached.pass_time(40)
+    assert [each for each in breached.sides() if each[0] is Side.SELL] == [SELL]
+
+
+def test_trades_that_can_be_read_again_settle_a_canceled_exit_at_once(breached: World) -> None:
+    _tells_no_trades(breached)
+    breached.push(breached.broker.end("B2", OrderStatus.CANCELED))
+    breached.pass_time(4)
+    _lists(breached, ("T1", "B2", 4))
+    breached.pass_time(2)
+    assert breached.sides() == [BUY, SELL, (Side.SELL, 6)]

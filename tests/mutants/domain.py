@@ -126,6 +126,12 @@ GUARDS = [
            "if run.is_disputed and isinstance(decision, _IDLE):", "if now is None:",
            "integration/test_trades_that_lie.py::"
            "test_trades_that_tell_more_than_the_book_of_a_canceled_entry_are_told_of_though_it_is_held"),
+    _guard("what positions lack settles no exit without trades", "untraded", " and net.lacks == 0", "",
+           "integration/test_trades_that_lie.py::"
+           "test_what_another_run_of_the_account_holds_proves_nothing_of_a_canceled_exit_without_trades"),
+    _guard("an exit without trades is settled once book and positions agree for long", "untraded",
+           "at >= since + AGREED_FOR", "at is not None", "integration/test_trades_that_lie.py::"
+           "test_a_canceled_exit_whose_trades_cannot_be_read_is_followed_by_one_for_what_is_proven"),
     _guard("an order that trades again is unsettled", "orders",
            "replace(seen.on(trigger, at, told.reason), settled=False)", "seen.on(trigger, at, told.reason)",
            "unit/test_domain_orders.py::test_an_order_that_trades_again_is_unsettled_once_it_ends"),

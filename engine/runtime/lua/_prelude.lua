@@ -188,6 +188,7 @@ end
 -- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain
 -- (what was bought a moment ago is not among them, for positions may lag), when the broker was asked (us); without a
 -- reading the runs' own fills count, nothing is missing and the time is nil.
+-- And how many units they hold that it lacks where no sale counts that may have filled untold; all without a reading.
 --   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
@@ -204,12 +205,13 @@ local function account_has(account, key)
   local at_most = most
   -- What exits were about to sell then is in it for certain only once the book has told whether they sold it.
   if cap then most = most - tonumber(cap_out) end
-  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil end
+  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil, held end
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
   if cap then has, may_have = math.min(has, most), math.min(may_have, at_most) end
   at = at ~= '' and at or seen[2]
-  return has - out, math.max(0, held - may_have - bought_lately(account, key, at or 0)), at
+  local missing = held - may_have - bought_lately(account, key, at or 0)
+  return has - out, math.max(0, missing), at, math.max(0, held - has)
 end
 
 -- What an account's runs have learned of fills, and what they may still sell: `change` is

@@ -7,7 +7,7 @@
 --       a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
 --       6 "epoch changes": how often the pool had changed before the broker was asked, '' where it has not since
--- Reply {units free, units missing, us} for that key, {} without one
+-- Reply {units free, units missing, us, units lacking by known fills} for that key, {} without one
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading. Which is older is told by the pool's changes before it is by clocks.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
@@ -288,5 +288,5 @@ if asked_at ~= '0' and is_of_this_epoch and (begun > known_begun or (begun == kn
   wake_runs()
 end
 if ARGV[4] == '' then return {} end
-local free, missing, at = account_has(account, ARGV[4])
-return { free, missing, at or asked_at }
+local free, missing, at, lacks = account_has(account, ARGV[4])
+return { free, missing, at or asked_at, lacks }
