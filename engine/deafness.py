@@ -22,7 +22,12 @@ class Heard:
         self._asked_at: dict[str, float] = {}
 
     def hear(self, symbol: str, price: int, traded_at: datetime | None, now: float) -> None:
-        """Take in a packet: its price in units, and when that was traded where it says so."""
+        """Take in a packet: its price in units, and when that was traded where it says so.
+
+        One that tells no price proves that its symbol is subscribed, and leaves it as quiet as it was.
+        """
+        if price == 0 and symbol in self._last:
+            return
         self._last[symbol] = now, price, traded_at
 
     def spoken(self, symbols: Iterable[str]) -> list[str]:

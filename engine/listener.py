@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
+from typing import Protocol
 
 from engine.domain.feed import Asked, ClockLead, Refusal, SymbolGuard
 from engine.domain.moment import Moment
 from engine.domain.routing import Alert
 from engine.domain.ticks import Tick, lows
-from engine.ports import Clock, Log, Store, StoreClosed, StoreFault
+from engine.ports import Breach, Clock, Log, StoreClosed, StoreFault
 
 #: Market time after a session's close from which its symbols are judged by the next session.
 AFTER_CLOSE = timedelta(hours=1)
@@ -26,11 +27,28 @@ FLOWS_WITHIN = timedelta(seconds=3)
 UNREADABLE_FOR = timedelta(seconds=5)
 
 
+#: Real time between two questions whether what tells of no trade was traded all the same.
+ASK_TRADED_EVERY = timedelta(seconds=5)
+
+
+class Live(Protocol):
+    """What it needs of the live state. Every call raises StoreClosed."""
+
+    def on_tick(self, market: str, ticks: Sequence[Tick], seen_at: datetime, prefix: str) -> Sequence[Breach]:
+        """As `engine.ports.Store.on_tick`."""
+
+    def alert_once(self, tenant: str, alert: Alert, name: str) -> bool:
+        """As `engine.ports.Store.alert_once`."""
+
+    def traded(self, market: str, opened: Mapping[str, datetime]) -> set[str]:
+        """Symbols, each told with when its session `opened`, that were traded in it."""
+
+
 class Listener:
     """Turns ticks into latched runs, whose workers the store wakes. Used by one thread."""
 
     def __init__(
-        self, store: Store, market: str, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
+        self, store: Live, market: str, clock: Clock, guard_for: Callable[[str], SymbolGuard], log: Log
     ) -> None:
         self._store = store
         self._market = market
@@ -49,6 +67,9 @@ class Listener:
         #: Since when all that comes is old, and when it last came, real time.
         self._old_since: datetime | None = None
         self._old_at: datetime | None = None
+        #: Symbols whose packets tell of no trade; when the live state was asked whether it knows of one, real time.
+        self._untraded: set[str] = set()
+        self._asked_traded_at: datetime | None = None
         self.evaluated = 0
         #: Symbols whose price took a step too far; whoever can asks the broker, see `on_asked`.
         self.doubted: set[str] = set()
@@ -60,10 +81,15 @@ class Listener:
         believed: list[Tick] = []
         for tick in ticks:
             guard = self._guard(tick.symbol, now)
+            if tick.price == 0 and guard.may_be_untraded(tick):
+                self._untraded.add(tick.symbol)
             believed += self._judge(guard, tick, now)
             if guard.needs_word:
                 self.doubted.add(tick.symbol)
-        return self._evaluate(believed, seen_at)
+        latched = self._evaluate(believed, seen_at)
+        if self._untraded:
+            self._ask_traded(now)
+        return latched
 
     def on_asked(self, told: Mapping[str, Asked]) -> int:
         """Evaluate what the broker's word confirms, by symbol; returns how many runs it latched."""
@@ -99,6 +125,21 @@ class Listener:
             return False
         now = self._clock.now().real
         return now - self._old_since >= LAGS_FOR and now - self._old_at <= FLOWS_WITHIN
+
+    def _ask_traded(self, now: Moment) -> None:
+        """Ask the live state of what tells of no trade: this listener may have begun after it was traded."""
+        if self._asked_traded_at is not None and now.real - self._asked_traded_at < ASK_TRADED_EVERY:
+            return
+        self._asked_traded_at = now.real
+        opened = {symbol: self._guards[symbol].session.opens for symbol in self.in_session(self._untraded)}
+        self._untraded.clear()
+        try:
+            traded = self._store.traded(self._market, opened) if opened else set()
+        except StoreClosed:
+            # The next packet has it asked again.
+            return
+        for symbol in traded:
+            self._guards[symbol].was_traded = True
 
     def _time(self, ticks: Sequence[Tick], now: Moment) -> None:
         stamps = [tick.exchange_time for tick in ticks if tick.exchange_time is not None]

@@ -147,6 +147,8 @@ class SymbolGuard:
     tick_size: int = 0
     #: The day's low as the last good packet told it, units; 0 where none did.
     low: int = 0
+    #: Whether it is known that this session has traded it, whoever was told of that: no price is then no packet of it.
+    was_traded: bool = False
     #: Oldest first: what comes after one does not put off its end.
     doubts: list[Doubt] = field(default_factory=list)
     #: Those no later price confirmed, for the price came back: a trade can be alone, so the day's low is waited for.
@@ -175,6 +177,11 @@ class SymbolGuard:
             return self._doubt(tick, now.real)
         self.low = self._low_told(tick.low, tick.price, tick.traded_at) or self.low
         return self._accept([tick])
+
+    def may_be_untraded(self, tick: Tick) -> bool:
+        """Whether `tick` tells of no trade, and nothing else does."""
+        is_empty = tick.price == 0 and tick.traded_at is None
+        return is_empty and self.last_time is None and not self.was_traded
 
     @property
     def needs_word(self) -> bool:
@@ -254,8 +261,7 @@ class SymbolGuard:
 
     def _refusal(self, tick: Tick, now: Moment) -> Refusal | None:
         if tick.price <= 0:
-            is_untraded = tick.price == 0 and tick.traded_at is None and self.last_time is None
-            return Refusal.NOT_YET_TRADED if is_untraded else Refusal.NOT_A_PRICE
+            return Refusal.NOT_YET_TRADED if self.may_be_untraded(tick) else Refusal.NOT_A_PRICE
         if tick.exchange_time is None:
             return Refusal.NO_TIME
         if not self.session.contains(tick.exchange_time):

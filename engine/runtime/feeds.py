@@ -65,6 +65,11 @@ class Feeds:
         told = self._call("carry", [keys.feed(market), keys.carriers(market)], flat)
         return {name: int(account) for name, account in zip(told[0::2], told[1::2], strict=True)}
 
+    def traded(self: _Scripted, market: str, opened: Mapping[str, datetime]) -> set[str]:
+        """Symbols that were traded since their session `opened`: a price tells of it, or a run holds some."""
+        flat = [text for symbol, at in opened.items() for text in (symbol, codec.to_us(at))]
+        return {*self._call("traded", [keys.holding(market)], [market, *flat])}
+
     def may_judge(self: _Scripted, market: str) -> bool:
         """Whether listeners of `market` have had their chance to say which lines live; asked before every look."""
         return bool(self._call("looked", [keys.looked(market)], [LOOKS_US, CHANCE_US]))

@@ -73,7 +73,7 @@ REPEATS = 2
 
 _SCRIPTS = (
     "claim", "extend", "intend", "commit", "signal", "on_tick", "sweep", "arm", "note", "cover", "tell",
-    "heard", "account", "carry", "watch", "looked", "read_book", "tell_book",
+    "heard", "account", "carry", "watch", "looked", "traded", "read_book", "tell_book",
 )  # fmt: skip
 
 #: Fields of an account's hash: those that begin so are numbers, and these are texts.

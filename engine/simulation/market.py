@@ -1,7 +1,7 @@
 """The simulated market: one symbol's price, the feed that tells it, and the real listener behind that."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -231,3 +231,8 @@ class _Wakes:
             raise Violation(f"the listener ended of {error}") from error
         self._world.latched(breaches)
         return breaches
+
+    def traded(self, market: str, opened: Mapping[str, datetime]) -> set[str]:
+        """As the store's."""
+        traded: set[str] = self._world.outside.traded(market, opened)
+        return traded

@@ -396,3 +396,54 @@ def test_a_feed_whose_stamps_are_an_hour_ahead_is_not_believed_and_said_to_be_un
     assert watch.listener.unreadable() == {SYMBOL}
     frames_of_a_slow_clock(watch, 0, 1)
     assert watch.listener.unreadable() == set()
+
+
+class Successor:
+    """A listener that begins in the middle of the day and hears only packets that tell no price and no trade."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        store = RedisStore(world.live.client, world.live.epoch, RealTime().now)
+        self.listener = Listener(
+            store, ACCOUNT.market, world.clock, lambda _: SymbolGuard(FeedPolicy(), SESSION), world.log
+        )
+
+    def hear_nothing(self, symbol: str, seconds: int = 7) -> set[str]:
+        for _ in range(seconds):
+            empty = tick(0, exchange_time=self._world.clock.market, symbol=symbol)
+            self.listener.on_frame([empty], self._world.clock.real)
+            self._world.clock.advance(1)
+        return self.listener.unreadable()
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["live state rebuilt", "price known"])
+def test_a_listener_that_began_later_takes_no_price_of_what_a_run_holds_for_a_fault(
+    world: World, is_known: bool
+) -> None:
+    world.buy()
+    if not is_known:
+        world.live.redis.delete(keys.price(ACCOUNT.market, SYMBOL))
+    assert Successor(world).hear_nothing(SYMBOL) == {SYMBOL}
+
+
+@pytest.mark.parametrize(("days", "is_dead"), [(0, True), (1, False)], ids=["today", "yesterday"])
+def test_so_it_takes_no_price_of_what_was_traded_today(watch: Watch, days: int, is_dead: bool) -> None:
+    name = keys.price(ACCOUNT.market, OTHER)
+    at = BUY_AT - timedelta(days=days)
+    watch.world.live.redis.hset(name, mapping={"price": GOOD, "time": int(at.timestamp() * 1_000_000)})
+    assert Successor(watch.world).hear_nothing(OTHER) == ({OTHER} if is_dead else set())
+
+
+def test_what_is_bought_while_its_packets_tell_no_price_is_noticed(world: World) -> None:
+    successor = Successor(world)
+    world.live.arm(run(spec=strategy(id=9)))
+    assert successor.hear_nothing(SYMBOL) == set()
+    world.buy()
+    world.live.redis.delete(keys.price(ACCOUNT.market, SYMBOL))
+    assert successor.hear_nothing(SYMBOL, 15) == {SYMBOL}
+
+
+def test_a_store_that_is_away_leaves_it_open(world: World) -> None:
+    world.buy()
+    world.live.lose_epoch()
+    assert Successor(world).hear_nothing(SYMBOL) == set()

@@ -196,6 +196,7 @@ def _calls(live: LiveState) -> dict[str, Callable[[], Any]]:
         "carry": lambda: store.carry(ACCOUNT.market, "listener", 1, [(timedelta(0), [SYMBOL])]),
         "watch": lambda: store.watch(ACCOUNT.market, BUY_AT),
         "looked": lambda: store.may_judge(ACCOUNT.market),
+        "traded": lambda: store.traded(ACCOUNT.market, {SYMBOL: BUY_AT}),
         "on_tick": lambda: store.on_tick(ACCOUNT.market, [tick(1)], BUY_AT, "sl"),
         "sweep": lambda: store.sweep(10),
         "arm": lambda: store.arm(run(spec=strategy(id=8)), BUY_AT, buying=True),

@@ -419,6 +419,9 @@ GUARDS = [
     _guard("a quiet symbol is deaf only by a later trade at another price", "deafness",
            "word.price != last[1] and (last[2] is None or word.at >= last[2])", "True", "unit/test_deafness.py::"
            "test_only_a_later_trade_at_another_price_was_missed"),
+    _guard("a packet that tells no price leaves its symbol quiet", "deafness",
+           "if price == 0 and symbol in self._last:", "if price < 0:",
+           "unit/test_deafness.py::test_packets_that_tell_no_price_leave_the_symbol_to_be_asked_about"),
     _guard("a packet that was on its way clears its line", "deafness", " and self._last[symbol][0] < asked_at}", "}",
            "unit/test_deafness.py::test_a_packet_that_came_since_the_question_clears_its_symbol"),
     _guard("a line that only beats proves no symbol", "deafness", "for symbol in symbols if symbol in self._last]",

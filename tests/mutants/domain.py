@@ -372,8 +372,12 @@ GUARDS = [
     _guard("a tick outside the session is refused", "feed", "if not self.session.contains(tick.exchange_time):",
            "if now is None:", "unit/test_domain_feed.py::test_a_sick_tick_is_counted_and_has_no_effect"),
     _guard("a symbol nobody has traded yet is no fault of the feed", "feed",
-           "return Refusal.NOT_YET_TRADED if is_untraded else Refusal.NOT_A_PRICE", "return Refusal.NOT_A_PRICE",
+           "return Refusal.NOT_YET_TRADED if self.may_be_untraded(tick) else Refusal.NOT_A_PRICE",
+           "return Refusal.NOT_A_PRICE",
            "integration/test_listener.py::test_a_symbol_nobody_has_traded_yet_is_no_dead_feed"),
+    _guard("no price of what others know to be traded is a fault of the feed", "feed",
+           "self.last_time is None and not self.was_traded", "self.last_time is None", "integration/test_listener.py::"
+           "test_a_listener_that_began_later_takes_no_price_of_what_a_run_holds_for_a_fault"),
     _guard("a price of nothing is refused", "feed", "if tick.price <= 0:", "if now is None:",
            "unit/test_domain_feed.py::test_a_sick_tick_is_counted_and_has_no_effect"),
     _guard("a step nobody confirms is not believed at once", "feed",

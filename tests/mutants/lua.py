@@ -312,6 +312,12 @@ GUARDS = [
     _guard("a tick that comes late counts only from when the run held something", "on_tick",
            "return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end", "return true end",
            "integration/test_store_ticks.py", "integration/test_rebuilding.py"),
+    _guard("what a run holds was traded", "traded", "    if symbol and open[symbol] then\n", "    if false then\n",
+           "integration/test_listener.py::"
+           "test_a_listener_that_began_later_takes_no_price_of_what_a_run_holds_for_a_fault"),
+    _guard("yesterday's price is no trade of today", "traded",
+           "if time and tonumber(time) >= tonumber(ARGV[i + 1]) then", "if time then",
+           "integration/test_listener.py::test_so_it_takes_no_price_of_what_was_traded_today"),
     _guard("the prices of a symbol are kept for runs that are not armed yet", "on_tick",
            "if redis.call('ZADD', traded, 'GT', at, price) == 1 and", "if",
            "integration/test_rebuilding.py"),

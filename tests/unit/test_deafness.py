@@ -50,3 +50,18 @@ def test_a_packet_that_came_since_the_question_clears_its_symbol() -> None:
     assert line.silent_since({SYMBOL}, asked_at=6.0) == {SYMBOL}
     line.hear(SYMBOL, 99, OPENS, 6.1)
     assert line.silent_since({SYMBOL}, asked_at=6.0) == set()
+
+
+@pytest.mark.parametrize("first", [0, 100])
+def test_packets_that_tell_no_price_leave_the_symbol_to_be_asked_about(first: int) -> None:
+    line = heard(first)
+    for second in range(1, 10):
+        line.hear(SYMBOL, 0, OPENS + second * S, float(second))
+    assert line.spoken([SYMBOL]) == line.quiet(9.0) == [SYMBOL]
+    traded = Asked(101, 0, 0, OPENS + 5 * S)
+    assert line.missed({SYMBOL: traded}) == line.silent_since([SYMBOL], 9.0) == {SYMBOL}
+
+
+def test_what_was_traded_before_the_first_packet_that_tells_no_price_is_not_missed() -> None:
+    line = heard(0)
+    assert line.missed({SYMBOL: Asked(101, 0, 0, OPENS - S)}) == set()
