@@ -115,8 +115,9 @@ GUARDS = [
            "if order is not None and order.settled and item.filled_quantity <= order.filled_quantity:",
            "if item is None:", "integration/test_pipeline_standing_orders.py::"
            "test_a_look_at_the_book_costs_no_more_for_every_attempt_that_ended_long_ago"),
-    _guard("a position that cannot be read is told of where an exit waits", "actions", "        if unread:\n",
-           "        if isinstance(reading, str):\n", "integration/test_pipeline_standing_orders.py::"
+    _guard("a position that cannot be read is told of where an exit waits", "actions",
+           "if why := unread or untold:", "if why := unread if isinstance(reading, str) else untold:",
+           "integration/test_pipeline_standing_orders.py::"
            "test_a_position_row_that_cannot_be_read_is_told_of_where_a_stop_waits"),
     _guard("a price that could not be changed is changed soon", "actions",
            "if reply.outcome is not Outcome.REJECTED or reply.cause is RejectCause.RATE_LIMITED:", "if now is None:",
