@@ -270,7 +270,7 @@ def told_that_it_rests(run: Run, order: Order, why: str) -> tuple[Order, tuple[A
     is_told = any(each.rest_alerted for each in run.orders if each.session_ends == order.session_ends)
     if why != RESTS_TOO_LONG or is_told:
         return order, ()
-    left = order.quantity - order.filled_quantity
+    left = order.may_fill
     message = (
         f"an exit of {left} rests since {order.send_by:%H:%M:%S} UTC and nobody takes it: it keeps its place in the "
         "queue, at the day's lowest price, or is canceled and sent again where no quote that can be read names that "
@@ -286,7 +286,7 @@ def told_that_it_stays(run: Run, order: Order, answer: str) -> tuple[Alert, ...]
     """
     if order.cancels != CANCELS_IN_VAIN + 1:
         return ()
-    left = order.quantity - order.filled_quantity
+    left = order.may_fill
     message = (
         f"an {order.leg} of {left} of {run.strategy.symbol}, order {order.client_order_id}, {order.broker_order_id} at "
         f"the broker, was asked to be canceled {CANCELS_IN_VAIN} times and rests on ({answer}): cancel it in the "

@@ -46,6 +46,7 @@ def _orders(draw: st.DrawFn, leg: Leg) -> list[Order]:
             limit_price=draw(st.none() | PRICES),
             limit_shown=draw(st.none() | PRICES),
             reprices=draw(st.integers(0, 9)),
+            quantity_shown=draw(st.none() | st.integers(0, 99)),
             beyond=draw(st.integers(0, 9)),
             cancels=draw(st.integers(0, 9)),
             rest_alerted=draw(st.booleans()),

@@ -63,7 +63,7 @@ def sellable(run: Run) -> int:
     if run.net is None:
         return run.held
     # What its own exit may still fill is promised already, to nobody else.
-    own = sum(order.quantity - order.filled_quantity for order in run.orders if order.leg is Leg.EXIT and order.is_live)
+    own = sum(order.may_fill for order in run.orders if order.leg is Leg.EXIT and order.is_live)
     return max(min(run.held, run.net.quantity + own), 0)
 
 

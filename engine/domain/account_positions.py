@@ -59,13 +59,13 @@ def share_of(run: Run, *, finished: bool = False) -> Share:
         return Share(net=run.proven)
     # One that was called refused or canceled keeps its share until the book has said so: it may rest, or have filled.
     open_exits = [
-        order.quantity - order.filled_quantity
+        order.may_fill
         for order in run.orders
         if order.leg is Leg.EXIT and (order.is_live or order.is_unsettled or order.has_appeared)
     ]
     # What a human stated to be closed still counts: its sale is in the positions, not in our orders. What one run sold
     # too much hides nothing of what the others hold.
-    return Share(run.proven, max(0, run.proven), sum(max(0, units) for units in open_exits))
+    return Share(run.proven, max(0, run.proven), sum(open_exits))
 
 
 def pool_change(

@@ -133,7 +133,7 @@ def _covered(run: Run, quantity: int, reason: ExitReason | None, now: Moment, po
 
 def is_needless(run: Run, order: Order) -> bool:
     """Whether more of a live order may fill than there is for it to buy or sell."""
-    left = order.quantity - order.filled_quantity + order.beyond
+    left = order.may_fill + order.beyond
     if order.leg is Leg.ENTRY:
         return left > max(0, run.strategy.quantity - run.filled(Leg.ENTRY))
     return left > run.held or _is_promised_twice(run)
@@ -169,8 +169,9 @@ def rests_at_the_lowest(exiting: Order, quote: Quote) -> bool:
 
 
 def covers_too_little(run: Run, exiting: Order, now: Moment) -> bool:
-    """Whether an exit rests that sells less than is to be sold: it was sent before more was bought, or was there."""
-    left = exiting.quantity - exiting.filled_quantity
+    """Whether an exit rests that sells less than is to be sold: more was bought or is there since, or its owner
+    lowered it."""
+    left = exiting.may_fill
     wanted = run.held if is_exit_due(run, now) else run.held - run.strategy.quantity
     if run.net is None or run.net.at <= exiting.send_by:
         return False

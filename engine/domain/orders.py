@@ -179,6 +179,8 @@ class Order:
     #: The limit it has by its broker's word, None where that does not tell; and how often another one was asked for.
     limit_shown: Decimal | None = None
     reprices: int = 0
+    #: The quantity it has by its broker's word: its owner may change it there. None while nothing has shown it.
+    quantity_shown: int | None = None
     #: Units that the orders under its id may fill beyond what it lacks, where there is more than one.
     beyond: int = 0
     #: How often it was asked to be canceled.
@@ -232,7 +234,8 @@ class Order:
     @property
     def is_unsettled(self) -> bool:
         """Whether it ended short of its quantity, and more of it may have filled than is known."""
-        ended_short = self.status in TERMINAL and self.filled_quantity < self.quantity
+        most = max(self.quantity, self.quantity_shown or 0)
+        ended_short = self.status in TERMINAL and self.filled_quantity < most
         is_rejected = self.status is OrderStatus.REJECTED and not self.is_refused_unseen
         return ended_short and not (self.settled or self.unsent or is_rejected)
 
@@ -255,6 +258,12 @@ class Order:
     def is_resting(self) -> bool:
         """Whether it is known to stand at the broker."""
         return self.status in (OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCEL_PENDING)
+
+    @property
+    def may_fill(self) -> int:
+        """Units it may still fill, by the quantity its broker shows."""
+        shown = self.quantity if self.quantity_shown is None else self.quantity_shown
+        return max(0, shown - self.filled_quantity)
 
     def on(self, trigger: OrderTrigger, at: datetime, reason: str = "") -> "Order":
         """This order after `trigger` at real time `at`; raises IllegalTransition."""
@@ -330,7 +339,7 @@ def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
         return order
     told = _as_filled(evidence)
     shown = told.limit_price if told.limit_price is not None else order.limit_shown
-    seen = replace(order, seen=True, limit_shown=shown)
+    seen = replace(order, seen=True, limit_shown=shown, quantity_shown=told.quantity)
     if not (order.is_refused_unseen or outranks(told, order)):
         return _better_priced(seen, told)
     trigger = _TRIGGER_OF[told.status]

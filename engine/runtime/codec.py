@@ -86,6 +86,7 @@ def order_to_object(order: Order) -> dict[str, Any]:
         "limit_price": None if order.limit_price is None else str(order.limit_price),
         "limit_shown": None if order.limit_shown is None else str(order.limit_shown),
         "reprices": order.reprices,
+        "quantity_shown": order.quantity_shown,
         "beyond": order.beyond,
         "cancels": order.cancels,
         "rest_alerted": order.rest_alerted,

@@ -31,7 +31,7 @@ _ASKED: dict[str, Callable[[Run, dict[str, Any]], Run]] = {
 #: What no row of an order keeps, and how it is rebuilt: whoever reads the book learns it again.
 NOT_KEPT: dict[str, Any] = {
     "seen": False, "unsent": False, "settled": False, "repriced_at": None, "limit_price": None, "limit_shown": None,
-    "reprices": 0, "beyond": 0, "cancels": 0,
+    "reprices": 0, "quantity_shown": None, "beyond": 0, "cancels": 0,
     "rest_alerted": False, "double_alerted": False, "doubt_alerted": False, "refusal_alerted": False,
     "unseen_since": None, "agreed_since": None, "disputed_since": None, "dispute_alerted": False,
 }  # fmt: skip

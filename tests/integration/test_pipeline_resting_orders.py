@@ -1,4 +1,4 @@
-"""Orders that rest at the broker while its quotes fail, or tell a band that is an old one."""
+"""Orders that rest at the broker while its quotes fail or tell an old band, or whose owner edits them."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,9 +8,10 @@ import pytest
 
 from engine.domain.broker import BrokerUnreachable, Quote, TokenInvalid
 from engine.domain.events import EventType
-from engine.domain.orders import OrderStatus, Side
-from tests.builders import QUANTITY, SELL_AT, STOP, SYMBOL
-from tests.livestate import LiveState
+from engine.domain.orders import TERMINAL, OrderStatus, Side
+from tests.builders import QUANTITY, SELL_AT, STOP, SYMBOL, run, strategy
+from tests.fakes import REFUSED, Answer
+from tests.livestate import LiveState, run_id
 from tests.world import World
 
 E = EventType
@@ -135,3 +136,71 @@ def test_an_exit_at_the_days_lowest_price_keeps_its_place_whatever_was_paid_befo
     breached.serve(E.STOPLOSS)
     breached.pass_time(200)
     assert (breached.broker.canceled, len(breached.broker.modified)) == ([], 1)
+
+
+def _edit(world: World, name: str, quantity: int) -> None:
+    """The owner changes the quantity of an order in the broker's app."""
+    world.push(world.broker._set(name, quantity=quantity))
+
+
+def _may_still(side: Side, world: World) -> int:
+    open_orders = [each.evidence for each in world.broker.book.values() if each.side is side]
+    return sum(each.quantity - each.filled_quantity for each in open_orders if each.status not in TERMINAL)
+
+
+@pytest.mark.parametrize("filled", [0, 2])
+@pytest.mark.parametrize("quantity", [4, 25])
+def test_an_exit_whose_quantity_its_owner_changes_is_sent_anew_with_all_that_is_held(
+    breached: World, quantity: int, filled: int
+) -> None:
+    breached.serve(E.STOPLOSS)
+    breached.push(breached.broker.fill("B2", filled) if filled else breached.broker.book["B2"])
+    breached.pass_time(2)
+    _edit(breached, "B2", quantity)
+    breached.pass_time(10)
+    assert breached.broker.canceled == ["B2"]
+    assert _may_still(Side.SELL, breached) == breached.run().held == QUANTITY - filled
+    assert breached.alerts() == []
+
+
+def test_an_entry_its_owner_raises_is_taken_back_and_sent_anew(world: World) -> None:
+    world.buy(quantity=0)
+    world.push(world.broker.book["B1"])
+    _edit(world, "B1", 40)
+    world.pass_time(10)
+    assert world.broker.canceled == ["B1"]
+    assert _may_still(Side.BUY, world) == QUANTITY
+    assert world.alerts() == []
+
+
+def test_an_entry_its_owner_lowers_rests_on_and_is_told_of_once_it_fills(world: World) -> None:
+    world.buy(quantity=0)
+    world.push(world.broker.book["B1"])
+    _edit(world, "B1", 4)
+    world.pass_time(6)
+    assert (world.broker.canceled, world.alerts()) == ([], [])
+    world.push(world.broker.fill("B1"))
+    assert (world.run().held, world.alerts()) == (4, ["bought_in_part"])
+
+
+@pytest.mark.parametrize(("quantity", "is_sold"), [(4, True), (25, False)])
+def test_what_an_edited_exit_may_still_sell_is_what_it_leaves_to_the_other_runs(
+    world: World, quantity: int, is_sold: bool
+) -> None:
+    """Two runs of ten; the owner sold six of the twenty. The one's exit rests and cannot be canceled."""
+    world.buy()
+    world.buy(run(spec=strategy(id=8), stop_units=STOP - 100))
+    world.clock.advance(60)
+    world.broker.trade_by_hand(Side.SELL, 6)
+    world.pass_time(8)
+    world.broker.cancel_answers.extend([Answer(REFUSED)] * 1000)
+    assert world.price(STOP) == 1
+    world.serve(E.STOPLOSS)
+    world.push(world.broker.book[f"B{len(world.broker.sent)}"])
+    _edit(world, f"B{len(world.broker.sent)}", quantity)
+    world.pass_time(4)
+    sent = len(world.broker.sent)
+    assert world.price(STOP - 100) == 1
+    world.serve(E.STOPLOSS, "sl-8", run_id(8))
+    world.pass_time(3)
+    assert world.sides()[sent:] == ([SELL] if is_sold else [])

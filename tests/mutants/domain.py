@@ -222,9 +222,23 @@ GUARDS = [
            "integration/test_pipeline_standing_orders.py::"
            "test_an_exit_whose_price_is_changed_in_vain_is_canceled_and_sent_anew"),
     _guard("of orders under one id what is too much is taken back", "exits",
-           "order.quantity - order.filled_quantity + order.beyond", "order.quantity - order.filled_quantity",
+           "order.may_fill + order.beyond", "order.may_fill",
            "integration/test_pipeline_standing_orders.py::"
            "test_of_two_entries_under_one_id_no_more_may_fill_than_is_wanted"),
+    _guard("the quantity of an order is the one its broker shows", "orders", ", quantity_shown=told.quantity)", ")",
+           "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_whose_quantity_its_owner_changes_is_sent_anew_with_all_that_is_held"),
+    _guard("an exit that its owner lowered covers too little", "exits",
+           "    left = exiting.may_fill\n", "    left = exiting.quantity - exiting.filled_quantity\n",
+           "integration/test_pipeline_resting_orders.py::"
+           "test_an_exit_whose_quantity_its_owner_changes_is_sent_anew_with_all_that_is_held"),
+    _guard("an exit promises what its broker shows that it may sell", "account_positions", "        order.may_fill\n",
+           "        order.quantity - order.filled_quantity\n", "integration/test_pipeline_resting_orders.py::"
+           "test_what_an_edited_exit_may_still_sell_is_what_it_leaves_to_the_other_runs"),
+    _guard("an order that was raised ended short of what it was raised to", "orders",
+           "most = max(self.quantity, self.quantity_shown or 0)", "most = self.quantity",
+           "unit/test_domain_orders.py::"
+           "test_an_order_that_was_raised_is_unsettled_where_it_ends_short_of_that"),
     _guard("a cancel reaches each of the orders under one id", "orders",
            'if evidence.status in TERMINAL or order.broker_order_id in ("", evidence.broker_order_id):',
            "if at is not None:", "integration/test_pipeline_standing_orders.py::"
@@ -334,7 +348,7 @@ GUARDS = [
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     # The account's pool.
     _guard("what exits may still fill is not free", "account_positions",
-           "return Share(run.proven, max(0, run.proven), sum(max(0, units) for units in open_exits))",
+           "return Share(run.proven, max(0, run.proven), sum(open_exits))",
            "return Share(run.proven, max(0, run.proven), 0 * sum(open_exits))", "unit/test_account_positions.py::"
            "test_a_run_adds_its_fills_while_it_lives_what_it_holds_and_what_its_exits_may_fill"),
     _guard("what one run sold too much hides nothing of another", "account_positions",

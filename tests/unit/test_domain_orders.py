@@ -149,6 +149,13 @@ def test_an_order_that_trades_again_is_unsettled_once_it_ends() -> None:
     assert absorb(rests, evidence(refused, S.CANCELED), AT).is_unsettled
 
 
+def test_an_order_that_was_raised_is_unsettled_where_it_ends_short_of_that() -> None:
+    """Its owner raised it in the broker's app: more than its own quantity may have filled."""
+    ordered = entry(S.ACCEPTED)
+    ended = absorb(ordered, evidence(ordered, S.CANCELED, 10, quantity=25), AT)
+    assert (ended.filled_quantity, ended.quantity, ended.is_unsettled) == (10, 10, True)
+
+
 @pytest.mark.parametrize(("status", "said"), list(product(S, S)))
 def test_any_status_may_be_told_of_any_order_without_an_illegal_transition(
     status: OrderStatus, said: OrderStatus
@@ -158,4 +165,4 @@ def test_any_status_may_be_told_of_any_order_without_an_illegal_transition(
         told = evidence(before, said, said_filled)
         after = absorb(before, told, AT)
         assert after.filled_quantity == max(known_filled, said_filled)
-        assert outranks(told, before) or after == replace(before, seen=True)
+        assert outranks(told, before) or after == replace(before, seen=True, quantity_shown=told.quantity)
