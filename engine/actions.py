@@ -32,6 +32,7 @@ from engine.domain.routing import NOT_TAKEN, Alert, apply_reply, hold_for_token
 from engine.domain.run import ExitReason, Run
 from engine.domain.untraded import settled_by_agreement
 from engine.domain.waiting import told_why
+from engine.domain.whole_book import why_not_whole
 from engine.ports import (
     BookWaits,
     Broker,
@@ -334,14 +335,13 @@ class Actions:
             if isinstance(found, BookWaits):
                 return self._await_book(turn, found)
             now = turn.now.at(found.at)
+            if why := why_not_whole(turn.run, {entry.tag for entry in found.book}, now):
+                return self._book_unread(turn, why, found.wakes)
             adopted = lifecycle.adopt(turn.run, found.book, self._deployment, now.real)
             booked = lifecycle.evidence_of(found.book, adopted)
             evidence, untraded = settle(broker, adopted, booked)
         except (BrokerUnreachable, TokenInvalid) as error:
-            # The answer took its time: the pause before the next question begins now.
-            after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), str(error), turn.now.real)
-            note = Note("book_unreadable", outcome=f"book unreadable: {error}", alerts=alerts)
-            return Stepped(turn.holding, after, note, lets_go=True)
+            return self._book_unread(turn, str(error))
         if turn.holding.is_troubled:
             self._accounts.read(turn.run.strategy.account_id, turn.holding.account_version)
         adopted, doubles = lifecycle.told_of_doubles(found.book, adopted)
@@ -352,6 +352,12 @@ class Actions:
         alerts = (*learned.alerts, *doubles, *disputes, *uncovered)
         note = Note("book_read", outcome=f"book read: {ask.reason}", alerts=alerts)
         return Stepped(turn.holding, checked, note, is_first_fill=learned.is_first_fill, wakes=found.wakes)
+
+    def _book_unread(self, turn: Turn, why: str, wakes: Sequence[Event] = ()) -> Stepped:
+        # The answer took its time: the pause before the next question begins now.
+        after, alerts = lifecycle.book_unread(turn.run, self._clock.now(), why, turn.now.real)
+        note = Note("book_unreadable", outcome=f"book unreadable: {why}", alerts=alerts)
+        return Stepped(turn.holding, after, note, lets_go=True, wakes=wakes)
 
     def _cover(
         self, turn: Turn, reading: AccountReading | str, read: Run, now: Moment, untraded: Mapping[str, str]

@@ -36,6 +36,7 @@ from engine.domain.run import (
     parse_client_order_id,
 )
 from engine.domain.watch import RESTS_TOO_LONG
+from engine.domain.whole_book import SHOWN_GRACE
 
 #: A wait for the account's rate that is worth telling of.
 LONG_WAIT = timedelta(seconds=5)
@@ -192,8 +193,8 @@ def after_book(
 def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta, untraded: Collection[str]) -> Run:
     """`run` after a reading of the whole book that showed the orders `shown`; what it lacks has changed by that.
 
-    One of an ended session has expired. One that was shown before is in doubt again, for `grace`: a book may lag. One
-    that only an answer called refused, or that had ended, is settled.
+    One of an ended session has expired. One that was shown before is in doubt again, for much longer than `grace`: a
+    book may lag. One that only an answer called refused, or that had ended, is settled.
     """
     for order in run.orders:
         is_told = order.client_order_id not in untraded
@@ -207,7 +208,7 @@ def _absent(run: Run, shown: Collection[str], now: Moment, grace: timedelta, unt
             expired = order.on(OrderTrigger.EXPIRE, now.real, "its session ended and the book lacks it")
             run = run.with_order(replace(expired, settled=True))
         elif order.seen:
-            settles_at = max(order.settles_at, now.real + grace)
+            settles_at = max(order.settles_at, now.real + max(grace, SHOWN_GRACE))
             run = run.with_order(replace(order, seen=False, unseen_since=now.real, settles_at=settles_at))
     return run
 

@@ -26,7 +26,11 @@ def watch(run: Run, now: Moment, policy: Policy) -> Decision:
 def _each(run: Run, now: Moment, policy: Policy) -> Iterator[Decision]:
     for order in run.orders:
         if order.is_live:
-            yield _live(run, order, now, policy)
+            decision = _live(run, order, now, policy)
+            if isinstance(decision, Wait) and order.is_unconfirmed and now.real < order.settles_at:
+                # However seldom it is asked to be canceled: as its doubt ends the next attempt is due.
+                decision = Wait(min(decision.until, order.settles_at))
+            yield decision
         elif order.is_watched:
             yield _given_up(run, order, now, policy)
 

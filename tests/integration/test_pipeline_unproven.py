@@ -74,9 +74,10 @@ def test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again(breached: World
     breached.serve(E.STOPLOSS)
     breached.push(breached.broker.book["B2"])
     del breached.broker.book["B2"]
-    breached.pass_time(12)
+    breached.pass_time(60)
     assert breached.sides() == [BUY, SELL]
-    breached.pass_time(GRACE)
+    assert "exit_in_doubt" in breached.alerts()
+    breached.pass_time(10)
     assert breached.sides() == [BUY, SELL, SELL]
 
 

@@ -176,6 +176,12 @@ GUARDS = [
     _guard("an exit that waits for trades is not called uncovered", "lifecycle",
            "run.net.quantity + asked_for if", "run.net.quantity if", "integration/test_trades_that_lie.py::"
            "test_a_canceled_exit_whose_trades_cannot_be_read_is_followed_by_one_for_what_is_proven"),
+    _guard("a book that lacks what it has shown is no whole one", "actions",
+           "if why := why_not_whole(", "if why := turn.run is None and why_not_whole(",
+           "integration/test_books_that_lie.py::"
+           "test_an_empty_book_beside_a_resting_exit_sends_no_second_one_and_is_told_of"),
+    _guard("an order that was shown once is given up late", "lifecycle", "max(grace, SHOWN_GRACE)", "grace",
+           "integration/test_books_that_lie.py::test_an_empty_book_beside_a_resting_entry_sends_no_second_one"),
     # The steps of an event.
     _guard("an order whose time has passed is not written", "actions",
            "return sent_at[-1] <= order.send_by", "return True",

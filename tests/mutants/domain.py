@@ -132,6 +132,13 @@ GUARDS = [
     _guard("an exit without trades is settled once book and positions agree for long", "untraded",
            "at >= since + AGREED_FOR", "at is not None", "integration/test_trades_that_lie.py::"
            "test_a_canceled_exit_whose_trades_cannot_be_read_is_followed_by_one_for_what_is_proven"),
+    _guard("a book of a new day may lack what the last one showed", "whole_book",
+           " and order.session_ends is not None and now.market <= order.session_ends", "",
+           "integration/test_pipeline_unproven.py::"
+           "test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired"),
+    _guard("an order that is asked to be canceled is given up as its doubt ends", "watch",
+           "now.real < order.settles_at:\n", "now is None:\n", "integration/test_pipeline_unproven.py::"
+           "test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again"),
     _guard("an order that trades again is unsettled", "orders",
            "replace(seen.on(trigger, at, told.reason), settled=False)", "seen.on(trigger, at, told.reason)",
            "unit/test_domain_orders.py::test_an_order_that_trades_again_is_unsettled_once_it_ends"),
