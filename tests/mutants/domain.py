@@ -134,8 +134,7 @@ GUARDS = [
            "test_a_canceled_exit_whose_trades_cannot_be_read_is_followed_by_one_for_what_is_proven"),
     _guard("a book of a new day may lack what the last one showed", "whole_book",
            " and order.session_ends is not None and now.market <= order.session_ends", "",
-           "integration/test_pipeline_unproven.py::"
-           "test_an_order_of_an_ended_session_that_the_new_book_lacks_has_expired"),
+           "unit/test_whole_book.py::test_a_book_is_whole_where_it_shows_what_it_has_shown"),
     _guard("an order that is asked to be canceled is given up as its doubt ends", "watch",
            "now.real < order.settles_at:\n", "now is None:\n", "integration/test_pipeline_unproven.py::"
            "test_an_exit_its_book_showed_once_and_lost_is_in_doubt_again"),
