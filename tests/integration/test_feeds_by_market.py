@@ -116,6 +116,17 @@ def test_a_stop_that_its_accounts_new_market_has_reached_is_latched_by_the_move(
     assert both.redis.zscore(keys.DUE, RUN) == pytest.approx(both.now_us() if is_reached else later, abs=60e6)
 
 
+@pytest.mark.parametrize(("hours", "is_reached"), [(-4, False), (0, True)], ids=["told before it bought", "told since"])
+def test_a_price_that_does_not_say_when_it_was_traded_counts_where_it_was_told_since_the_run_bought(
+    both: LiveState, hours: int, is_reached: bool
+) -> None:
+    at = (BOUGHT.filled_at or BUY_AT) + timedelta(hours=hours)
+    both.store.on_tick(ELSEWHERE.market, [Tick(SYMBOL, STOP - 1, at)], at, "sl")
+    both.store.write_account(ELSEWHERE)
+    assert (both.run().latch is not None) == is_reached
+    assert both.redis.zrange(keys.armed(ELSEWHERE.market, SYMBOL), 0, -1) == ([] if is_reached else [RUN])
+
+
 def test_what_its_accounts_new_market_traded_latches_no_run_that_holds_nothing(world: World) -> None:
     world.live.arm(run(), buying=False)
     world.live.store.on_tick(ELSEWHERE.market, [tick(STOP - 1)], BUY_AT, "sl")

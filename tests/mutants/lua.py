@@ -312,6 +312,10 @@ GUARDS = [
     _guard("a tick that comes late counts only from when the run held something", "on_tick",
            "return filled_at and tonumber(traded_at ~= '' and traded_at or time) >= filled_at end", "return true end",
            "integration/test_store_ticks.py", "integration/test_rebuilding.py"),
+    _guard("a new market's price of before the purchase says nothing", "account",
+           "if price and tonumber(time) >= tonumber(held[1]) then", "if price then",
+           "integration/test_feeds_by_market.py::"
+           "test_a_price_that_does_not_say_when_it_was_traded_counts_where_it_was_told_since_the_run_bought"),
     _guard("what a run holds was traded", "traded", "    if symbol and open[symbol] then\n", "    if false then\n",
            "integration/test_listener.py::"
            "test_a_listener_that_began_later_takes_no_price_of_what_a_run_holds_for_a_fault"),

@@ -28,7 +28,8 @@ for _, run in ipairs(redis.call('SMEMBERS', KEYS[3])) do
     local held = redis.call('HMGET', key, 'first_fill_at', 'granted_at', 'buy_at', 'latch_time', 'position')
     if held[1] and held[5] == 'bought' and not held[4] then
       local price, time = reached_by(market, of[1], of[3], held[3], held[1], held[2])
-      if price then
+      -- Nobody watched that market for this run: its last price may have been told long before it bought.
+      if price and tonumber(time) >= tonumber(held[1]) then
         local now = string.format('%d', now_us())
         latch(run, market, of[1], price, time, 'moved-' .. run .. '-' .. time, now, now)
         redis.call('HINCRBY', key, 'signal_seq', 1)
