@@ -217,7 +217,6 @@ def samples(entry: Record | DeadLetter) -> Iterator[Sample]:
     if isinstance(entry, DeadLetter):
         yield Sample(DEAD_LETTERS, (entry.source,))
         return
-    yield Sample(RECORDS)
     if entry.kind in _COUNTED:
         yield _COUNTED[entry.kind]
     if entry.blind_ms:
@@ -228,6 +227,8 @@ def samples(entry: Record | DeadLetter) -> Iterator[Sample]:
         yield Sample(ALERTS, (alert.severity,))
     for order in entry.orders:
         yield from _timed(order)
+    # Last: once a record is counted all that it tells is.
+    yield Sample(RECORDS)
 
 
 def _timed(order: OrderState) -> Iterator[Sample]:

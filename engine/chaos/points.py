@@ -27,6 +27,7 @@ METHODS: Mapping[str, Sequence[str]] = {
         "alert",
         "alert_once",
         "dead_letter",
+        "unreadable",
         "heard",
         "account",
         "write_account",

@@ -339,7 +339,9 @@ def absorb(order: Order, evidence: Evidence, at: datetime) -> Order:
         return order
     told = _as_filled(evidence)
     shown = told.limit_price if told.limit_price is not None else order.limit_shown
-    seen = replace(order, seen=True, limit_shown=shown, quantity_shown=told.quantity)
+    # What tells of fewer fills is older, and so is the quantity it tells.
+    quantity = told.quantity if told.filled_quantity >= order.filled_quantity else order.quantity_shown
+    seen = replace(order, seen=True, limit_shown=shown, quantity_shown=quantity)
     if not (order.is_refused_unseen or outranks(told, order)):
         return _better_priced(seen, told)
     trigger = _TRIGGER_OF[told.status]

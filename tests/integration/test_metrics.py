@@ -71,6 +71,8 @@ def test_what_a_drainer_stored_is_scraped_from_it(desk: Desk, redis_url: str, da
 
     with _drainer(redis_url, database_url, port := free_port()):
         assert eventually(is_stored, within=30), found
+        # One series is collected after the other: what came between is in the later ones alone.
+        found = _scrape(port)
 
     (from_tick,) = [each.tick_to_order for each in took if each.tick_to_order is not None]
     assert _of(found, "engine_tick_to_order_seconds_count") == 1
