@@ -383,7 +383,8 @@ GUARDS = [
            "integration/test_store_commit.py::"
            "test_a_price_repeated_after_the_first_fill_proves_nothing_where_it_was_traded_before"),
     _guard("a stop its account's new market has reached is latched by the move", "account",
-           "      if price then\n", "      if price == '' then\n", "integration/test_feeds_by_market.py::"
+           "      if price and tonumber(time) >=", "      if price == '' and tonumber(time) >=",
+           "integration/test_feeds_by_market.py::"
            "test_a_stop_that_its_accounts_new_market_has_reached_is_latched_by_the_move"),
     _guard("a run that holds nothing is latched by no move", "account",
            "if held[1] and held[5] == 'bought' and not held[4] then",
