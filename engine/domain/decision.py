@@ -57,11 +57,6 @@ def outlook(run: Run, now: Moment, policy: Policy) -> tuple[bool, datetime | Non
     return False, min(times, default=None)
 
 
-def next_attention(run: Run, now: Moment, policy: Policy) -> datetime | None:
-    """When the run next needs a look, real time; None where only an event can change it."""
-    return outlook(run, now, policy)[1]
-
-
 def _buy(run: Run, now: Moment, policy: Policy) -> Decision:
     if blocked := _buy_blocked(run):
         return Ignore(blocked)

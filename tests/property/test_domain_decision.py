@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.action import Ignore, Policy, Submit, Wait
-from engine.domain.decision import decide, next_action, next_attention
+from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import Leg
@@ -48,7 +48,7 @@ def test_an_order_is_sent_only_where_its_leg_is_free(run: Run, event: EventType,
 @given(runs(), NOWS)
 def test_what_a_run_asks_for_is_an_action_and_due_at_once(run: Run, now: Moment) -> None:
     urgent = next_action(run, now, POLICY)
-    attention = next_attention(run, now, POLICY)
+    attention = outlook(run, now, POLICY)[1]
     if urgent is None:
         assert attention is None or attention > now.real
     else:

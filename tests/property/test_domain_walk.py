@@ -25,7 +25,7 @@ from engine.domain.action import (
     Wait,
 )
 from engine.domain.broker import BookEntry, Outcome, RejectCause, Reply
-from engine.domain.decision import decide, next_action, next_attention
+from engine.domain.decision import decide, next_action, outlook
 from engine.domain.events import EventType
 from engine.domain.moment import Moment
 from engine.domain.orders import TERMINAL, Evidence, Leg, Order, OrderStatus, OrderTrigger
@@ -235,7 +235,7 @@ class Life(RuleBasedStateMachine):
             if urgent is not None:
                 self._perform(urgent[1], Outcome.ACCEPTED, really=True)
                 continue
-            due = next_attention(self.run, Moment(self.now, self.now), POLICY)
+            due = outlook(self.run, Moment(self.now, self.now), POLICY)[1]
             if due is None:
                 break
             assert due > self.now

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from engine.domain.action import Abort, AskBook, Cancel, Decision, Finish, GiveUp, Ignore, Policy, Reprice, Submit, Wait
-from engine.domain.decision import URGENCY, decide, next_action, next_attention
+from engine.domain.decision import URGENCY, decide, next_action, outlook
 from engine.domain.events import EventType
 from engine.domain.orders import Leg, Order, OrderStatus
 from engine.domain.run import ExitReason, NetSeen, RunStatus
@@ -41,7 +41,7 @@ def test_a_run_is_looked_at_again_at_once_or_when_its_first_wait_ends(case: Case
     waits = [decision.until for decision in case.decisions.values() if isinstance(decision, Wait)]
     acts = any(not isinstance(decision, Ignore | Wait) for decision in case.decisions.values())
     expected = case.now.real if acts else min(waits, default=None)
-    assert next_attention(case.run, case.now, POLICY) == expected
+    assert outlook(case.run, case.now, POLICY)[1] == expected
 
 
 def test_what_protects_a_position_comes_before_what_opens_one() -> None:

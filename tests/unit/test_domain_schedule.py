@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.action import Abort, Finish, Policy
-from engine.domain.decision import decide, next_attention
+from engine.domain.decision import decide, outlook
 from engine.domain.events import EventType
 from engine.domain.orders import OrderStatus, Product
 from engine.domain.run import RunStatus
@@ -86,7 +86,7 @@ def test_a_canceled_run_ends_at_once_and_buys_nothing(kind: EventType) -> None:
     early = at(BUY_AT, hours=-1)
     canceled = CANCELED.put_into(run())
     assert decide(canceled, kind, early, Policy()) == Finish(RunStatus.MISSED, "outside_session")
-    assert next_attention(canceled, early, Policy()) == early.real
+    assert outlook(canceled, early, Policy())[1] == early.real
 
 
 def test_a_canceled_run_with_an_attempt_in_doubt_lives_on() -> None:
