@@ -69,14 +69,15 @@ def test_every_effect_the_engine_has_is_killed_somewhere() -> None:
     everything = {f"{port}.{method}" for port, methods in METHODS.items() for method in methods}
     # Nothing of the engine calls these today.
     uncalled = {f"broker.{name}" for name in ("orders_by_client_id", "account_id", "close")}
-    # A user's command calls this one; the others wait for what no trial sends: an event that is none, another session,
-    # an account that stays unreadable for a minute, a breach before the first fill. `heard` needs a broker at fault as
-    # well: the simulation kills there. What dies while it warms a connection holds nothing.
+    # A user's command calls this one; the others wait for what no trial sends: an event that is none, state that cannot
+    # be read, another session, an account that stays unreadable for a minute, a breach before the first fill. `heard`
+    # needs a broker at fault as well: the simulation kills there. What dies while it warms a connection holds nothing.
     unprovoked = {
         "broker.trades_of",
         "broker.warm",
         "store.signal",
         "store.dead_letter",
+        "store.unreadable",
         "store.prolong",
         "store.alert",
         "store.alert_once",
