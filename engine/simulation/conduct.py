@@ -250,7 +250,8 @@ class Conduct:
             is_in_vain = is_in_vain and placed.request.limit_price != self._brokers[account].lower_band
             return left != bought - sold or not self._brokers[account].lower_band or is_in_vain
         rests_for = self._now() - (placed.placed_at or placed.visible_at)
-        is_exiting = any(each.request.side is Side.SELL for each in own)
+        # Its exit may have been lost on its way.
+        is_exiting = self._now() >= run.sell_at or any(each.request.side is Side.SELL for each in own)
         is_breached = min(self._prices_since(placed.visible_at - BEFORE_ITS_ANSWER)) <= STOP
         return rests_for >= RESTS_AT_LEAST or is_exiting or is_breached or left > QUANTITY - bought
 
