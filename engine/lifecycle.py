@@ -327,7 +327,7 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
 def await_cover(run: Run, now: Moment) -> Run:
     """`run` after a reading of its account, which says whether there is anything for its exit to sell."""
     # An exit whose end is not settled is no other's sale: what it may have filled is asked for.
-    asked_for = sum(each.quantity - each.filled_quantity for each in run.unsettled if each.leg is Leg.EXIT)
+    asked_for = sum(each.may_fill for each in run.unsettled if each.leg is Leg.EXIT)
     has = run.net.quantity + asked_for if run.net is not None else 1
     is_without = has <= 0 < run.held and run.live(Leg.EXIT) is None
     return run.awaiting_cover(now.real if is_without and is_exit_due(run, now) else None)

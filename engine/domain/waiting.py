@@ -68,10 +68,10 @@ def told_why(run: Run, tell: Tell) -> tuple[Run, Alert]:
     if tell.order is None:
         return replace(run, cover_awaited_told=True), Alert("critical", tell.what, _uncovered(run))
     if tell.what is Untold.REFUSED:
-        told = run.with_order(replace(tell.order, refusal_alerted=True))
-        return told, Alert("critical", tell.what, _why_refused(run, tell.order))
-    told = run.with_order(replace(tell.order, doubt_alerted=True))
-    return told, Alert("critical", tell.what, _in_doubt(run, tell.order))
+        told, message = replace(tell.order, refusal_alerted=True), _why_refused(run, tell.order)
+    else:
+        told, message = replace(tell.order, doubt_alerted=True), _in_doubt(run, tell.order)
+    return run.with_order(told), Alert("critical", tell.what, message)
 
 
 def _in_doubt(run: Run, order: Order) -> str:
