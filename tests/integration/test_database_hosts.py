@@ -2,25 +2,14 @@
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from engine.stack.postgres import EmbeddedPostgres
 from models import schema, waiting
 from models.database import open_database
 from models.schema import newest
-
-
-@pytest.fixture(scope="module")
-def server(servers_dir: Path) -> Iterator[EmbeddedPostgres]:
-    own = EmbeddedPostgres(servers_dir / "hosts")
-    own.start()
-    schema.upgrade(own.url)
-    yield own
-    own.stop()
 
 
 @pytest.fixture
@@ -34,9 +23,9 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.fixture
-def named(server: EmbeddedPostgres, silent: int) -> URL:
+def named(module_database_url: str, silent: int) -> URL:
     """A database of two hosts, the silent one first."""
-    url = make_url(server.url)
+    url = make_url(module_database_url)
     return url.set(query={"host": (f"127.0.0.1:{silent}", f"{url.query['host']}:5432")})
 
 
@@ -52,7 +41,8 @@ def test_the_second_host_is_reached_where_the_first_takes_the_connection_and_is_
         assert connection.scalar(text("SELECT 1")) == 1
 
 
-def test_so_it_is_for_the_schema(named: URL) -> None:
+def test_so_it_is_for_the_schema(named: URL, module_database_url: str) -> None:
+    schema.upgrade(module_database_url)
     assert schema.current(named.render_as_string(hide_password=False)) == newest()
 
 
