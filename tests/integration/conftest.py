@@ -11,7 +11,25 @@ from broker_connector.paper.process import PaperControl, paper_broker
 from engine import bootstrap
 from engine.config import settings
 from tasks.app import app, app_at
+from tests.builders import STOP
 from tests.desk import PAPER, Desk, environment, open_desk
+from tests.livestate import LiveState
+from tests.world import World
+
+
+@pytest.fixture
+def world(live: LiveState) -> World:
+    """The whole path from a message to the broker's book, with a broker and a clock in memory."""
+    return World(live)
+
+
+@pytest.fixture
+def breached(world: World) -> World:
+    """A run that holds and whose stop is breached."""
+    world.buy()
+    world.clock.advance(60)
+    world.breach(STOP)
+    return world
 
 
 @pytest.fixture(scope="module")

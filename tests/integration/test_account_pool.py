@@ -26,11 +26,6 @@ TRUSTED = 30
 
 
 @pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
 def two(world: World) -> World:
     """Two runs of one account that hold ten each of one symbol, both breached."""
     world.buy()

@@ -9,15 +9,9 @@ from engine.domain.broker import NetPosition
 from engine.domain.events import EventType
 from engine.domain.orders import Product, Side
 from tests.builders import QUANTITY, STOP, SYMBOL
-from tests.livestate import LiveState
 from tests.world import World
 
 BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 @contextmanager

@@ -21,11 +21,6 @@ RESTING, SOLD = exit_(OrderStatus.ACCEPTED), exit_(OrderStatus.FILLED, QUANTITY)
 CANCELED = exit_(OrderStatus.CANCELED, 6)
 
 
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
 @dataclass(frozen=True)
 class Sale:
     """Two runs hold ten each; the exit of one is `before` as the broker is asked, and `after` as it has answered."""

@@ -22,7 +22,7 @@ from tasks.app import app, app_at
 from tasks.intake import Asked, check
 from tests.builders import BUY_AT, OPENS, SESSION, STOP, SYMBOL, entry, evidence, run, strategy, tick
 from tests.builders import book_entry as line
-from tests.livestate import ACCOUNT, RUN, LiveState, run_id
+from tests.livestate import ACCOUNT, RUN, run_id
 from tests.world import World
 
 GOOD = 10_000
@@ -57,11 +57,6 @@ class Watch:
         """What the messages in that queue ask for."""
         raw = [str(text).encode() for text in reversed(self.world.live.redis.lrange("stoploss", 0, -1))]
         return [check(each, "stoploss", {TASK_OF[EventType.STOPLOSS]}) for each in raw]
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 @pytest.fixture

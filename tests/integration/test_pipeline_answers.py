@@ -11,7 +11,7 @@ from engine.domain.orders import Leg, OrderStatus, Side
 from engine.domain.run import Position, Run, RunStatus, client_order_id
 from tests.builders import DEPLOYMENT, QUANTITY, STOP, run, strategy
 from tests.fakes import DEAD_TOKEN, DOUBT, DOWN, NO_MARGIN, REFUSED, Answer
-from tests.livestate import ACCOUNT, LiveState
+from tests.livestate import ACCOUNT
 from tests.world import World
 
 E = EventType
@@ -21,23 +21,9 @@ GRACE = 2 + 13
 
 
 @pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
 def buying(world: World) -> World:
     """A run at its time to buy."""
     world.live.arm(buying=False)
-    return world
-
-
-@pytest.fixture
-def breached(world: World) -> World:
-    """A run that holds and whose stop is breached."""
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
     return world
 
 

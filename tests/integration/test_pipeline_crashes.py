@@ -14,18 +14,13 @@ from engine.runtime import codec, keys
 from engine.runtime.store import RedisStore
 from tests.builders import QUANTITY, STOP, run
 from tests.fakes import OK, Answer, Crash
-from tests.livestate import RUN, LiveState
+from tests.livestate import RUN
 from tests.world import World
 
 E = EventType
 BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 #: From the attempt's grant to the sweeper's first look, and to when absence is proof.
 LOOK, GRACE = 8, 2 + 13
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 def _dies(world: World, kind: EventType, *, reaches_book: bool) -> None:

@@ -12,16 +12,11 @@ from engine.domain.run import ExitReason, Position, RunStatus
 from engine.domain.schedule import Times
 from engine.runtime import keys
 from tests.builders import BUY_AT, QUANTITY, SELL_AT, STOP, S, book_entry, event, evidence, exit_, run
-from tests.livestate import RUN, LiveState
+from tests.livestate import RUN
 from tests.world import World
 
 E = EventType
 BOUGHT_AND_SOLD = [(Side.BUY, QUANTITY), (Side.SELL, QUANTITY)]
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 def test_a_day_without_a_breach_buys_sells_and_ends(world: World) -> None:

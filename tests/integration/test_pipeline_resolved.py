@@ -11,16 +11,10 @@ from engine.domain.orders import OrderStatus, Side
 from engine.domain.strategy import AbortPolicy
 from tests.builders import QUANTITY, SELL_AT, STOP, run, strategy
 from tests.fakes import DEAD_TOKEN, DOUBT, REFUSED, Answer
-from tests.livestate import LiveState
 from tests.world import World
 
 E = EventType
 BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 def aborted(policy: AbortPolicy) -> Callable[[World], None]:

@@ -11,7 +11,7 @@ from engine.domain.events import EventType
 from engine.domain.orders import TERMINAL, OrderStatus, Side
 from tests.builders import QUANTITY, SELL_AT, STOP, SYMBOL, run, strategy
 from tests.fakes import REFUSED, Answer
-from tests.livestate import LiveState, run_id
+from tests.livestate import run_id
 from tests.world import World
 
 E = EventType
@@ -19,19 +19,11 @@ BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 
 
 @pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
-def breached(world: World) -> World:
-    """A run that holds and whose stop was reached, at a broker that tells the day's band and the limits of orders."""
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
-    world.broker.tells_limits = True
-    _quote(world, last=90, lowest=90)
-    return world
+def breached(breached: World) -> World:
+    """A run that holds and whose stop is breached, at a broker that tells the day's band and the limits of orders."""
+    breached.broker.tells_limits = True
+    _quote(breached, last=90, lowest=90)
+    return breached
 
 
 def _quote(world: World, last: int, lowest: int) -> None:

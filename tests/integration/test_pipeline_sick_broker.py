@@ -9,16 +9,11 @@ from engine.domain.orders import Side
 from engine.runtime import keys
 from tests.builders import QUANTITY, STOP
 from tests.fakes import DOUBT, Answer
-from tests.livestate import RUN, LiveState
+from tests.livestate import RUN
 from tests.world import World
 
 E = EventType
 BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 def is_let_go(world: World) -> bool:

@@ -17,7 +17,7 @@ from engine.domain.strategy import AbortPolicy
 from engine.reconcile import Reconciler
 from tests.builders import CLOSES, QUANTITY, SELL_AT, STOP, SYMBOL, S, entry, run, strategy
 from tests.fakes import OK, REFUSED, Answer
-from tests.livestate import ACCOUNT, LiveState, run_id
+from tests.livestate import ACCOUNT, run_id
 from tests.world import World
 
 E = EventType
@@ -29,18 +29,10 @@ GRACE = 15
 
 
 @pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
-def breached(world: World) -> World:
-    """A run that holds and whose stop was reached, at a broker that tells the day's band."""
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
-    world.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), world.clock.market)]
-    return world
+def breached(breached: World) -> World:
+    """A run that holds and whose stop is breached, at a broker that tells the day's band."""
+    breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(80), Decimal(110), breached.clock.market)]
+    return breached
 
 
 def _sold(world: World) -> int:

@@ -8,18 +8,12 @@ from engine.domain.run import RunStatus
 from engine.domain.strategy import AbortPolicy
 from tests.builders import QUANTITY, SELL_AT, STOP, run, strategy
 from tests.fakes import DOUBT, REFUSED, Answer
-from tests.livestate import LiveState
 from tests.world import World
 
 E = EventType
 BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 MODES = pytest.mark.parametrize("mode", ["close", "leave"])
 POLICIES = pytest.mark.parametrize("policy", AbortPolicy)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
 
 
 def _ask(world: World, kind: EventType, field: str, value: str) -> str:

@@ -13,7 +13,7 @@ from engine.domain.run import RunStatus
 from engine.runtime import keys
 from tests.builders import CLOSES, QUANTITY, STOP, SYMBOL, S, run, strategy
 from tests.fakes import DEAD_TOKEN, DOWN, NO_MARGIN, OK, REFUSED, Answer
-from tests.livestate import ACCOUNT, LiveState, run_id
+from tests.livestate import ACCOUNT, run_id
 from tests.world import World
 
 E = EventType
@@ -21,20 +21,6 @@ BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 #: From sending until an order that no book shows is not there, in the tests' broker's profile.
 GRACE = 2 + 13
 VANISHES = Answer(OK, reaches_book=False)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
-def breached(world: World) -> World:
-    """A run that holds and whose stop is breached."""
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
-    return world
 
 
 # Accepted, and never in the book

@@ -7,7 +7,6 @@ from engine.domain.orders import Side
 from engine.domain.run import RunStatus
 from tests.builders import QUANTITY, SELL_AT, STOP
 from tests.fakes import DEAD_TOKEN, DOUBT, OK, REFUSED, Answer
-from tests.livestate import LiveState
 from tests.world import World
 
 E = EventType
@@ -16,20 +15,6 @@ BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 GRACE = 2 + 13
 LOST = Answer(DOUBT, reaches_book=False)
 VANISHES = Answer(OK, reaches_book=False)
-
-
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
-@pytest.fixture
-def breached(world: World) -> World:
-    """A run that holds and whose stop is breached."""
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
-    return world
 
 
 # Sent, and nobody knows what became of it

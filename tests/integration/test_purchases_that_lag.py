@@ -22,11 +22,6 @@ OTHER = strategy(id=8)
 FAR = STOP - 500
 
 
-@pytest.fixture
-def world(live: LiveState) -> World:
-    return World(live)
-
-
 @contextmanager
 def lagging(world: World) -> Iterator[None]:
     """Positions stay as they are now."""

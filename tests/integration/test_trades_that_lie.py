@@ -18,15 +18,11 @@ BUY, SELL = (Side.BUY, QUANTITY), (Side.SELL, QUANTITY)
 
 
 @pytest.fixture
-def breached(live: LiveState) -> World:
+def breached(breached: World) -> World:
     """A run that holds and whose exit, B2, has filled four of ten."""
-    world = World(live)
-    world.buy()
-    world.clock.advance(60)
-    world.breach(STOP)
-    world.serve(EventType.STOPLOSS)
-    world.push(world.broker.fill("B2", 4))
-    return world
+    breached.serve(EventType.STOPLOSS)
+    breached.push(breached.broker.fill("B2", 4))
+    return breached
 
 
 def _lists(world: World, *fills: tuple[str, str, int]) -> None:
