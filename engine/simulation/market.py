@@ -126,7 +126,7 @@ class Market:
         before, self.told, self.traded_at = self.told, price, world.now
         self.low_since = (self.low_since or world.now) if self.told <= STOP else None
         world.judges.conduct.told(price)
-        world.judges.stops.told(price)
+        world.judges.stops.told(price, is_alone=price < self._price)
         self._judge_dips(before, is_alone=is_lowest and price < self._price)
         ticks = [self._packet()]
         if world.seed.hard.bad_ticks > 0 and world.rng.random() < world.seed.hard.bad_ticks:

@@ -219,7 +219,8 @@ class Oversight:
         waits = [max(at, self._morning or at) + SETTLED_WITHIN for at in ended]
         waits.append(readable_since + ASKED_AGAIN)
         if account in self._bought:
-            waits.append(self._bought[account] + LAG_AT_MOST)
+            # That counts from the first reading which shows it, to the first one after that.
+            waits.append(self._bought[account] + LAG_AT_MOST + ASKED_AGAIN)
         if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and exit_asked_at is not None:
             # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
             waits.append(exit_asked_at + PAUSES)
@@ -265,9 +266,7 @@ class Oversight:
                 self._lacking.pop(account, None)
                 continue
             since = self._lacking.setdefault(account, now)
-            # What was bought a moment ago positions may lack for as long as they lag.
-            bought = [each.filled_at for each in ours if each.request.side is Side.BUY and each.filled_at is not None]
-            since = max(since, max(bought, default=since - LAG_AT_MOST) + LAG_AT_MOST)
+            since = can_be_known_since(broker, since)
             is_told = any("not_covered" in self._durable.alerts_of(run) for run in runs)
             noticed_within = NOTICED_BESIDE_PARTS if Kind.THIN in self._seed.hard else NOTICED_WITHIN
             if now - since > noticed_within and not is_told:
@@ -319,6 +318,13 @@ class Oversight:
         is_overtaken = last is not None and (last.updated_at or run.buy_at) >= run.sell_at
         is_cut = 0 < bought < run.strategy.quantity and (is_overtaken or Kind.PARTLY not in self._seed.hard)
         return is_cut or bought == run.strategy.quantity
+
+
+def can_be_known_since(broker: SimulatedBroker, since: datetime) -> datetime:
+    """From when on positions tell what has been missing `since`: what we bought just before they may lack as long."""
+    ours = [each for each in broker.book if not each.is_foreign and each.request.side is Side.BUY]
+    bought = [each.filled_at for each in ours if each.filled_at is not None]
+    return max(since, max(bought, default=since - LAG_AT_MOST) + LAG_AT_MOST)
 
 
 def _held(own: Iterable[Placed]) -> int:

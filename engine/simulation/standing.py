@@ -12,7 +12,7 @@ from engine.simulation.broker import Placed, SimulatedBroker
 from engine.simulation.durable import SimulatedDurable
 from engine.simulation.hardships import Kind
 from engine.simulation.invariants import Violation, run_id_of
-from engine.simulation.oversight import IN_DOUBT, PAUSES, SLOWLY_READ
+from engine.simulation.oversight import IN_DOUBT, PAUSES, SLOWLY_READ, can_be_known_since
 from engine.simulation.scenario import QUANTITY, SYMBOL, Seed
 from engine.simulation.upkeep import Told
 
@@ -134,7 +134,7 @@ class Standing:
             # What others take just now is not known yet.
             since = now if beyond > before else since
             self._overdrawn[account] = beyond, since
-            if now - since > OVERDRAWN_FOR:
+            if now - can_be_known_since(broker, since) > OVERDRAWN_FOR:
                 raise Violation(f"exits of account {account} rest for more than it has since {since:%M:%S}")
 
     def _unwanted_of(self, run: Run, told: Told, own: _Own) -> Iterable[tuple[Placed, str]]:

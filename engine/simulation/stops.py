@@ -44,9 +44,12 @@ class Stops:
         #: Since when a run's own state says that it holds something, without a break.
         self._known: dict[str, datetime] = {}
 
-    def told(self, price: int) -> None:
-        """A true price reached the listener, the live state being there or not."""
-        last, self._last = self._last, price
+    def told(self, price: int, *, is_alone: bool) -> None:
+        """A true price reached the listener, the live state being there or not.
+
+        `is_alone`: the price goes back at once; one such trade bears out no other, for the broker is asked in between.
+        """
+        last, self._last = self._last, self._last if is_alone else price
         is_believed = last <= STOP or (last - price <= SMALL and not DOUBTED & self._seed.hard.kinds)
         if price > STOP or not is_believed:
             return
