@@ -192,7 +192,7 @@ class SymbolGuard:
         earlier = self._before(tick.exchange_time)
         confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, tick.price)]
         is_good = is_believable or any(
-            self._is_near(tick.price, doubt.tick.price) or self._is_beyond(doubt.tick.price, tick.price)
+            self._is_near(tick.price, doubt.tick.price) or self._is_on_the_way(tick.price, doubt.tick.price)
             for doubt in earlier
         )
         if not is_good and not confirmed:
@@ -297,7 +297,15 @@ class SymbolGuard:
 
     def _is_borne_out(self, doubt: int, price: int) -> bool:
         """Whether a later price says that a doubtful one was true: it is near, or even further off the same way."""
-        return self._is_near(price, doubt) or self._is_beyond(price, doubt)
+        return self._is_near(price, doubt) or self._is_on_the_way(doubt, price)
+
+    def _is_on_the_way(self, price: int, other: int) -> bool:
+        """Whether whoever trades at `other` may have traded at `price`: nobody does outside the broker's band.
+
+        A feed gone wrong tells one such price after another; only one near it bears it out.
+        """
+        is_ruled_out = self.band is not None and not self._in_band(price)
+        return not is_ruled_out and self._is_beyond(other, price)
 
     def _is_beyond(self, price: int, other: int) -> bool:
         """Whether `price` is further off the last good one than `other`, on the same side of it."""

@@ -9,6 +9,10 @@ def _guard(name: str, file: str, text: str, without: str, *tests: str) -> Guard:
 
 # fmt: off
 GUARDS = [
+    _guard("a price outside the broker's band is borne out only by one near it", "feed",
+           "return not is_ruled_out and self._is_beyond(other, price)", "return self._is_beyond(other, price)",
+           "unit/test_domain_feed.py::"
+           "test_what_lies_outside_the_brokers_band_is_borne_out_only_by_a_price_near_it"),
     # What is held is sold, once, and no more than is there.
     _guard("an exit sells no more than the account has", "exits", "min(quantity, run.net.quantity)", "quantity",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
@@ -417,7 +421,7 @@ GUARDS = [
            "unit/test_domain_feed.py::"
            "test_a_spike_is_believed_after_its_second_whatever_doubtful_price_follows"),
     _guard("doubtful prices on one side confirm what they agree on", "feed",
-           " or self._is_beyond(price, doubt)\n", "\n",
+           " or self._is_on_the_way(doubt, price)\n", "\n",
            "unit/test_domain_feed.py::test_prices_that_alternate_beyond_a_step_confirm_what_they_agree_on"),
     _guard("a price that came back counts where the day's low proves it", "feed",
            "return low == self.tick.price if self.low_before == 0 else low <= self.tick.price < self.low_before",

@@ -193,6 +193,17 @@ def test_a_quote_nobody_needs_changes_no_price(desk: Desk) -> None:
     assert desk.guard.last_price == GOOD
 
 
+@pytest.mark.parametrize("prices", [(4_800, OUTSIDE), (OUTSIDE, 4_800)], ids=["half the way back", "further down"])
+def test_what_lies_outside_the_brokers_band_is_borne_out_only_by_a_price_near_it(
+    desk: Desk, prices: tuple[int, int]
+) -> None:
+    """A feed gone wrong tells one price after another that nobody can have traded."""
+    desk.guard.asked(asked(GOOD, 1))
+    first, second = prices
+    assert desk.feed(tick(first, 2), tick(second, 3)) == []
+    assert desk.feed(tick(second - 10, 4)) == [tick(second, 3), tick(second - 10, 4)]
+
+
 def test_a_second_spike_elsewhere_does_not_confirm_the_first(desk: Desk) -> None:
     assert desk.feed(tick(SPIKE, 1), tick(11_500, 2)) == []
     assert desk.feed(tick(11_500, 3)) == [tick(11_500, 2), tick(11_500, 3)]
