@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from engine.domain.account_positions import is_squared_off
 from engine.domain.broker import BookEntry
 from engine.domain.exits import is_exit_due
 from engine.domain.moment import Moment
@@ -311,6 +312,8 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     missing = run.net.missing
     is_waiting = run.uncovered > run.uncovered_told
     seen = replace(run, uncovered=missing, uncovered_told=min(run.uncovered_told, missing))
+    if is_squared_off(run):
+        return _squared_off(run)
     if run.uncovered_since is None or (missing > run.uncovered and not is_waiting):
         return replace(seen, uncovered_since=run.net.at), ()
     if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
@@ -322,6 +325,16 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     )
     flagged = seen if run.status is RunStatus.FAILED else replace(seen, status=RunStatus.FAILED, failure=NOT_COVERED)
     return replace(flagged, uncovered_told=missing), (Alert("critical", NOT_COVERED, message),)
+
+
+def _squared_off(run: Run) -> tuple[Run, tuple[Alert, ...]]:
+    """`run`, whose broker has closed overnight what it held; it ends as one that a human says was closed elsewhere."""
+    message = (
+        f"{run.held} of {run.strategy.symbol} (intraday) are left of an earlier session, and the account has none: its "
+        "broker closed them, or made them delivery. The run ends; look at the account's holdings and trades"
+    )
+    closed = replace(run, closed_elsewhere=run.closed_elsewhere + run.held, uncovered=0, uncovered_since=None)
+    return replace(closed, uncovered_told=0), (Alert("warning", "squared_off", message),)
 
 
 def await_cover(run: Run, now: Moment) -> Run:

@@ -13,6 +13,8 @@ from engine.domain.run import Run
 
 #: How long after a session its broker may still tell that day's orders and positions.
 SETTLES_WITHIN = timedelta(hours=6)
+#: For how long all readings must lack an intraday position of an earlier session before its run ends.
+SQUARED_OFF_AFTER = timedelta(minutes=1)
 
 
 def pool_key(symbol: str, product: Product) -> str:
@@ -108,6 +110,19 @@ def with_own_fills(before: Run, after: Run, market_time: datetime) -> Run:
         return after
     change = pool_change(before, after, market_time=market_time)
     return replace(after, net=replace(after.net, quantity=after.net.quantity + change.net - change.past - change.out))
+
+
+def is_squared_off(run: Run) -> bool:
+    """Whether a run is left with an intraday position of an earlier session, of which its account has nothing.
+
+    No such position outlives its day: its broker has closed it, or made it delivery.
+    """
+    if run.net is None or run.uncovered_since is None or run.strategy.product is not Product.INTRADAY:
+        return False
+    ends = [order.session_ends for order in run.orders if order.leg is Leg.ENTRY and order.filled_quantity]
+    is_of_before = all(end is not None and run.closes_at - end > SETTLES_WITHIN for end in ends)
+    has_nothing = run.net.missing >= run.held and run.net.quantity <= 0 and run.live(Leg.EXIT) is None
+    return is_of_before and has_nothing and run.net.at - run.uncovered_since >= SQUARED_OFF_AFTER
 
 
 @dataclass(frozen=True, slots=True)

@@ -383,8 +383,8 @@ class RedisStore(Feeds):
             keys.DUE,
         ]
         key = pool_key(of.strategy.symbol, of.strategy.product) if of else ""
-        begun = reading.begun or ""
-        reply = self._call("cover", names, [codec.to_us(reading.at), as_json(told), key, self._now_us(), begun])
+        arguments = [codec.to_us(reading.at), as_json(told), key, self._now_us(), reading.begun or ""]
+        reply = self._call("cover", names, [*arguments, str(of.id) if of else ""])
         return NetSeen(int(reply[0]), codec.from_us(reply[2]), int(reply[1]), int(reply[3])) if reply else None
 
     def alert(self, tenant: str, alert: Alert) -> None:

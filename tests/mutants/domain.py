@@ -13,6 +13,23 @@ GUARDS = [
            "return not is_ruled_out and self._is_beyond(other, price)", "return self._is_beyond(other, price)",
            "unit/test_domain_feed.py::"
            "test_what_lies_outside_the_brokers_band_is_borne_out_only_by_a_price_near_it"),
+    _guard("no intraday position outlives its day", "account_positions",
+           "run.net.at - run.uncovered_since >= SQUARED_OFF_AFTER", "False",
+           "integration/test_what_comes_later.py::"
+           "test_an_intraday_run_ends_where_the_next_session_lacks_what_it_held"),
+    _guard("what a minute's readings lack overnight may still come", "account_positions",
+           " and run.net.at - run.uncovered_since >= SQUARED_OFF_AFTER", "",
+           "integration/test_what_comes_later.py::"
+           "test_it_goes_on_where_the_positions_show_it_again_within_a_minute"),
+    _guard("an intraday position of which some is there goes on", "account_positions",
+           "run.net.missing >= run.held and run.net.quantity <= 0 and", "",
+           "integration/test_what_comes_later.py::test_what_positions_still_show_of_it_keeps_it"),
+    _guard("only an intraday position ends with its day", "account_positions",
+           " or run.strategy.product is not Product.INTRADAY:", ":",
+           "integration/test_what_comes_later.py::test_a_delivery_run_waits_for_a_person"),
+    _guard("an intraday position that is missing on its day waits for a person", "account_positions",
+           "return is_of_before and has_nothing", "return has_nothing",
+           "integration/test_what_comes_later.py::test_on_the_day_itself_it_waits_for_a_person"),
     # What is held is sold, once, and no more than is there.
     _guard("an exit sells no more than the account has", "exits", "min(quantity, run.net.quantity)", "quantity",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),

@@ -31,7 +31,10 @@
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
 --                                        often it was changed; "symbol product sold" -> changes with our last sale of
 --                                        it, while it may be what made the account short; "symbol product bought" ->
---                                        "units us", what was bought lately and when last
+--                                        "units us", what was bought lately and when last; "symbol product lost" ->
+--                                        "changes us told", as readings began to lack what its runs held: a run that
+--                                        held something then has these changes as its `lost_in`, and what the others
+--                                        bought since is "symbol product later" and " later out"
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
 --                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
@@ -189,6 +192,7 @@ end
 -- (what was bought a moment ago is not among them, for positions may lag), when the broker was asked (us); without a
 -- reading the runs' own fills count, nothing is missing and the time is nil.
 -- And how many units they hold that it lacks where no sale counts that may have filled untold; all without a reading.
+-- And how many it lacks for certain where none was bought a moment ago; none without a reading.
 --   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
 --   held  the same of the runs that live
 --   out   units of their exits that may still fill
@@ -205,20 +209,45 @@ local function account_has(account, key)
   local at_most = most
   -- What exits were about to sell then is in it for certain only once the book has told whether they sold it.
   if cap then most = most - tonumber(cap_out) end
-  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil, held end
+  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil, held, 0 end
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
   if cap then has, may_have = math.min(has, most), math.min(may_have, at_most) end
   at = at ~= '' and at or seen[2]
-  local missing = held - may_have - bought_lately(account, key, at or 0)
-  return has - out, math.max(0, missing), at, math.max(0, held - has)
+  local short = held - may_have
+  local missing = short - bought_lately(account, key, at or 0)
+  return has - out, math.max(0, missing), at, math.max(0, held - has), math.max(0, short)
 end
 
--- What an account's runs have learned of fills, and what they may still sell: `change` is
+-- What readings lack of what runs held: the pool's changes as they began to, since when they do, us, and whether that is
+-- for long enough; nil where the account has everything.
+local function lost_of(account, key)
+  local known = redis.call('HGET', account .. ':pool', key .. ' lost')
+  local lost, since, is_told = string.match(known or '', '^(%d+) (%d+) (%d)$')
+  return lost, since, is_told == '1'
+end
+
+-- The first four of these for one run. Where others took units that the account's runs held, what was bought after that
+-- belongs to the runs that bought it: those of before sell none of it, and those of after lack nothing of what was taken.
+local function run_has(account, key, runtime)
+  local free, missing, at, lacks, short = account_has(account, key)
+  local lost, _, is_told = lost_of(account, key)
+  if not is_told then return free, missing, at, lacks end
+  local pool = redis.call('HMGET', account .. ':pool', key .. ' later', key .. ' later out', key .. ' held')
+  local later, later_out, held = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
+  local lately = bought_lately(account, key, at or 0)
+  if redis.call('HGET', runtime, 'lost_in') == lost then
+    return free - (later - later_out), math.max(0, short - math.max(0, lately - later)), at, lacks
+  end
+  missing = at and math.max(0, later - (held - short) - lately) or 0
+  return free, missing, at, math.max(0, later - (held - lacks))
+end
+
+-- What an account's runs have learned of fills, and what they may still sell, by `runtime`, one of them: `change` is
 -- {key, net, held, out, fills, past, bought, bought_at}: the differences, for each order {id, units filled, 1 or -1, '1'
 -- once it has ended}, how much of `net` was filled in an earlier session, which the reading contains, and what its
 -- entries filled, last learned of when, us.
-local function change_pool(account, change)
+local function change_pool(account, change, runtime)
   local key = change.key
   if change.net == 0 and change.held == 0 and change.out == 0 and #change.fills == 0 then return end
   local changes = redis.call('HINCRBY', account .. ':pool', 'changes', 1)
@@ -226,6 +255,11 @@ local function change_pool(account, change)
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
     end
+  end
+  local lost = lost_of(account, key)
+  if lost and redis.call('HGET', runtime, 'lost_in') ~= lost then
+    redis.call('HINCRBY', account .. ':pool', key .. ' later', string.format('%d', change.held))
+    redis.call('HINCRBY', account .. ':pool', key .. ' later out', string.format('%d', change.out))
   end
   if change.bought > 0 then
     local lately = bought_lately(account, key, change.bought_at)
@@ -257,7 +291,7 @@ end
 -- A run's fields, with what its account has of its symbol and product: `net_quantity`, `net_missing`, `net_at`.
 local function fields_of(runtime)
   local fields, account = redis.call('HGETALL', runtime), redis.call('HGET', runtime, 'account_id') or ''
-  local free, missing, at = account_has('account:' .. account, pool_key(runtime))
+  local free, missing, at = run_has('account:' .. account, pool_key(runtime), runtime)
   if at then
     for _, value in ipairs({ 'net_quantity', string.format('%d', free), 'net_missing', string.format('%d', missing),
                              'net_at', at }) do

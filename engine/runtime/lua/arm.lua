@@ -31,7 +31,7 @@ if ARGV[8] == '1' then
   end
 end
 local change = cjson.decode(ARGV[9])
-change_pool(account, change)
+change_pool(account, change, KEYS[2])
 if (change.net ~= 0 or change.out ~= 0) and redis.call('EXISTS', account .. ':held') == 1 then
   -- A reading of before cannot say whether it contains what this run brings: the next one does.
   redis.call('HSET', account .. ':held', change.key, '?')

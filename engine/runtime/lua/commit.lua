@@ -34,7 +34,7 @@ local changed = redis.call('HGET', KEYS[3], 'signal_seq') ~= ARGV[5]
 local hinted = redis.call('HGET', KEYS[3], 'dirty')
 if hinted and tonumber(hinted) <= tonumber(ARGV[5]) then hinted = nil end
 write_fields(KEYS[3], cjson.decode(ARGV[8]))
-if ARGV[15] ~= '' then change_pool(account, cjson.decode(ARGV[15])) end
+if ARGV[15] ~= '' then change_pool(account, cjson.decode(ARGV[15]), KEYS[3]) end
 if hinted then redis.call('HSET', KEYS[3], 'dirty', hinted) end
 redis.call('HSET', KEYS[3], 'done', mark)
 if ARGV[16] == '1' then

@@ -7,7 +7,8 @@
 --       a key is "symbol product", "* product" all of a product
 --       4 a key to answer for, or ''  5 now, us, by the clock that `due` is told by
 --       6 "epoch changes": how often the pool had changed before the broker was asked, '' where it has not since
--- Reply {units free, units missing, us, units lacking by known fills} for that key, {} without one
+--       7 the run to answer for
+-- Reply {units free, units missing, us, units lacking by known fills} for that key and run, {} without one
 -- A symbol that is not named is not held. An older word than the one kept is dropped, unless that is of the future: a
 -- clock that was wrong must not keep its reading. Which is older is told by the pool's changes before it is by clocks.
 -- A position contains the fills its broker had made, not those the runs have learned of: the book tells the difference.
@@ -20,8 +21,8 @@ begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- When two readings say the same, us.
 local confirmed_after = 1000000
--- How long all readings must show a short before it is told, and lack units while an order of ours moves before others
--- have taken them, us.
+-- How long all readings must show a short before it is told, and lack units while an order of ours moves, or one may
+-- have filled untold, before others have taken them, us.
 local short_lasts, lacks_for = 5000000, 5000000
 
 -- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
@@ -257,13 +258,34 @@ local function keep_reading()
   end
 end
 
+-- Which runs held something as readings began to lack it. That others took it all readings of some seconds tell: a fill
+-- that only the book knows of is missing, too, where positions lag. Once it is told, until the account has everything.
+local function keep_lost(key, missing, short)
+  local lost, since, is_told = lost_of(account, key)
+  if lost and (is_told and short or missing) == 0 then
+    redis.call('HDEL', KEYS[4], key .. ' lost', key .. ' later', key .. ' later out')
+  elseif lost and not is_told and asked_at - since >= lacks_for then
+    redis.call('HSET', KEYS[4], key .. ' lost', string.format('%s %s 1', lost, since))
+  elseif not lost and missing > 0 then
+    lost = redis.call('HGET', KEYS[4], 'changes')
+    redis.call('HSET', KEYS[4], key .. ' lost', string.format('%s %s 0', lost, asked_at))
+    for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+      local runtime = 'runtime:' .. run
+      -- One that says it has sold may hold more by its fills than it says.
+      local has_bought = redis.call('HGET', runtime, 'position') ~= 'none'
+      if has_bought and pool_key(runtime) == key then redis.call('HSET', runtime, 'lost_in', lost) end
+    end
+  end
+end
+
 -- Runs whose account lacks what they hold, or has it or some of it again, are looked at without any event of their own.
 local function wake_runs()
   local pool, changed = redis.call('HGETALL', KEYS[4]), {}
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) held$')
     if key then
-      local free, missing = account_has(account, key)
+      local free, missing, _, _, short = account_has(account, key)
+      keep_lost(key, missing, short)
       local state = (missing > 0 and 'missing' or 'whole') .. (free > 0 and '' or ' none')
       local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
       if state ~= before then
@@ -288,5 +310,5 @@ if asked_at ~= '0' and is_of_this_epoch and (begun > known_begun or (begun == kn
   wake_runs()
 end
 if ARGV[4] == '' then return {} end
-local free, missing, at, lacks = account_has(account, ARGV[4])
+local free, missing, at, lacks = run_has(account, ARGV[4], 'runtime:' .. ARGV[7])
 return { free, missing, at or asked_at, lacks }

@@ -75,7 +75,7 @@ end
 if entry and is_stop_reached() then return { 'denied', 'stop_above_price', 1000000 } end
 local change = cjson.decode(ARGV[17])
 if not entry then
-  local free = account_has(account, change.key)
+  local free = run_has(account, change.key, KEYS[3])
   if free < tonumber(ARGV[16]) then return { 'denied', 'cover', math.max(0, free) } end
 end
 local second = math.floor(now / 1000000)
@@ -113,7 +113,7 @@ local changes = cjson.decode(ARGV[8])
 write_fields(KEYS[3], changes)
 -- What came with this step may have changed what the run holds.
 if changes.set and changes.set.position then note_holding(run, market_of(run)) end
-change_pool(account, change)
+change_pool(account, change, KEYS[3])
 redis.call('HSET', KEYS[3], 'order:' .. coid, ARGV[6], 'done', mark, 'reply', '["granted"]',
   'charged', table.concat(charged, ' '), 'readings', redis.call('HGET', account .. ':reading', 'begun') or '0')
 redis.call('ZADD', KEYS[4], ARGV[9], run)

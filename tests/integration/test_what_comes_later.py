@@ -1,0 +1,240 @@
+"""A run whose units others sold does not sell what comes to its account later: that is another's."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from engine.domain.broker import NetPosition
+from engine.domain.events import EventType as E
+from engine.domain.orders import Product, Side
+from engine.domain.run import Run, RunStatus
+from tests.builders import CLOSES, STOP, SYMBOL, run, strategy
+from tests.fakes import REFUSED, Answer
+from tests.livestate import run_id
+from tests.world import World
+
+BUY, SELL = Side.BUY, Side.SELL
+
+
+def _buys_later(world: World, quantity: int | None = None) -> Run:
+    """Another strategy of the account buys the same symbol, at a price above the stop."""
+    world.price(STOP + 500)
+    at = world.clock.market
+    ends = {} if at < CLOSES else {"sell_at": at + timedelta(hours=2), "closes_at": at + timedelta(hours=3)}
+    armed = world.live.arm(run(spec=strategy(id=8), buy_at=at, **ends), buying=False)
+    assert world.serve(E.BUY, "buy-8", armed.id) == "submitted: accepted"
+    world.push(world.broker.fill(f"B{len(world.broker.sent)}", quantity))
+    return armed
+
+
+def _sold_by(world: World, number: int) -> int:
+    """Units that a run's exits were sent for."""
+    prefix = f"EE{number:07d}"
+    return sum(
+        each.quantity for each in world.broker.sent if each.side is SELL and each.client_order_id.startswith(prefix)
+    )
+
+
+def _has(world: World) -> int:
+    """What the account has, by its broker."""
+    return sum(each.quantity for each in world.broker.held())
+
+
+def _run(world: World, number: int) -> Run:
+    found = world.live.store.run(str(run_id(number)))
+    assert found is not None
+    return found
+
+
+def _taken(world: World, by_hand: int) -> None:
+    """The first run holds ten, of which its owner sells some by hand; its stop sells the rest."""
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, by_hand)
+    world.pass_time(5)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl")
+    world.pass_time(5)
+    if by_hand < 10:
+        world.push(world.broker.fill(f"B{len(world.broker.sent)}"))
+    world.pass_time(30)
+    world.clock.advance(1800)
+
+
+@pytest.mark.parametrize("by_hand", [4, 10])
+def test_it_does_not_sell_what_another_strategy_buys(world: World, by_hand: int) -> None:
+    _taken(world, by_hand)
+    told = world.alerts().count("not_covered")
+    _buys_later(world)
+    world.pass_time(60)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (10 - by_hand, 0)
+    assert _has(world) == 10
+    # What the first run lacks was told, and is not told of the one that has everything.
+    assert (world.alerts().count("not_covered"), _run(world, 8).failure) == (told, "")
+
+
+@pytest.mark.parametrize("by_hand", [4, 10])
+def test_the_one_that_bought_later_sells_what_it_bought(world: World, by_hand: int) -> None:
+    _taken(world, by_hand)
+    armed = _buys_later(world)
+    world.pass_time(60)
+    world.price(STOP - 100)
+    world.serve(E.STOPLOSS, "sl-8", armed.id)
+    assert _sold_by(world, 8) == 10
+    world.push(world.broker.fill(f"B{len(world.broker.sent)}"))
+    world.pass_time(5)
+    assert (_has(world), _sold_by(world, 7)) == (0, 10 - by_hand)
+
+
+def test_one_that_was_armed_and_had_bought_nothing_is_a_later_one(world: World) -> None:
+    """It waits for its time to buy as the first one's units are sold by hand."""
+    later = run(spec=strategy(id=8), buy_at=world.clock.market + timedelta(minutes=40))
+    world.live.arm(later, buying=False)
+    _taken(world, 10)
+    world.price(STOP + 500)
+    world.clock.advance((later.buy_at - world.clock.market).total_seconds())
+    assert world.serve(E.BUY, "buy-8", later.id) == "submitted: accepted"
+    world.push(world.broker.fill(f"B{len(world.broker.sent)}"))
+    world.pass_time(60)
+    assert (_sold_by(world, 7), _sold_by(world, 8), _has(world)) == (0, 0, 10)
+
+
+def test_what_the_first_still_has_it_sells_beside_an_exit_of_the_other(world: World) -> None:
+    """Both stops are reached: the exit of the one rests, and keeps nothing from the other."""
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, 4)
+    world.pass_time(10)
+    armed = _buys_later(world)
+    world.pass_time(60)
+    world.price(STOP)
+    world.serve(E.STOPLOSS, "sl-8", armed.id)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    world.pass_time(3)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (6, 10)
+
+
+def test_it_sells_everything_once_the_account_has_everything_again(world: World) -> None:
+    """The positions had lied, or its owner bought back what he had sold."""
+    _taken(world, 10)
+    _buys_later(world)
+    world.pass_time(30)
+    world.broker.trade_by_hand(BUY, 10)
+    world.pass_time(5)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (10, 0)
+
+
+def test_once_it_has_everything_again_both_sell_from_what_is_left(world: World) -> None:
+    """Its owner sells ten, buys them back, and sells ten again: whose they were nobody knows."""
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, 10)
+    world.pass_time(10)
+    _buys_later(world)
+    for side in (BUY, SELL):
+        world.pass_time(30)
+        world.broker.trade_by_hand(side, 10)
+    world.pass_time(5)
+    assert world.price(STOP) == 2
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    world.pass_time(5)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (10, 0)
+
+
+def test_what_the_other_lacks_is_told_of_it(world: World) -> None:
+    """Its owner sells what the second strategy bought, too."""
+    _taken(world, 10)
+    _buys_later(world)
+    world.pass_time(30)
+    world.broker.trade_by_hand(SELL, 10)
+    world.pass_time(30)
+    assert (_run(world, 8).failure, _run(world, 8).uncovered_told) == ("not_covered", 10)
+
+
+def test_positions_that_lag_behind_the_later_purchase_give_it_to_nobody_else(world: World) -> None:
+    _taken(world, 10)
+    before = world.broker.held()
+    world.broker.held = lambda: before  # type: ignore[method-assign]
+    _buys_later(world)
+    world.pass_time(10)
+    del world.broker.held
+    world.pass_time(30)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (0, 0)
+
+
+def test_a_purchase_the_book_tells_first_takes_nothing_from_a_run_of_before(world: World) -> None:
+    """For three seconds its run does not know of its fill, and positions lack it longer: nothing was taken."""
+    world.buy()
+    world.clock.advance(60)
+    world.cover()
+    before = world.broker.held()
+    world.broker.held = lambda: before  # type: ignore[method-assign]
+    later = world.live.arm(run(spec=strategy(id=8), buy_at=world.clock.market, stop_units=STOP - 500), buying=False)
+    assert world.serve(E.BUY, "buy-8", later.id) == "submitted: accepted"
+    filled = world.broker.fill(f"B{len(world.broker.sent)}")
+    for _ in range(3):
+        world.clock.advance(1)
+        world.cover()
+    world.push(filled)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    assert (_sold_by(world, 7), world.alerts()) == (10, [])
+
+
+def _left_over_night(world: World, in_the_morning: int = 0) -> None:
+    """Its broker squares an intraday position off as the session ends, and the next one has begun."""
+    world.buy()
+    world.clock.jump(CLOSES - timedelta(minutes=10))
+    world.broker.trade_by_hand(SELL, 10)
+    world.clock.jump(CLOSES + timedelta(minutes=2))
+    world.sweep()
+    world.clock.jump(CLOSES + timedelta(hours=18))
+    world.broker.book.clear()
+    world.broker.held = lambda: [  # type: ignore[method-assign]
+        NetPosition(SYMBOL, Product.INTRADAY, in_the_morning)
+    ]
+    world.live.store.prolong(run_id(7), CLOSES + timedelta(days=1), world.clock.real)
+
+
+def test_an_intraday_run_ends_where_the_next_session_lacks_what_it_held(world: World) -> None:
+    _left_over_night(world)
+    world.pass_time(90)
+    assert (world.ended()["status"], world.ended()["position"]) == (RunStatus.STOPPED, "sold")
+    assert world.alerts().count("squared_off") == 1
+    world.broker.held = lambda: [NetPosition(SYMBOL, Product.INTRADAY, 10)]  # type: ignore[method-assign]
+    world.pass_time(30)
+    assert world.sides() == [(BUY, 10)]
+
+
+def test_it_goes_on_where_the_positions_show_it_again_within_a_minute(world: World) -> None:
+    _left_over_night(world)
+    world.pass_time(40)
+    assert not world.ended()
+    world.broker.held = lambda: [NetPosition(SYMBOL, Product.INTRADAY, 10)]  # type: ignore[method-assign]
+    world.pass_time(90)
+    assert (world.ended(), world.run().held, world.run().failure) == ({}, 10, "session_over")
+
+
+def test_what_positions_still_show_of_it_keeps_it(world: World) -> None:
+    _left_over_night(world, 4)
+    world.broker.answers.extend([Answer(REFUSED, reaches_book=False)] * 300)
+    world.pass_time(300)
+    assert (world.ended(), world.run().held) == ({}, 10)
+
+
+def test_a_delivery_run_waits_for_a_person(world: World) -> None:
+    """Shares may be missing from holdings for days while they settle."""
+    world.buy(run(spec=replace(strategy(), product=Product.DELIVERY)))
+    world.clock.jump(CLOSES + timedelta(hours=18))
+    world.broker.book.clear()
+    world.broker.held = list  # type: ignore[method-assign]
+    world.live.store.prolong(run_id(7), CLOSES + timedelta(days=1), world.clock.real)
+    world.pass_time(300)
+    assert (world.ended(), world.run().failure) == ({}, "not_covered")
+
+
+def test_on_the_day_itself_it_waits_for_a_person(world: World) -> None:
+    _taken(world, 10)
+    world.pass_time(300)
+    assert (world.ended(), world.run().failure) == ({}, "not_covered")
