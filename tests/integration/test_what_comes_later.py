@@ -7,9 +7,9 @@ import pytest
 
 from engine.domain.broker import NetPosition
 from engine.domain.events import EventType as E
-from engine.domain.orders import Product, Side
+from engine.domain.orders import OrderStatus, Product, Side
 from engine.domain.run import Run, RunStatus
-from tests.builders import CLOSES, STOP, SYMBOL, run, strategy
+from tests.builders import CLOSES, STOP, SYMBOL, entry, run, strategy
 from tests.fakes import REFUSED, Answer
 from tests.livestate import run_id
 from tests.world import World
@@ -140,6 +140,23 @@ def test_once_it_has_everything_again_both_sell_from_what_is_left(world: World) 
     world.serve(E.STOPLOSS, "sl-7", run_id(7))
     world.pass_time(5)
     assert (_sold_by(world, 7), _sold_by(world, 8)) == (10, 0)
+
+
+def test_a_row_that_cannot_be_read_gives_nothing_back(world: World) -> None:
+    """Another run that holds something was armed, and the first reading after that does not say what the account has."""
+    _taken(world, 10)
+    _buys_later(world)
+    world.pass_time(30)
+    bought = entry(OrderStatus.FILLED, 10, attempt=2, updated_at=world.clock.real - timedelta(hours=1))
+    world.live.arm(run(bought, spec=strategy(id=9)), buying=False)
+    told = world.broker.held
+    world.broker.held = lambda: [  # type: ignore[method-assign]
+        NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
+    ]
+    world.cover()
+    world.broker.held = told  # type: ignore[method-assign]
+    world.pass_time(30)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (0, 0)
 
 
 def test_what_the_other_lacks_is_told_of_it(world: World) -> None:

@@ -437,6 +437,9 @@ GUARDS = [
            "elseif lost and not is_told and asked_at - since >= lacks_for then", "elseif lost and not is_told then",
            "integration/test_what_comes_later.py::"
            "test_a_purchase_the_book_tells_first_takes_nothing_from_a_run_of_before"),
+    _guard("what no reading tells gives nothing back", "cover",
+           "if at then keep_lost(key, missing, short) end", "keep_lost(key, missing, short)",
+           "integration/test_what_comes_later.py::test_a_row_that_cannot_be_read_gives_nothing_back"),
     _guard("whose units were taken is known until all are there, whatever was bought a moment ago", "cover",
            "(is_told and short or missing) == 0", "missing == 0",
            "integration/test_what_comes_later.py::test_it_does_not_sell_what_another_strategy_buys"),

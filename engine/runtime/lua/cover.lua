@@ -284,8 +284,8 @@ local function wake_runs()
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) held$')
     if key then
-      local free, missing, _, _, short = account_has(account, key)
-      keep_lost(key, missing, short)
+      local free, missing, at, _, short = account_has(account, key)
+      if at then keep_lost(key, missing, short) end
       local state = (missing > 0 and 'missing' or 'whole') .. (free > 0 and '' or ' none')
       local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
       if state ~= before then
