@@ -34,7 +34,7 @@
 --                                        "units us", what was bought lately and when last; "symbol product lost" ->
 --                                        "changes us told", as readings began to lack what its runs held: a run that
 --                                        held something then has these changes as its `lost_in`, and what the others
---                                        bought since is "symbol product later" and " later out"
+--                                        bought since is "symbol product later" and " later_out"
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
 --                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
@@ -233,7 +233,7 @@ local function run_has(account, key, runtime)
   local free, missing, at, lacks, short = account_has(account, key)
   local lost, _, is_told = lost_of(account, key)
   if not is_told then return free, missing, at, lacks end
-  local pool = redis.call('HMGET', account .. ':pool', key .. ' later', key .. ' later out', key .. ' held')
+  local pool = redis.call('HMGET', account .. ':pool', key .. ' later', key .. ' later_out', key .. ' held')
   local later, later_out, held = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
   local lately = bought_lately(account, key, at or 0)
   if redis.call('HGET', runtime, 'lost_in') == lost then
@@ -259,7 +259,7 @@ local function change_pool(account, change, runtime)
   local lost = lost_of(account, key)
   if lost and redis.call('HGET', runtime, 'lost_in') ~= lost then
     redis.call('HINCRBY', account .. ':pool', key .. ' later', string.format('%d', change.held))
-    redis.call('HINCRBY', account .. ':pool', key .. ' later out', string.format('%d', change.out))
+    redis.call('HINCRBY', account .. ':pool', key .. ' later_out', string.format('%d', change.out))
   end
   if change.bought > 0 then
     local lately = bought_lately(account, key, change.bought_at)

@@ -263,7 +263,7 @@ end
 local function keep_lost(key, missing, short)
   local lost, since, is_told = lost_of(account, key)
   if lost and (is_told and short or missing) == 0 then
-    redis.call('HDEL', KEYS[4], key .. ' lost', key .. ' later', key .. ' later out')
+    redis.call('HDEL', KEYS[4], key .. ' lost', key .. ' later', key .. ' later_out')
   elseif lost and not is_told and asked_at - since >= lacks_for then
     redis.call('HSET', KEYS[4], key .. ' lost', string.format('%s %s 1', lost, since))
   elseif not lost and missing > 0 then
