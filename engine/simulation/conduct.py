@@ -242,7 +242,11 @@ class Conduct:
         is_replaced = attempt < max(
             _parsed(each.request)[2] for each in own if each.request.side is placed.request.side
         )
-        if is_replaced or run.stop_requested is not None or self._durable.is_failed(run_id):
+        # It was given up before it appeared, whether or not the next one was sent.
+        is_late = (
+            placed.visible_at - (placed.placed_at or placed.visible_at) > self._brokers[account].profile.settles_after
+        )
+        if is_replaced or is_late or run.stop_requested is not None or self._durable.is_failed(run_id):
             return True
         if leg is Leg.EXIT:
             # Nothing says how low a limit may be, or its broker changes none: only a new order is priced by the broker.
