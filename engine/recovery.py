@@ -151,6 +151,10 @@ class Recoverer:
         if not holds() or self._durable.epoch() != (n, run_id):
             self._log("recovery_left", epoch=n, reason="another recoverer has taken over")
             return
+        if self._epoch.run_id() != run_id:
+            # Opened under a name the history does not know, it is rebuilt again soon, and loses what it took meanwhile.
+            self._log("recovery_left", epoch=n, reason="Redis was swapped once more while it was waited for")
+            return
         # A server that kept its state may lack its last second of it: all is rebuilt from what is durable.
         self._store.forget_runs()
         # The listener follows them from now on: what they reach until their runs are armed is kept.

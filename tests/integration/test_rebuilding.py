@@ -235,6 +235,26 @@ def test_a_recoverer_that_another_replaced_while_it_waited_opens_nothing(recover
     assert "recovery_left" in world.log.actions()
 
 
+def test_a_server_that_is_swapped_once_more_meanwhile_is_opened_under_its_own_name(
+    recovery: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the history does not know it, the next recoverer rebuilds it again, and what it took until then is lost."""
+    world = recovery.recovered().world
+    world.live.redis.flushall()
+    epoch, current = world.live.epoch, world.live.epoch.run_id()
+    monkeypatch.setattr(epoch, "run_id", lambda: "the one before")
+
+    def sleep_until(real: datetime) -> None:
+        world.clock.sleep_until(real)
+        monkeypatch.undo()
+
+    recovery.recoverer.open(lambda: world.clock.real, sleep_until)
+    assert epoch.stored() is None
+    recovery.open()
+    assert epoch.stored() == recovery.durable.epoch()
+    assert epoch.run_id() == current
+
+
 class Silent(FakeBroker):
     """An account whose broker takes its time to say nothing."""
 
