@@ -312,10 +312,10 @@ def check_cover(run: Run) -> tuple[Run, tuple[Alert, ...]]:
     missing = run.net.missing
     is_waiting = run.uncovered > run.uncovered_told
     seen = replace(run, uncovered=missing, uncovered_told=min(run.uncovered_told, missing))
-    if is_squared_off(run):
-        return _squared_off(run)
     if run.uncovered_since is None or (missing > run.uncovered and not is_waiting):
         return replace(seen, uncovered_since=run.net.at), ()
+    if is_squared_off(run):
+        return _squared_off(run)
     if missing <= run.uncovered_told or run.net.at < run.uncovered_since + CONFIRMED_AFTER:
         return seen, ()
     symbol, product = run.strategy.symbol, run.strategy.product

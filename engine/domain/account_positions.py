@@ -120,7 +120,7 @@ def is_squared_off(run: Run) -> bool:
     if run.net is None or run.uncovered_since is None or run.strategy.product is not Product.INTRADAY:
         return False
     ends = [order.session_ends for order in run.orders if order.leg is Leg.ENTRY and order.filled_quantity]
-    is_of_before = all(end is not None and run.closes_at - end > SETTLES_WITHIN for end in ends)
+    is_of_before = all(end is not None and end.date() < run.closes_at.date() for end in ends)
     has_nothing = run.net.missing >= run.held and run.net.quantity <= 0 and run.live(Leg.EXIT) is None
     return is_of_before and has_nothing and run.net.at - run.uncovered_since >= SQUARED_OFF_AFTER
 

@@ -136,11 +136,10 @@ class Upkeep:
         )
         if twice := [name for name, count in slots.items() if count > 1]:
             raise Violation(f"{twice[0]} has slots of several classes")
-        pool, lost_in = Counter[str](), set[str]()
+        pool = Counter[str]()
         for field, units in _pairs(self._call("HGETALL", [keys.pool(account)])).items():
             what = field.rsplit(" ", 1)[-1]
-            pool[what] += int(units) if what in ("held", "out", "later", "later_out") else 0
-            lost_in |= {units.split()[0]} if what == "lost" else set()
+            pool[what] += int(units) if what in ("held", "out", "taken") else 0
         held = sum(max(0, run.held) for run in runs)
         if pool["held"] != held:
             raise Violation(f"account {account} has runs that hold {held}, and its pool says {pool['held']}")
@@ -151,13 +150,13 @@ class Upkeep:
         most = sum(_unfilled(run.exits) for run in runs)
         if not least <= pool["out"] <= most:
             raise Violation(f"exits of account {account} may fill {least} to {most}, and its pool says {pool['out']}")
-        # Those that bought after others took units: what they hold is theirs, and they may sell whatever there is.
-        later = [run for run in runs if run.fields.get("lost_in") not in lost_in]
-        theirs = sum(max(0, run.held) for run in later) if lost_in else 0
-        if pool["later"] != theirs or pool["later_out"] > pool["out"]:
-            raise Violation(f"what account {account} bought later is {theirs}, and its pool says {pool['later']}")
-        if runs:
-            self._check_cover(account, (later or runs)[0], held, pool["out"])
+        taken = {run.name: int(run.fields.get("taken", "0")) for run in runs}
+        if pool["taken"] != sum(taken.values()) or any(not 0 <= taken[run.name] <= max(0, run.held) for run in runs):
+            raise Violation(f"of runs of account {account} others took {taken}, and its pool says {pool['taken']}")
+        # Of one whose units were taken less may be sold than its account has.
+        whole = [run for run in runs if not taken[run.name]]
+        if whole:
+            self._check_cover(account, whole[0], held - pool["taken"], pool["out"])
 
     def _check_cover(self, account: int, told: Told, held: int, out: int) -> None:
         """What runs are told they may sell is what their account had at some time lately, less what was being sold.

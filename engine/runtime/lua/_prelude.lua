@@ -31,10 +31,11 @@
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
 --                                        often it was changed; "symbol product sold" -> changes with our last sale of
 --                                        it, while it may be what made the account short; "symbol product bought" ->
---                                        "units us", what was bought lately and when last; "symbol product lost" ->
---                                        "changes us told", as readings began to lack what its runs held: a run that
---                                        held something then has these changes as its `lost_in`, and what the others
---                                        bought since is "symbol product later" and " later_out"
+--                                        "units us", what was bought lately and when last; "symbol product lack" ->
+--                                        "run units us", what readings lack of the one run that held something as they
+--                                        began to; " taken" -> units of its runs that others took for good, in
+--                                        `taken` of each, " beside" and " taken_at" -> what the account had beside its
+--                                        runs by then, units, and changes; " back" -> "units us", what came back since
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
 --                                        changes by then, symbol product"
 --                                        :reading hash: who reads its book (by, until), whether that failed last,
@@ -187,21 +188,26 @@ local function bought_lately(account, key, at)
   return units and tonumber(at) <= last + lags_at_most and tonumber(units) or 0
 end
 
--- What an account has of one symbol in one product, over all its runs: `key` is "symbol product".
--- Returns the units that may still be sold, how many units its runs hold that the account does not have for certain
--- (what was bought a moment ago is not among them, for positions may lag), when the broker was asked (us); without a
--- reading the runs' own fills count, nothing is missing and the time is nil.
--- And how many units they hold that it lacks where no sale counts that may have filled untold; all without a reading.
--- And how many it lacks for certain where none was bought a moment ago; none without a reading.
---   net   units the runs bought less units they sold, by fills they have learned of, since this epoch began
---   held  the same of the runs that live
---   out   units of their exits that may still fill
+-- What an account has of one symbol in one product, over all its runs: `key` is "symbol product". A table:
+--   free     units that may still be sold
+--   missing  units its runs hold that the account does not have for certain; what was bought a moment ago is not among
+--            them, for positions may lag
+--   short    the same with what was bought a moment ago
+--   lacks    the same where no sale counts that may have filled untold; all without a reading
+--   beside   units it has beside what its runs bought and sold
+--   at       when the broker was asked, us; without a reading it is nil, nothing is missing, and the fills alone count
+-- The pool keeps
+--   net    units the runs bought less units they sold, by fills they have learned of, since this epoch began
+--   held   the same of the runs that live
+--   taken  units of these that others took
+--   out    units of their exits that may still fill
 -- A reading of `units` stands beside the net it already contains, so a fill counts once however late it is learned.
 -- Positions that were read without the book since (`key cap`: the most there is, and the net at that time) do not say
 -- what they contain; there is no more than they say.
 local function account_has(account, key)
-  local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out')
+  local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out', key .. ' taken')
   local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
+  held = held - tonumber(pool[4] or '0')
   local seen = redis.call('HMGET', account .. ':held', key, 'at', key .. ' cap')
   local most, cap, cap_net, cap_out = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+) (%d+)$')
   -- What was bought since by what is known may have filled before, and be among them.
@@ -209,38 +215,33 @@ local function account_has(account, key)
   local at_most = most
   -- What exits were about to sell then is in it for certain only once the book has told whether they sold it.
   if cap then most = most - tonumber(cap_out) end
-  if seen[1] == '?' or not (seen[1] or seen[2]) then return math.min(held, most) - out, 0, nil, held, 0 end
+  if seen[1] == '?' or not (seen[1] or seen[2]) then
+    return { free = math.min(held, most) - out, missing = 0, short = 0, lacks = held, beside = 0 }
+  end
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
   if cap then has, may_have = math.min(has, most), math.min(may_have, at_most) end
   at = at ~= '' and at or seen[2]
-  local short = held - may_have
-  local missing = short - bought_lately(account, key, at or 0)
-  return has - out, math.max(0, missing), at, math.max(0, held - has), math.max(0, short)
+  local short = math.max(0, held - may_have)
+  local missing = math.max(0, short - bought_lately(account, key, at or 0))
+  return { free = has - out, missing = missing, short = short, lacks = math.max(0, held - has), beside = has - net, at = at }
 end
 
--- What readings lack of what runs held: the pool's changes as they began to, since when they do, us, and whether that is
--- for long enough; nil where the account has everything.
-local function lost_of(account, key)
-  local known = redis.call('HGET', account .. ':pool', key .. ' lost')
-  local lost, since, is_told = string.match(known or '', '^(%d+) (%d+) (%d)$')
-  return lost, since, is_told == '1'
-end
-
--- The first four of these for one run. Where others took units that the account's runs held, what was bought after that
--- belongs to the runs that bought it: those of before sell none of it, and those of after lack nothing of what was taken.
+-- The same for one run of it: what others took of its units it lacks, and none of it may sell what another bought since.
 local function run_has(account, key, runtime)
-  local free, missing, at, lacks, short = account_has(account, key)
-  local lost, _, is_told = lost_of(account, key)
-  if not is_told then return free, missing, at, lacks end
-  local pool = redis.call('HMGET', account .. ':pool', key .. ' later', key .. ' later_out', key .. ' held')
-  local later, later_out, held = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
-  local lately = bought_lately(account, key, at or 0)
-  if redis.call('HGET', runtime, 'lost_in') == lost then
-    return free - (later - later_out), math.max(0, short - math.max(0, lately - later)), at, lacks
+  local has, of = account_has(account, key), redis.call('HMGET', runtime, 'taken', 'pool_held', 'pool_out')
+  local taken = tonumber(of[1] or '0')
+  if taken > 0 then
+    has.free = math.min(has.free, tonumber(of[2]) - taken - tonumber(of[3] or '0'))
+    has.missing = has.at and has.missing + taken or 0
   end
-  missing = at and math.max(0, later - (held - short) - lately) or 0
-  return free, missing, at, math.max(0, later - (held - lacks))
+  return has
+end
+
+-- Others took `units` more of what a run holds; fewer than none came back.
+local function take(account, key, runtime, units)
+  redis.call('HINCRBY', runtime, 'taken', string.format('%d', units))
+  redis.call('HINCRBY', account .. ':pool', key .. ' taken', string.format('%d', units))
 end
 
 -- What an account's runs have learned of fills, and what they may still sell, by `runtime`, one of them: `change` is
@@ -254,13 +255,12 @@ local function change_pool(account, change, runtime)
   for _, name in ipairs({ 'net', 'held', 'out' }) do
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
+      if name ~= 'net' then redis.call('HINCRBY', runtime, 'pool_' .. name, string.format('%d', change[name])) end
     end
   end
-  local lost = lost_of(account, key)
-  if lost and redis.call('HGET', runtime, 'lost_in') ~= lost then
-    redis.call('HINCRBY', account .. ':pool', key .. ' later', string.format('%d', change.held))
-    redis.call('HINCRBY', account .. ':pool', key .. ' later_out', string.format('%d', change.out))
-  end
+  local of = redis.call('HMGET', runtime, 'taken', 'pool_held')
+  local taken, held = tonumber(of[1] or '0'), tonumber(of[2] or '0')
+  if taken > held then take(account, key, runtime, held - taken) end
   if change.bought > 0 then
     local lately = bought_lately(account, key, change.bought_at)
     redis.call('HSET', account .. ':pool', key .. ' bought',
@@ -291,10 +291,10 @@ end
 -- A run's fields, with what its account has of its symbol and product: `net_quantity`, `net_missing`, `net_at`.
 local function fields_of(runtime)
   local fields, account = redis.call('HGETALL', runtime), redis.call('HGET', runtime, 'account_id') or ''
-  local free, missing, at = run_has('account:' .. account, pool_key(runtime), runtime)
-  if at then
-    for _, value in ipairs({ 'net_quantity', string.format('%d', free), 'net_missing', string.format('%d', missing),
-                             'net_at', at }) do
+  local has = run_has('account:' .. account, pool_key(runtime), runtime)
+  if has.at then
+    for _, value in ipairs({ 'net_quantity', string.format('%d', has.free),
+                             'net_missing', string.format('%d', has.missing), 'net_at', has.at }) do
       fields[#fields + 1] = value
     end
   end

@@ -21,8 +21,8 @@ begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- When two readings say the same, us.
 local confirmed_after = 1000000
--- How long all readings must show a short before it is told, and lack units while an order of ours moves, or one may
--- have filled untold, before others have taken them, us.
+-- How long all readings must show a short before it is told, and lack units before others have taken them, where an order
+-- of ours moves or for good, us.
 local short_lasts, lacks_for = 5000000, 5000000
 
 -- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
@@ -258,22 +258,80 @@ local function keep_reading()
   end
 end
 
--- Which runs held something as readings began to lack it. That others took it all readings of some seconds tell: a fill
--- that only the book knows of is missing, too, where positions lag. Once it is told, until the account has everything.
-local function keep_lost(key, missing, short)
-  local lost, since, is_told = lost_of(account, key)
-  if lost and (is_told and short or missing) == 0 then
-    redis.call('HDEL', KEYS[4], key .. ' lost', key .. ' later', key .. ' later_out')
-  elseif lost and not is_told and asked_at - since >= lacks_for then
-    redis.call('HSET', KEYS[4], key .. ' lost', string.format('%s %s 1', lost, since))
-  elseif not lost and missing > 0 then
-    lost = redis.call('HGET', KEYS[4], 'changes')
-    redis.call('HSET', KEYS[4], key .. ' lost', string.format('%s %s 0', lost, asked_at))
-    for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
-      local runtime = 'runtime:' .. run
-      -- One that says it has sold may hold more by its fills than it says.
-      local has_bought = redis.call('HGET', runtime, 'position') ~= 'none'
-      if has_bought and pool_key(runtime) == key then redis.call('HSET', runtime, 'lost_in', lost) end
+-- Units a run holds that nobody took.
+local function held_by(runtime)
+  local of = redis.call('HMGET', runtime, 'pool_held', 'taken')
+  return tonumber(of[1] or '0') - tonumber(of[2] or '0')
+end
+
+-- The one run that holds something of `key`, and how much; nil where several do: nobody knows whose units were taken.
+local function sole_holder(key)
+  local found, units
+  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+    local holds = held_by('runtime:' .. run)
+    if holds > 0 and pool_key('runtime:' .. run) == key then
+      if found then return nil end
+      found, units = run, holds
+    end
+  end
+  return found, units
+end
+
+-- What all readings of some seconds lack, others took of the run that alone held something as they began to. Positions
+-- may lag behind what another bought meanwhile: it neither proves that nor disproves it.
+local function keep_lack(key, has)
+  local run, units, since = string.match(redis.call('HGET', KEYS[4], key .. ' lack') or '', '^(%S+) (%d+) (%d+)$')
+  if has.short == 0 then redis.call('HDEL', KEYS[4], key .. ' lack') end
+  if has.missing == 0 then return end
+  if not run then run, units = sole_holder(key) end
+  if not run then return end
+  since = math.min(tonumber(since or asked_at), tonumber(asked_at))
+  units = math.min(tonumber(units), has.missing)
+  if asked_at - since < lacks_for then
+    redis.call('HSET', KEYS[4], key .. ' lack', string.format('%s %d %d', run, units, since))
+    return
+  end
+  redis.call('HDEL', KEYS[4], key .. ' lack', key .. ' back')
+  redis.call('HSET', KEYS[4], key .. ' beside', string.format('%d', has.beside),
+    key .. ' taken_at', redis.call('HGET', KEYS[4], 'changes'))
+  -- It may have sold meanwhile, or have ended.
+  units = math.min(units, held_by('runtime:' .. run))
+  if units > 0 then take(account, key, 'runtime:' .. run, units) end
+end
+
+-- Units that were taken are there again: to whichever of the runs comes first.
+local function give_back(key, units)
+  redis.call('HINCRBY', KEYS[4], key .. ' beside', string.format('%d', units))
+  redis.call('HDEL', KEYS[4], key .. ' back')
+  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+    local runtime = 'runtime:' .. run
+    local taken = tonumber(redis.call('HGET', runtime, 'taken') or '0')
+    if taken > 0 and pool_key(runtime) == key then
+      take(account, key, runtime, -math.min(taken, units))
+      units = units - math.min(taken, units)
+    end
+  end
+end
+
+-- What the account has beside its runs, and had not as units were taken, is theirs again: it had lied, or its owner
+-- bought it back. Where no run bought or sold since, at once; else by all readings of some seconds that lag behind no sale.
+local function keep_back(key, has)
+  local pool = redis.call('HMGET', KEYS[4], key .. ' taken', key .. ' beside', key .. ' taken_at', 'changes', key .. ' back',
+    key .. ' sold')
+  if tonumber(pool[1] or '0') == 0 then return end
+  local more = has.beside - tonumber(pool[2])
+  if more > 0 and pool[3] == pool[4] then
+    give_back(key, more)
+  elseif more <= 0 or pool[6] then
+    redis.call('HDEL', KEYS[4], key .. ' back')
+  else
+    local units, since = string.match(pool[5] or '', '^(%d+) (%d+)$')
+    units = math.min(more, tonumber(units or more))
+    since = math.min(tonumber(since or asked_at), tonumber(asked_at))
+    if asked_at - since < lacks_for then
+      redis.call('HSET', KEYS[4], key .. ' back', string.format('%d %d', units, since))
+    else
+      give_back(key, units)
     end
   end
 end
@@ -284,9 +342,13 @@ local function wake_runs()
   for i = 1, #pool, 2 do
     local key = string.match(pool[i], '^(.+) held$')
     if key then
-      local free, missing, at, _, short = account_has(account, key)
-      if at then keep_lost(key, missing, short) end
-      local state = (missing > 0 and 'missing' or 'whole') .. (free > 0 and '' or ' none')
+      local has = account_has(account, key)
+      if has.at then
+        keep_lack(key, has)
+        keep_back(key, has)
+        has = account_has(account, key)
+      end
+      local state = (has.missing > 0 and 'missing' or 'whole') .. (has.free > 0 and '' or ' none')
       local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
       if state ~= before then
         redis.call('HSET', KEYS[4], key .. ' state', state)
@@ -310,5 +372,5 @@ if asked_at ~= '0' and is_of_this_epoch and (begun > known_begun or (begun == kn
   wake_runs()
 end
 if ARGV[4] == '' then return {} end
-local free, missing, at, lacks = run_has(account, ARGV[4], 'runtime:' .. ARGV[7])
-return { free, missing, at or asked_at, lacks }
+local has = run_has(account, ARGV[4], 'runtime:' .. ARGV[7])
+return { has.free, has.missing, has.at or asked_at, has.lacks }

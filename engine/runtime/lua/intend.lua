@@ -19,7 +19,7 @@ local mark = token .. ':' .. step
 local function state_of()
   if redis.call('HGET', KEYS[3], 'epoch') ~= epoch_n then return nil end
   local now = redis.call('HMGET', KEYS[3], 'account_id', 'done', 'signal_seq')
-  local _, _, seen_at = account_has('account:' .. now[1], pool_key(KEYS[3]))
+  local seen_at = account_has('account:' .. now[1], pool_key(KEYS[3])).at
   local version = redis.call('HGET', 'account:' .. now[1], 'version')
   return table.concat({ now[2] or '', now[3], seen_at or '', version or '' }, ' ')
 end
@@ -75,7 +75,7 @@ end
 if entry and is_stop_reached() then return { 'denied', 'stop_above_price', 1000000 } end
 local change = cjson.decode(ARGV[17])
 if not entry then
-  local free = run_has(account, change.key, KEYS[3])
+  local free = run_has(account, change.key, KEYS[3]).free
   if free < tonumber(ARGV[16]) then return { 'denied', 'cover', math.max(0, free) } end
 end
 local second = math.floor(now / 1000000)
