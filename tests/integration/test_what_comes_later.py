@@ -11,6 +11,7 @@ from engine.domain.events import EventType as E
 from engine.domain.orders import OrderStatus, Product, Side
 from engine.domain.run import Run, RunStatus
 from engine.domain.strategy import StopMode
+from engine.runtime import keys
 from tests.builders import CLOSES, STOP, SYMBOL, entry, run, strategy
 from tests.fakes import REFUSED, Answer
 from tests.livestate import run_id
@@ -232,7 +233,7 @@ def test_what_is_shown_again_while_nothing_moves_is_sold_at_once(world: World) -
     world.buy()
     world.clock.advance(60)
     _shows(world, 0)
-    world.pass_time(20)
+    world.pass_time(90, 5)
     _shows_the_truth(world)
     world.breach(STOP)
     world.serve(E.STOPLOSS, "sl-7", run_id(7))
@@ -291,7 +292,7 @@ def test_what_two_runs_lack_is_of_both(world: World) -> None:
     _buys_later(world, STOP - 500)
     world.clock.advance(60)
     world.broker.trade_by_hand(SELL, 10)
-    world.pass_time(30)
+    world.pass_time(90, 5)
     world.price(STOP)
     world.serve(E.STOPLOSS, "sl-7", run_id(7))
     assert _sold_by(world, 7) == 10
@@ -335,7 +336,7 @@ def test_what_a_run_that_ended_lacked_is_taken_of_nobody_else(world: World) -> N
     later = _buys_later(world, STOP - 500)
     world.broker.trade_by_hand(SELL, 4)
     world.live.store.signal(run_id(7), {"closed_elsewhere": "10"}, world.clock.real)
-    world.pass_time(30)
+    world.pass_time(90, 5)
     assert world.ended()
     assert world.live.store.run(str(run_id(7))) is None
     world.price(STOP - 500)
@@ -360,6 +361,110 @@ def test_a_purchase_the_book_tells_first_takes_nothing_from_a_run_of_before(worl
     world.breach(STOP)
     world.serve(E.STOPLOSS, "sl-7", run_id(7))
     assert (_sold_by(world, 7), world.alerts()) == (10, [])
+
+
+def _taken_of_both(world: World) -> Run:
+    """The first run has lost all ten; positions are empty for long while the second one holds its own."""
+    _taken(world, 10)
+    later = _buys_later(world, STOP - 500)
+    world.pass_time(30)
+    _shows(world, 0)
+    world.pass_time(90, 5)
+    _shows_the_truth(world)
+    world.pass_time(10)
+    return later
+
+
+def test_what_was_taken_last_is_given_back_first(world: World) -> None:
+    later = _taken_of_both(world)
+    world.price(STOP - 500)
+    world.serve(E.STOPLOSS, "sl-8", later.id)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (0, 10)
+
+
+@pytest.mark.parametrize("units", [4, 10])
+def test_what_is_taken_again_is_told_again(world: World, units: int) -> None:
+    """Its owner sells by hand, buys back, and sells again."""
+    world.buy()
+    world.clock.advance(60)
+    for side, told in ((SELL, 1), (BUY, 1), (SELL, 2)):
+        world.broker.trade_by_hand(side, units)
+        world.pass_time(120, 5)
+        assert world.alerts().count("not_covered") == told
+        assert _run(world, 7).failure == ("" if side is BUY else "not_covered")
+
+
+def test_rows_that_cannot_be_read_are_no_second_word(world: World) -> None:
+    """One reading lacked all, and for a minute none said anything: nothing was taken."""
+    world.buy()
+    world.clock.advance(60)
+    _shows(world, 0)
+    world.cover()
+    world.broker.held = lambda: [  # type: ignore[method-assign]
+        NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
+    ]
+    for _ in range(70):
+        world.clock.advance(1)
+        world.cover()
+    _buys_later(world, STOP - 500)
+    _shows_the_truth(world)
+    world.breach(STOP)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    world.pass_time(1)
+    assert _sold_by(world, 7) == 10
+
+
+def test_what_positions_lack_of_a_purchase_is_none_of_what_was_taken(world: World) -> None:
+    """Its entry fills on as its owner sells the first part: that they show the rest a moment later is no return."""
+    world.buy(quantity=5)
+    world.pass_time(20)
+    world.broker.trade_by_hand(SELL, 5)
+    _shows(world, 0)
+    world.push(world.broker.fill("B1", 10))
+    world.pass_time(2)
+    _shows_the_truth(world)
+    world.pass_time(90, 5)
+    _buys_later(world, STOP - 500)
+    world.pass_time(10)
+    world.price(STOP)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (5, 0)
+
+
+def test_a_loss_that_began_before_a_lie_is_no_greater_by_it(world: World) -> None:
+    """As it becomes certain positions are empty for a moment: what they show after that was not taken."""
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, 4)
+    world.pass_time(58)
+    _shows(world, 0)
+    world.pass_time(5)
+    _shows_the_truth(world)
+    _buys_later(world, STOP - 500)
+    world.pass_time(10)
+    world.price(STOP)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    world.pass_time(1)
+    assert _sold_by(world, 7) == 6
+
+
+def test_a_run_of_an_older_engine_is_blamed_for_nothing_and_keeps_no_reading_back(world: World) -> None:
+    """It has not kept what it holds: of several nobody knows whose units were taken."""
+    world.buy(run(stop_units=STOP - 500))
+    world.live.redis.hdel(keys.runtime(str(run_id(7))), "pool_held", "pool_out")
+    world.clock.advance(60)
+    later = _buys_later(world)
+    world.pass_time(30)
+    world.broker.trade_by_hand(SELL, 4)
+    world.pass_time(120, 5)
+    world.price(STOP - 500)
+    world.serve(E.STOPLOSS, "sl-8", later.id)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    assert (_sold_by(world, 8), _sold_by(world, 7)) == (10, 6)
+    for broker_id in [f"B{number}" for number in (3, 4)]:
+        world.push(world.broker.fill(broker_id))
+    world.pass_time(10)
+    assert (world.live.store.run(str(later.id)), _run(world, 7).held, _has(world)) == (None, 4, 0)
 
 
 def _left_over_night(world: World, in_the_morning: int = 0) -> None:

@@ -32,8 +32,8 @@
 --                                        often it was changed; "symbol product sold" -> changes with our last sale of
 --                                        it, while it may be what made the account short; "symbol product bought" ->
 --                                        "units us", what was bought lately and when last; "symbol product lack" ->
---                                        "run units us", what readings lack of the one run that held something as they
---                                        began to; " taken" -> units of its runs that others took for good, in
+--                                        "run units us beside", what readings lack of the one run that held something
+--                                        as they began to; " taken" -> units of its runs that others took for good, in
 --                                        `taken` of each, " beside" and " taken_at" -> what the account had beside its
 --                                        runs by then, units, and changes; " back" -> "units us", what came back since
 --                                        :fills hash: client order id -> "units filled, 1 or -1, ended, the pool's
@@ -195,6 +195,7 @@ end
 --   short    the same with what was bought a moment ago
 --   lacks    the same where no sale counts that may have filled untold; all without a reading
 --   beside   units it has beside what its runs bought and sold
+--   taken    units of its runs that others took for good
 --   at       when the broker was asked, us; without a reading it is nil, nothing is missing, and the fills alone count
 -- The pool keeps
 --   net    units the runs bought less units they sold, by fills they have learned of, since this epoch began
@@ -207,7 +208,8 @@ end
 local function account_has(account, key)
   local pool = redis.call('HMGET', account .. ':pool', key .. ' net', key .. ' held', key .. ' out', key .. ' taken')
   local net, held, out = tonumber(pool[1] or '0'), tonumber(pool[2] or '0'), tonumber(pool[3] or '0')
-  held = held - tonumber(pool[4] or '0')
+  local taken = tonumber(pool[4] or '0')
+  held = held - taken
   local seen = redis.call('HMGET', account .. ':held', key, 'at', key .. ' cap')
   local most, cap, cap_net, cap_out = held, string.match(seen[3] or '', '^(%-?%d+) (%-?%d+) (%d+)$')
   -- What was bought since by what is known may have filled before, and be among them.
@@ -216,7 +218,7 @@ local function account_has(account, key)
   -- What exits were about to sell then is in it for certain only once the book has told whether they sold it.
   if cap then most = most - tonumber(cap_out) end
   if seen[1] == '?' or not (seen[1] or seen[2]) then
-    return { free = math.min(held, most) - out, missing = 0, short = 0, lacks = held, beside = 0 }
+    return { free = math.min(held, most) - out, missing = 0, short = 0, lacks = held, beside = 0, taken = taken }
   end
   local units, contained, at, least = string.match(seen[1] or '0 0  0', '^(%-?%d+) (%-?%d+) (%d*) (%-?%d+)$')
   local has, may_have = tonumber(units) + net - tonumber(contained), tonumber(units) + net - tonumber(least)
@@ -224,7 +226,8 @@ local function account_has(account, key)
   at = at ~= '' and at or seen[2]
   local short = math.max(0, held - may_have)
   local missing = math.max(0, short - bought_lately(account, key, at or 0))
-  return { free = has - out, missing = missing, short = short, lacks = math.max(0, held - has), beside = has - net, at = at }
+  return { free = has - out, missing = missing, short = short, lacks = math.max(0, held - has), beside = has - net,
+           taken = taken, at = at }
 end
 
 -- The same for one run of it: what others took of its units it lacks, and none of it may sell what another bought since.
@@ -260,7 +263,7 @@ local function change_pool(account, change, runtime)
   end
   local of = redis.call('HMGET', runtime, 'taken', 'pool_held')
   local taken, held = tonumber(of[1] or '0'), tonumber(of[2] or '0')
-  if taken > held then take(account, key, runtime, held - taken) end
+  if taken > math.max(0, held) then take(account, key, runtime, math.max(0, held) - taken) end
   if change.bought > 0 then
     local lately = bought_lately(account, key, change.bought_at)
     redis.call('HSET', account .. ':pool', key .. ' bought',

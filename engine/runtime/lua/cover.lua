@@ -21,9 +21,9 @@ begun = tonumber(begun or redis.call('HGET', KEYS[4], 'changes') or '0')
 
 -- When two readings say the same, us.
 local confirmed_after = 1000000
--- How long all readings must show a short before it is told, and lack units before others have taken them, where an order
--- of ours moves or for good, us.
-local short_lasts, lacks_for = 5000000, 5000000
+-- How long all readings must show a short before it is told, and lack units while an order of ours moves before others
+-- have taken them, us; and how long before these are taken for good: longer than positions lie.
+local short_lasts, lacks_for, taken_after = 5000000, 5000000, 60000000
 
 -- What `count` units contain: what the book says, but for what was sold since and is not missing in them. Where others
 -- have taken some, they do not get it back by our sale. `proof` of that is the last reading while no order of ours was
@@ -258,9 +258,10 @@ local function keep_reading()
   end
 end
 
--- Units a run holds that nobody took.
+-- Units a run holds that nobody took; nil where an older engine has not kept that.
 local function held_by(runtime)
-  local of = redis.call('HMGET', runtime, 'pool_held', 'taken')
+  local of = redis.call('HMGET', runtime, 'pool_held', 'taken', 'position')
+  if not of[1] and of[3] and of[3] ~= 'none' then return nil end
   return tonumber(of[1] or '0') - tonumber(of[2] or '0')
 end
 
@@ -269,47 +270,63 @@ local function sole_holder(key)
   local found, units
   for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
     local holds = held_by('runtime:' .. run)
-    if holds > 0 and pool_key('runtime:' .. run) == key then
-      if found then return nil end
+    if (not holds or holds > 0) and pool_key('runtime:' .. run) == key then
+      if found or not holds then return nil end
       found, units = run, holds
     end
   end
   return found, units
 end
 
--- What all readings of some seconds lack, others took of the run that alone held something as they began to. Positions
--- may lag behind what another bought meanwhile: it neither proves that nor disproves it.
+-- What all readings of a minute lack, others took of the run that alone held something as they began to. Positions may
+-- lag behind what another bought meanwhile: it neither proves that nor disproves it. What the account had beside its runs
+-- is the most of these readings.
 local function keep_lack(key, has)
-  local run, units, since = string.match(redis.call('HGET', KEYS[4], key .. ' lack') or '', '^(%S+) (%d+) (%d+)$')
+  local run, units, since, beside = string.match(redis.call('HGET', KEYS[4], key .. ' lack') or '',
+    '^(%S+) (%d+) (%d+) (%-?%d+)$')
   if has.short == 0 then redis.call('HDEL', KEYS[4], key .. ' lack') end
   if has.missing == 0 then return end
   if not run then run, units = sole_holder(key) end
   if not run then return end
+  beside = math.max(tonumber(beside or has.beside), has.beside)
   since = math.min(tonumber(since or asked_at), tonumber(asked_at))
   units = math.min(tonumber(units), has.missing)
-  if asked_at - since < lacks_for then
-    redis.call('HSET', KEYS[4], key .. ' lack', string.format('%s %d %d', run, units, since))
+  if asked_at - since < taken_after then
+    redis.call('HSET', KEYS[4], key .. ' lack', string.format('%s %d %d %d', run, units, since, beside))
     return
   end
   redis.call('HDEL', KEYS[4], key .. ' lack', key .. ' back')
-  redis.call('HSET', KEYS[4], key .. ' beside', string.format('%d', has.beside),
-    key .. ' taken_at', redis.call('HGET', KEYS[4], 'changes'))
   -- It may have sold meanwhile, or have ended.
-  units = math.min(units, held_by('runtime:' .. run))
-  if units > 0 then take(account, key, 'runtime:' .. run, units) end
+  units = math.min(units, held_by('runtime:' .. run) or 0)
+  if units <= 0 then return end
+  take(account, key, 'runtime:' .. run, units)
+  redis.call('HSET', 'runtime:' .. run, 'taken_at', asked_at)
+  redis.call('HSET', KEYS[4], key .. ' beside', string.format('%d', beside),
+    key .. ' taken_at', redis.call('HGET', KEYS[4], 'changes'))
 end
 
--- Units that were taken are there again: to whichever of the runs comes first.
+-- The run of `key` that units were taken of last, and how many; nil where there is none.
+local function last_taken_of(key)
+  local last, units, last_at
+  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
+    local of = redis.call('HMGET', 'runtime:' .. run, 'taken', 'taken_at')
+    local is_later = tonumber(of[1] or '0') > 0 and tonumber(of[2]) >= (last_at or 0)
+    if is_later and pool_key('runtime:' .. run) == key then
+      last, units, last_at = 'runtime:' .. run, tonumber(of[1]), tonumber(of[2])
+    end
+  end
+  return last, units
+end
+
+-- Units that were taken are there again: of what was taken last first, for that may have been a lie.
 local function give_back(key, units)
   redis.call('HINCRBY', KEYS[4], key .. ' beside', string.format('%d', units))
   redis.call('HDEL', KEYS[4], key .. ' back')
-  for _, run in ipairs(redis.call('SMEMBERS', account .. ':runs')) do
-    local runtime = 'runtime:' .. run
-    local taken = tonumber(redis.call('HGET', runtime, 'taken') or '0')
-    if taken > 0 and pool_key(runtime) == key then
-      take(account, key, runtime, -math.min(taken, units))
-      units = units - math.min(taken, units)
-    end
+  local runtime, taken = last_taken_of(key)
+  while runtime and units > 0 do
+    take(account, key, runtime, -math.min(taken, units))
+    units = units - math.min(taken, units)
+    runtime, taken = last_taken_of(key)
   end
 end
 
@@ -343,12 +360,14 @@ local function wake_runs()
     local key = string.match(pool[i], '^(.+) held$')
     if key then
       local has = account_has(account, key)
-      if has.at then
+      -- Where this reading told nothing of it, the older one is no second word.
+      if has.at == asked_at then
         keep_lack(key, has)
         keep_back(key, has)
         has = account_has(account, key)
       end
       local state = (has.missing > 0 and 'missing' or 'whole') .. (has.free > 0 and '' or ' none')
+      if has.taken > 0 then state = state .. ' ' .. has.taken end
       local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
       if state ~= before then
         redis.call('HSET', KEYS[4], key .. ' state', state)
