@@ -45,6 +45,8 @@ class FeedPolicy:
     band: float = 0.20
     #: Market time without a tick after which the next is held against the band, not the last tick.
     gap: timedelta = timedelta(minutes=5)
+    #: Exchange time for which the broker's band rules prices out: exchanges widen it.
+    band_lasts: timedelta = timedelta(seconds=2)
     #: Real time a doubtful price may wait for confirmation.
     confirm_within: timedelta = timedelta(seconds=1)
     #: Real time one may wait for the day's low that no later price confirmed: long enough to ask the broker anew.
@@ -143,6 +145,8 @@ class SymbolGuard:
     close: int = 0
     #: The day's price band, units, once the broker told it.
     band: tuple[int, int] | None = None
+    #: When that was, exchange time; None where it is known to be old.
+    band_at: datetime | None = None
     #: The least step of its price, units; 0 where nobody told.
     tick_size: int = 0
     #: The day's low as the last good packet told it, units; 0 where none did.
@@ -190,9 +194,10 @@ class SymbolGuard:
 
     def _judge_beside_doubts(self, tick: Tick, real_now: datetime, *, is_believable: bool) -> list[Tick]:
         earlier = self._before(tick.exchange_time)
-        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, tick.price)]
+        at = tick.exchange_time
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, tick.price, at)]
         is_good = is_believable or any(
-            self._is_near(tick.price, doubt.tick.price) or self._is_on_the_way(tick.price, doubt.tick.price)
+            self._is_near(tick.price, doubt.tick.price) or self._is_on_the_way(tick.price, doubt.tick.price, at)
             for doubt in earlier
         )
         if not is_good and not confirmed:
@@ -215,8 +220,10 @@ class SymbolGuard:
         """
         if told.upper_band > 0:
             self.band = told.lower_band, told.upper_band
+            # A trade outside it proves it old.
+            self.band_at = told.at if self._in_band(told.price) else None
         earlier = self._before(told.at)
-        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, told.price)]
+        confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, told.price, told.at)]
         is_back = self._is_near(told.price, self.last_price)
         kept = [doubt for doubt in self.doubts if doubt not in earlier] if confirmed or is_back else self.doubts
         low = self._low_told(told.low, told.price, told.at)
@@ -295,16 +302,18 @@ class SymbolGuard:
         """The doubts of earlier seconds: one of the same second confirms nothing."""
         return [doubt for doubt in self.doubts if _is_later(time, doubt)]
 
-    def _is_borne_out(self, doubt: int, price: int) -> bool:
-        """Whether a later price says that a doubtful one was true: it is near, or even further off the same way."""
-        return self._is_near(price, doubt) or self._is_on_the_way(doubt, price)
+    def _is_borne_out(self, doubt: int, price: int, at: datetime | None) -> bool:
+        """Whether a later price, of `at`, says that a doubtful one was true: it is near, or even further off."""
+        return self._is_near(price, doubt) or self._is_on_the_way(doubt, price, at)
 
-    def _is_on_the_way(self, price: int, other: int) -> bool:
-        """Whether whoever trades at `other` may have traded at `price`: nobody does outside the broker's band.
+    def _is_on_the_way(self, price: int, other: int, at: datetime | None) -> bool:
+        """Whether whoever trades at `other` at that time may have traded at `price`: nobody does outside the band.
 
-        A feed gone wrong tells one such price after another; only one near it bears it out.
+        A feed gone wrong tells one such price after another; while the broker's word is fresh only one near it bears
+        it out.
         """
-        is_ruled_out = self.band is not None and not self._in_band(price)
+        is_fresh = self.band_at is not None and at is not None and at - self.band_at <= self.policy.band_lasts
+        is_ruled_out = is_fresh and not self._in_band(price)
         return not is_ruled_out and self._is_beyond(other, price)
 
     def _is_beyond(self, price: int, other: int) -> bool:

@@ -20,12 +20,14 @@ from tests.world import World
 BUY, SELL = Side.BUY, Side.SELL
 
 
-def _buys_later(world: World, stop: int = STOP) -> Run:
+def _buys_later(world: World, stop: int = STOP, quantity: int = 10) -> Run:
     """Another strategy of the account buys the same symbol, at a price above the stop."""
     world.price(STOP + 500)
     at = world.clock.market
     ends = {} if at < CLOSES else {"sell_at": at + timedelta(hours=2), "closes_at": at + timedelta(hours=3)}
-    armed = world.live.arm(run(spec=strategy(id=8), buy_at=at, stop_units=stop, **ends), buying=False)
+    armed = world.live.arm(
+        run(spec=strategy(id=8, quantity=quantity), buy_at=at, stop_units=stop, **ends), buying=False
+    )
     assert world.serve(E.BUY, "buy-8", armed.id) == "submitted: accepted"
     world.push(world.broker.fill(f"B{len(world.broker.sent)}"))
     return armed
@@ -284,6 +286,33 @@ def test_what_its_owner_keeps_of_the_other_is_not_sold(world: World) -> None:
     world.live.store.signal(later.id, {"stop_requested": StopMode.LEAVE}, world.clock.real)
     world.pass_time(60)
     assert (world.live.store.run(str(later.id)), _sold_by(world, 7), _has(world)) == (None, 0, 10)
+
+
+@pytest.mark.parametrize("after", [5, 30])
+def test_what_another_buys_within_the_minute_makes_the_loss_no_smaller(world: World, after: int) -> None:
+    """It buys less than was taken, while no exit is due."""
+    world.buy()
+    world.clock.advance(60)
+    world.broker.trade_by_hand(SELL, 10)
+    world.pass_time(after)
+    later = _buys_later(world, STOP - 500, quantity=4)
+    world.pass_time(120, 5)
+    world.price(STOP)
+    world.serve(E.STOPLOSS, "sl-7", run_id(7))
+    world.pass_time(3)
+    world.price(STOP - 500)
+    world.serve(E.STOPLOSS, "sl-8", later.id)
+    assert (_sold_by(world, 7), _sold_by(world, 8)) == (0, 4)
+
+
+def test_a_loss_of_two_runs_that_grows_is_told_again(world: World) -> None:
+    world.buy()
+    _buys_later(world, STOP - 500)
+    world.clock.advance(60)
+    for taken in (4, 10):
+        world.broker.trade_by_hand(SELL, taken)
+        world.pass_time(20)
+    assert (_run(world, 7).uncovered_told, _run(world, 8).uncovered_told) == (14, 14)
 
 
 def test_what_two_runs_lack_is_of_both(world: World) -> None:

@@ -9,6 +9,13 @@ def _guard(name: str, file: str, text: str, without: str, *tests: str) -> Guard:
 
 # fmt: off
 GUARDS = [
+    _guard("a trade outside a band proves it old", "feed",
+           "self.band_at = told.at if self._in_band(told.price) else None", "self.band_at = told.at",
+           "unit/test_domain_feed.py::test_a_crash_through_the_band_that_quotes_go_on_telling_is_followed"),
+    _guard("a band of before rules no price out", "feed",
+           "is_fresh = self.band_at is not None and at is not None and at - self.band_at <= self.policy.band_lasts",
+           "is_fresh = self.band is not None",
+           "unit/test_domain_feed.py::test_a_crash_through_a_band_of_before_is_followed_one_tick_behind"),
     _guard("a price outside the broker's band is borne out only by one near it", "feed",
            "return not is_ruled_out and self._is_beyond(other, price)", "return self._is_beyond(other, price)",
            "unit/test_domain_feed.py::"
@@ -438,7 +445,7 @@ GUARDS = [
            "unit/test_domain_feed.py::"
            "test_a_spike_is_believed_after_its_second_whatever_doubtful_price_follows"),
     _guard("doubtful prices on one side confirm what they agree on", "feed",
-           " or self._is_on_the_way(doubt, price)\n", "\n",
+           " or self._is_on_the_way(doubt, price, at)\n", "\n",
            "unit/test_domain_feed.py::test_prices_that_alternate_beyond_a_step_confirm_what_they_agree_on"),
     _guard("a price that came back counts where the day's low proves it", "feed",
            "return low == self.tick.price if self.low_before == 0 else low <= self.tick.price < self.low_before",

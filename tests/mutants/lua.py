@@ -423,7 +423,7 @@ GUARDS = [
            "integration/test_what_comes_later.py::"
            "test_it_does_not_sell_what_another_strategy_buys"),
     _guard("what was taken of a run ends with it", "_prelude",
-           "if taken > math.max(0, held) then take(account, key, runtime, math.max(0, held) - taken) end", "",
+           "if taken > held then take(account, key, runtime, held - taken) end", "",
            "integration/test_what_comes_later.py::"
            "test_what_was_taken_of_a_run_ends_with_it"),
     _guard("of several runs nobody knows whose units were taken", "cover",
@@ -466,19 +466,21 @@ GUARDS = [
            "",
            "integration/test_what_comes_later.py::"
            "test_what_is_taken_again_is_told_again"),
+    _guard("what another bought makes a loss no smaller", "cover",
+           "units = math.min(tonumber(units), has.short)", "units = math.min(tonumber(units), has.missing)",
+           "integration/test_what_comes_later.py::"
+           "test_what_another_buys_within_the_minute_makes_the_loss_no_smaller"),
+    _guard("a loss that grows is looked at again", "cover",
+           "'missing ' .. has.missing or 'whole'", "'missing' or 'whole'",
+           "integration/test_what_comes_later.py::test_a_loss_of_two_runs_that_grows_is_told_again"),
     _guard("what was taken last is given back first", "cover",
            "tonumber(of[2]) >= (last_at or 0)",
            "not last",
            "integration/test_what_comes_later.py::"
            "test_what_was_taken_last_is_given_back_first"),
     _guard("whether a run of an older engine holds something nobody knows", "cover",
-           "if not of[1] and of[3] and of[3] ~= 'none' then return nil end",
-           "",
-           "integration/test_what_comes_later.py::"
-           "test_a_run_of_an_older_engine_is_blamed_for_nothing_and_keeps_no_reading_back"),
-    _guard("nothing is given back of a run of which nothing was taken", "_prelude",
-           "if taken > math.max(0, held) then take(account, key, runtime, math.max(0, held) - taken) end",
-           "if taken > held then take(account, key, runtime, held - taken) end",
+           "return of[1] and tonumber(of[1]) - tonumber(of[2] or '0')",
+           "return tonumber(of[1] or '0') - tonumber(of[2] or '0')",
            "integration/test_what_comes_later.py::"
            "test_a_run_of_an_older_engine_is_blamed_for_nothing_and_keeps_no_reading_back"),
     _guard("a reading that tells nothing of a symbol is no second word", "cover",

@@ -200,8 +200,25 @@ def test_what_lies_outside_the_brokers_band_is_borne_out_only_by_a_price_near_it
     """A feed gone wrong tells one price after another that nobody can have traded."""
     desk.guard.asked(asked(GOOD, 1))
     first, second = prices
-    assert desk.feed(tick(first, 2), tick(second, 3)) == []
-    assert desk.feed(tick(second - 10, 4)) == [tick(second, 3), tick(second - 10, 4)]
+    assert desk.feed(tick(first, 1.5), tick(second, 2)) == []
+    assert desk.feed(tick(second - 10, 3)) == [tick(second, 2), tick(second - 10, 3)]
+
+
+def test_a_crash_through_a_band_of_before_is_followed_one_tick_behind(desk: Desk) -> None:
+    """Exchanges widen bands, and the quotes that would tell fail."""
+    desk.guard.asked(asked(GOOD, 1))
+    fall = [tick(price, second) for price, second in ((8_900, 20), (7_900, 21), (7_300, 22), (6_800, 23))]
+    assert desk.feed(*fall) == fall[:3]
+
+
+def test_a_crash_through_the_band_that_quotes_go_on_telling_is_followed(desk: Desk) -> None:
+    """Each tells a last trade that its own band rules out."""
+    desk.guard.asked(asked(GOOD, 1))
+    believed: list[int] = []
+    for second, price in enumerate((8_900, 7_900, 7_300, 6_800), 2):
+        believed += [each.price for each in desk.feed(tick(price, second))]
+        believed += [each.price for each in desk.guard.asked(asked(price, second))]
+    assert believed == [8_900, 7_900, 7_300]
 
 
 def test_a_second_spike_elsewhere_does_not_confirm_the_first(desk: Desk) -> None:

@@ -27,7 +27,7 @@
 --                                        broker was last asked, us; begun -> the pool's changes before that;
 --                                        " cap", " others", " lags", " behind", " lacks", " short" of a key: see cover
 --                                        :pool hash: "symbol product net|held|out" -> units, see account_has;
---                                        "symbol product state" -> "missing" while the account lacks what its runs
+--                                        "symbol product state" -> "missing units" while the account lacks what its runs
 --                                        hold, else "whole"; with " none" while none of it may be sold; changes, how
 --                                        often it was changed; "symbol product sold" -> changes with our last sale of
 --                                        it, while it may be what made the account short; "symbol product bought" ->
@@ -258,12 +258,14 @@ local function change_pool(account, change, runtime)
   for _, name in ipairs({ 'net', 'held', 'out' }) do
     if change[name] ~= 0 then
       redis.call('HINCRBY', account .. ':pool', key .. ' ' .. name, string.format('%d', change[name]))
-      if name ~= 'net' then redis.call('HINCRBY', runtime, 'pool_' .. name, string.format('%d', change[name])) end
+      if redis.call('HEXISTS', runtime, 'pool_' .. name) == 1 then
+        redis.call('HINCRBY', runtime, 'pool_' .. name, string.format('%d', change[name]))
+      end
     end
   end
   local of = redis.call('HMGET', runtime, 'taken', 'pool_held')
   local taken, held = tonumber(of[1] or '0'), tonumber(of[2] or '0')
-  if taken > math.max(0, held) then take(account, key, runtime, math.max(0, held) - taken) end
+  if taken > held then take(account, key, runtime, held - taken) end
   if change.bought > 0 then
     local lately = bought_lately(account, key, change.bought_at)
     redis.call('HSET', account .. ':pool', key .. ' bought',

@@ -14,7 +14,7 @@ redis.call('PERSIST', KEYS[4])
 redis.call('SADD', KEYS[6], ARGV[2])
 if lives then return 'exists' end
 write_fields(KEYS[2], { set = cjson.decode(ARGV[3]) })
-redis.call('HSET', KEYS[2], 'epoch', epoch_n)
+redis.call('HSET', KEYS[2], 'epoch', epoch_n, 'pool_held', '0', 'pool_out', '0')
 redis.call('ZADD', KEYS[5], ARGV[5], ARGV[2])
 local account = 'account:' .. redis.call('HGET', KEYS[2], 'account_id')
 local market = redis.call('HGET', account, 'market') or ''

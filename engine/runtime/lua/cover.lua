@@ -258,11 +258,10 @@ local function keep_reading()
   end
 end
 
--- Units a run holds that nobody took; nil where an older engine has not kept that.
+-- Units a run holds that nobody took; nil where an older engine made it, and that is not kept.
 local function held_by(runtime)
-  local of = redis.call('HMGET', runtime, 'pool_held', 'taken', 'position')
-  if not of[1] and of[3] and of[3] ~= 'none' then return nil end
-  return tonumber(of[1] or '0') - tonumber(of[2] or '0')
+  local of = redis.call('HMGET', runtime, 'pool_held', 'taken')
+  return of[1] and tonumber(of[1]) - tonumber(of[2] or '0')
 end
 
 -- The one run that holds something of `key`, and how much; nil where several do: nobody knows whose units were taken.
@@ -290,7 +289,7 @@ local function keep_lack(key, has)
   if not run then return end
   beside = math.max(tonumber(beside or has.beside), has.beside)
   since = math.min(tonumber(since or asked_at), tonumber(asked_at))
-  units = math.min(tonumber(units), has.missing)
+  units = math.min(tonumber(units), has.short)
   if asked_at - since < taken_after then
     redis.call('HSET', KEYS[4], key .. ' lack', string.format('%s %d %d %d', run, units, since, beside))
     return
@@ -353,7 +352,7 @@ local function keep_back(key, has)
   end
 end
 
--- Runs whose account lacks what they hold, or has it or some of it again, are looked at without any event of their own.
+-- Runs whose account lacks what they hold, more or less of it than before, are looked at without any event of their own.
 local function wake_runs()
   local pool, changed = redis.call('HGETALL', KEYS[4]), {}
   for i = 1, #pool, 2 do
@@ -366,7 +365,7 @@ local function wake_runs()
         keep_back(key, has)
         has = account_has(account, key)
       end
-      local state = (has.missing > 0 and 'missing' or 'whole') .. (has.free > 0 and '' or ' none')
+      local state = (has.missing > 0 and 'missing ' .. has.missing or 'whole') .. (has.free > 0 and '' or ' none')
       if has.taken > 0 then state = state .. ' ' .. has.taken end
       local before = redis.call('HGET', KEYS[4], key .. ' state') or 'whole'
       if state ~= before then
