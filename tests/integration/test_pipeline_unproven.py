@@ -290,6 +290,26 @@ def test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up(
     assert breached.ended()["position"] == "exited_by_sl"
 
 
+def test_an_exit_whose_new_price_is_refused_is_looked_up_at_once(
+    breached: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It filled as its price was changed: what refuses the change tells nothing of that."""
+    breached.broker.quotes = [Quote(SYMBOL, Decimal(90), Decimal(90), Decimal(110), breached.clock.market)]
+
+    def filled_just_now(broker_order_id: str, change: OrderChange) -> Reply:
+        breached.broker.modified.append((broker_order_id, change))
+        breached.broker.fill(broker_order_id)
+        return REFUSED
+
+    monkeypatch.setattr(breached.broker, "modify", filled_just_now)
+    breached.serve(E.STOPLOSS)
+    while not breached.broker.modified:
+        breached.pass_time(1)
+    breached.pass_time(3)
+    assert breached.ended()["position"] == "exited_by_sl"
+    assert len(breached.broker.modified) == 1
+
+
 def test_an_exit_without_a_quote_is_replaced_as_before(breached: World) -> None:
     breached.serve(E.STOPLOSS)
     breached.pass_time(45)

@@ -216,7 +216,7 @@ GUARDS = [
     _guard("a modification that is refused makes the book be asked", "actions",
            "reprice, reply.outcome, dirty=True)",
            "reprice, reply.outcome)", "integration/test_pipeline_unproven.py::"
-           "test_an_exit_whose_new_price_is_refused_may_have_filled_and_is_looked_up"),
+           "test_an_exit_whose_new_price_is_refused_is_looked_up_at_once"),
     _guard("an exit at the lowest price keeps its place in the queue", "actions",
            "if quote is not None and rests_at_the_lowest(order, quote):", "if broker is None:",
            "integration/test_pipeline_unproven.py::test_an_exit_that_rests_is_lowered_once_and_keeps_its_place"),

@@ -223,8 +223,7 @@ GUARDS = [
            "test_an_exit_whose_given_up_forerunner_filled_is_taken_back"),
     _guard("an exit is taken back whose shares are gone", "exits",
            "return left > run.held or _is_promised_twice(run)", "return left > run.held",
-           "integration/test_pipeline_standing_orders.py::"
-           "test_an_exit_that_rests_while_its_owner_sells_by_hand_is_taken_back"),
+           "unit/test_domain_decision.py::test_a_stop_prices_no_exit_anew_whose_shares_are_gone"),
     _guard("an entry is taken back that has come already", "exits",
            "return left > max(0, run.strategy.quantity - run.filled(Leg.ENTRY))", "return False",
            "integration/test_pipeline_standing_orders.py::"
@@ -292,8 +291,7 @@ GUARDS = [
            "integration/test_pipeline_standing_orders.py::"
            "test_a_given_up_exit_that_appeared_is_canceled_until_it_is_gone"),
     _guard("nothing is priced anew once its session is over", "watch", " or is_session_over(run, now)\n", "\n",
-           "integration/test_pipeline_standing_orders.py::"
-           "test_no_order_is_changed_while_its_exchange_is_closed"),
+           "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("no cause prices an exit anew once its session is over", "exits",
            "if reason is None or is_going or is_session_over(run, now):", "if reason is None or is_going:",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
@@ -311,8 +309,7 @@ GUARDS = [
            "integration/test_pipeline_standing_orders.py::test_a_breach_takes_back_an_entry_that_rests_unfilled"),
     _guard("an exchange that ends every exit refuses them", "routing",
            "    if order.leg is Leg.EXIT and not order.filled_quantity:\n", "    if order is None:\n",
-           "integration/test_pipeline_standing_orders.py::"
-           "test_exits_canceled_again_and_again_by_the_exchange_are_told_of"),
+           "unit/test_lifecycle.py::test_an_exit_that_the_book_lacks_after_its_session_failed_as_any_other"),
     _guard("what an ended entry turns out to have bought is told of", "routing",
            "if order.filled_quantity > old.filled_quantity else ()", "if old is None else ()",
            "unit/test_domain_routing.py::test_an_entry_that_ended_in_part_is_alerted_where_its_run_goes_on"),

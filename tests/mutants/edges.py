@@ -71,8 +71,7 @@ GUARDS = [
            "if not least <= number or number != number.to_integral_value():",
            "unit/test_broker_poison.py::test_a_poisoned_update_is_one_malformed_frame"),
     _guard("a price is a finite number", "broker_connector/kite_words.py", "    if not number.is_finite():\n",
-           "    if number is None:\n", "unit/test_broker_poison.py::"
-           "test_an_instrument_dump_that_cannot_be_read_is_an_answer_that_did_not_come"),
+           "    if number is None:\n", "unit/test_broker_poison.py::test_no_amount_is_without_end"),
     # Queues and threads.
     _guard("messages of an instant are all served", "tasks/lane.py",
            "if at is None and does is not None and self._waiting[does]:",
@@ -126,7 +125,7 @@ GUARDS = [
     # Servers.
     _guard("PostgreSQL is not waited for without end", "models/database.py",
            '    event.listen(database, "connect", _limit)\n', "", "integration/test_database_limits.py::"
-           "test_what_takes_too_long_is_refused_as_anything_else_is"),
+           "test_a_connection_has_limits_and_is_kept_alive"),
     _guard("a connection whose other end is gone is noticed", "models/database.py",
            '{**LINE, "connection_factory": first_to_answer(Limited)}',
            '{"connection_factory": first_to_answer(Limited)}',

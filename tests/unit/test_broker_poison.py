@@ -112,6 +112,12 @@ def test_an_unreadable_answer_to_an_order_is_doubt(body: str | bytes) -> None:
     assert kite._reply_of(answer(body, 400)).outcome is Outcome.TIMEOUT
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_no_amount_is_without_end(word: str) -> None:
+    with pytest.raises(ValueError, match="not a finite number"):
+        words.amount(word)
+
+
 @pytest.mark.parametrize("asked", ["inf", "nan", "-5", "1e300", "soon", "99999999"])
 def test_no_answer_holds_an_exit_for_longer_than_its_backoff(asked: str) -> None:
     pause = kite_errors.error_reply(429, {"error_type": "NetworkException"}, asked).retry_after
