@@ -38,6 +38,12 @@ def _shows(world: World, units: int) -> None:
     world.broker.held = lambda: [NetPosition(SYMBOL, Product.INTRADAY, units)]  # type: ignore[method-assign]
 
 
+def _shows_what_cannot_be_read(world: World) -> None:
+    world.broker.held = lambda: [  # type: ignore[method-assign]
+        NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
+    ]
+
+
 def _shows_the_truth(world: World) -> None:
     del world.broker.held
 
@@ -164,12 +170,9 @@ def test_a_row_that_cannot_be_read_gives_nothing_back(world: World) -> None:
     world.pass_time(30)
     bought = entry(OrderStatus.FILLED, 10, attempt=2, updated_at=world.clock.real - timedelta(hours=1))
     world.live.arm(run(bought, spec=strategy(id=9)), buying=False)
-    told = world.broker.held
-    world.broker.held = lambda: [  # type: ignore[method-assign]
-        NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
-    ]
+    _shows_what_cannot_be_read(world)
     world.cover()
-    world.broker.held = told  # type: ignore[method-assign]
+    _shows_the_truth(world)
     world.pass_time(30)
     assert (_sold_by(world, 7), _sold_by(world, 8)) == (0, 0)
 
@@ -429,9 +432,7 @@ def test_rows_that_cannot_be_read_are_no_second_word(world: World) -> None:
     world.clock.advance(60)
     _shows(world, 0)
     world.cover()
-    world.broker.held = lambda: [  # type: ignore[method-assign]
-        NetPosition(SYMBOL, Product.INTRADAY, 0, unread="quantity")
-    ]
+    _shows_what_cannot_be_read(world)
     for _ in range(70):
         world.clock.advance(1)
         world.cover()
