@@ -221,12 +221,19 @@ class Oversight:
         if account in self._bought:
             # That counts from the first reading which shows it, to the first one after that.
             waits.append(self._bought[account] + LAG_AT_MOST + ASKED_AGAIN)
+            # What was taken of runs comes back by readings of some seconds, which lag behind no sale of ours.
+            waits += [at + LAG_AT_MOST + UNKNOWN_FOR + ASKED_AGAIN for at in self._sold_by_runs(account)]
         if (IN_DOUBT | {Kind.LIMITED}) & self._seed.hard.kinds and exit_asked_at is not None:
             # What may still sell is promised: no other exit, nor one of another run, may go out beside it.
             waits.append(exit_asked_at + PAUSES)
             # Doubt is settled by readings, which begin when the account can be read.
             waits.append(readable_since + SETTLED_WITHIN)
         return max(waits)
+
+    def _sold_by_runs(self, account: int) -> list[datetime]:
+        """When exits of an account's runs filled last, each."""
+        ours = [each for each in self._brokers[account].book if not each.is_foreign and each.request.side is Side.SELL]
+        return [each.filled_at for each in ours if each.filled_at is not None]
 
     def check_evening(self, closed_at: datetime) -> None:
         """Whoever holds something when its session is over has been told so this evening."""
