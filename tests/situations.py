@@ -554,6 +554,18 @@ CASES = [
         HELD | exits(10, "STOPLOSS", "SELL") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
     ),
     Case(
+        "latched a second after the news of a fill that is an hour old: the engine slept, or its line was down",
+        seen(replace(FILLED_NOW, filled_at=NOON.market - 3600 * S), net=None, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | {kind: AskBook("position_unproven") for kind in (E.STOPLOSS, E.RETRY)},
+    ),
+    Case(
+        "latched a second after the news of a fill that is as old as a reading may be",
+        seen(replace(FILLED_NOW, filled_at=NOON.market - 30 * S), net=None, latch=latch()),
+        NOON,
+        HELD | SELLS_LATER | exits(10, "STOPLOSS") | {E.RETRY: Submit(Leg.EXIT, 10, ExitReason.STOP_LOSS)},
+    ),
+    Case(
         "latched a second after the fill",
         seen(FILLED_NOW, net=None, latch=latch()),
         NOON,

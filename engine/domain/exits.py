@@ -189,9 +189,17 @@ def _is_fresh(run: Run, now: Moment, policy: Policy) -> bool:
     """Whether what is known of the position is young enough to sell by: a fill of its own or a reading."""
     squared_off = run.strategy.product is Product.INTRADAY and now.market >= run.closes_at - policy.square_off
     usual = policy.square_off_trust if squared_off else policy.trust_limit
-    known = [(o.updated_at, usual) for o in run.orders if o.updated_at is not None and o.filled_quantity]
+    ages = [(_fill_known_for(order, now), usual) for order in run.orders if order.filled_quantity]
     if run.net is not None:
         # Asked for by this very exit: a broker that answers slowly has no newer word.
         is_asked_for = run.unproven_since is not None and run.net.at >= run.unproven_since
-        known.append((run.net.at, policy.trust_limit if is_asked_for else usual))
-    return any(-CLOCKS_APART <= now.real - at <= limit for at, limit in known)
+        ages.append((now.real - run.net.at, policy.trust_limit if is_asked_for else usual))
+    return any(age is not None and -CLOCKS_APART <= age <= limit for age, limit in ages)
+
+
+def _fill_known_for(order: Order, now: Moment) -> timedelta | None:
+    """How old the news of an order's last fill is, real time: what was learned late says nothing of what came since."""
+    if order.updated_at is None:
+        return None
+    learned = now.real - order.updated_at
+    return learned if order.filled_at is None else max(learned, now.late(order.filled_at))
