@@ -52,6 +52,7 @@ class News:
             "sweep": lambda _given, _named, reply: self._swept(reply),
             # It may have any run of its account looked at.
             "cover": lambda _given, _named, _reply: self._nudged.clear(),
+            "alert": lambda given, _named, _reply: self._told_of_an_account(given[1]),
             "alert_once": lambda given, _named, reply: self._alerted(given[2], is_new=reply),
         }
 
@@ -122,6 +123,12 @@ class News:
         if before is not None and now - before < SAID_AGAIN:
             raise Violation(f"{run}: {alert.code} was told twice within {now - before}: {alert.message}")
         self._said[words] = now
+
+    def _told_of_an_account(self, alert: Alert) -> None:
+        """A token that lived in between, and is refused again, is news."""
+        if alert.code == "token_lives":
+            for words in [words for words in self._said if words[1] == "token_invalid"]:
+                del self._said[words]
 
     def _is_dirty(self, run: str) -> bool:
         return bool(self._store.server.keys.call("HGET", [keys.runtime(run), "dirty"]))
