@@ -252,7 +252,9 @@ class Conduct:
             # Nothing says how low a limit may be, or its broker changes none: only a new order is priced by the broker.
             is_in_vain = self._changes[account, placed.broker_order_id] >= REPRICES
             is_in_vain = is_in_vain and placed.request.limit_price != self._brokers[account].lower_band
-            return left != bought - sold or not self._brokers[account].lower_band or is_in_vain
+            # Nor is a quote to be had whose reading is refused, as often as it is asked for.
+            is_unpriced = not self._brokers[account].lower_band or Kind.TOKEN in self._seed.hard
+            return left != bought - sold or is_unpriced or is_in_vain
         rests_for = self._now() - (placed.placed_at or placed.visible_at)
         # Its exit may have been lost on its way.
         is_exiting = self._now() >= run.sell_at or any(each.request.side is Side.SELL for each in own)
