@@ -300,7 +300,9 @@ class Oversight:
         within = PUSHED_WITHIN
         if Kind.ALONE in self._seed.hard:
             within = WATCHED_WITHIN if DOUBLES & self._seed.hard.kinds else ASKED_WITHIN
-        return max(filled, default=now) > now - within
+        # What was told behind its status is pushed no more: it is asked for.
+        asked = [each.behind_until + ASKED_WITHIN for each in own if each.behind_until is not None]
+        return max(filled, default=now) > now - within or max(asked, default=now) > now
 
     def check_end(self) -> None:
         """Every run that did not do what was asked of it has an alert of its own, or of its account's."""
