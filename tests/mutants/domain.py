@@ -42,6 +42,10 @@ GUARDS = [
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
     _guard("an exit the account has nothing for is not sent", "exits", "    if has <= 0:\n",
            "    if has < -(10**9):\n", "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),
+    _guard("a spike out of the band is not borne out by itself after a rise", "feed",
+           "if not is_believable and not self._in_band(tick.price):", "if at is None:",
+           "unit/test_domain_feed.py::"
+           "test_a_spike_out_of_the_band_that_comes_again_after_the_price_rose_is_not_believed"),
     _guard("a position is sold by what was read a while ago at most", "exits",
            "-CLOCKS_APART <= age <= limit", "-CLOCKS_APART <= age",
            "unit/test_domain_decision.py::test_an_event_means_what_the_table_says"),

@@ -275,6 +275,14 @@ def test_a_spike_both_ways_that_comes_again_is_believed(desk: Desk) -> None:
     assert desk.feed(tick(SPIKE, 3)) == [tick(SPIKE, 1), tick(SPIKE, 3)]
 
 
+@pytest.mark.parametrize("risen", [10_600, 11_900])
+def test_a_spike_out_of_the_band_that_comes_again_after_the_price_rose_is_not_believed(desk: Desk, risen: int) -> None:
+    assert desk.feed(tick(7_900, 1), tick(risen, 2)) == []
+    assert desk.feed(tick(7_900, 3)) == []
+    # Nothing says otherwise between these two.
+    assert desk.feed(tick(7_890, 4)) == [tick(7_900, 3), tick(7_890, 4)]
+
+
 def test_a_quote_confirms_a_doubt_that_is_not_the_last(desk: Desk) -> None:
     desk.feed(tick(SPIKE, 1), tick(11_500, 2))
     assert desk.guard.asked(asked(SPIKE, 3)) == [tick(SPIKE, 1)]
