@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.domain.run import NOT_COVERED, ExitReason, Latch, Run, RunId, RunStatus
 from engine.domain.strategy import StopMode, Strategy
-from engine.ports import AccountState
+from engine.ports import AccountState, Ended
 from engine.runtime import codec, keys
 from engine.simulation.livestate import LiveState
 
@@ -160,6 +160,13 @@ class SimulatedDurable:
     def drain(self, epoch: int) -> None:
         del epoch
         self.take(len(self._live.ledger))
+
+    def ended(self, run_id: RunId) -> Ended | None:
+        """What is left of a run that needs the engine no more, whatever the live state has lost."""
+        run = self._runs.get(str(run_id))
+        if run is None or any(each.id == run_id for each in self.open_runs(of=[run_id.strategy_id])):
+            return None
+        return Ended(run.strategy.account_id, run.strategy.tenant, run.orders)
 
     def open_runs(self, *, of: Collection[int] | None = None, before: date | None = None) -> Sequence[Run]:
         return [

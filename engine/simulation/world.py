@@ -149,7 +149,7 @@ class World:
         self.sweeper = Sweeper(beside, self, self, clock, policy)
         told = Told(beside, self._log)
         self.overnight = Overnight(beside, Calendar(), lambda: True, clock, told, self._log)
-        self.stream = OrderStream(beside, self, clock, DEPLOYMENT, self._log)
+        self.stream = OrderStream(beside, self, clock, DEPLOYMENT, self._log, self.durable)
         self.reconciler = Reconciler(beside, self.stream, clock, self._log)
         self.recoverer = self._new_recoverer()
         self.market.leave_yesterday()
