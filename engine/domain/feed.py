@@ -196,7 +196,7 @@ class SymbolGuard:
         at = tick.exchange_time
         earlier = self._before(at)
         if not is_believable and not self._in_band(tick.price):
-            earlier = self._since_it_turned(tick.price, earlier)
+            earlier = self._since_it_turned(tick.price, at)
         confirmed = [doubt for doubt in earlier if self._is_borne_out(doubt.tick.price, tick.price, at)]
         is_good = is_believable or any(
             self._is_near(tick.price, doubt.tick.price) or self._is_on_the_way(tick.price, doubt.tick.price, at)
@@ -304,16 +304,16 @@ class SymbolGuard:
         """The doubts of earlier seconds: one of the same second confirms nothing."""
         return [doubt for doubt in self.doubts if _is_later(time, doubt)]
 
-    def _since_it_turned(self, price: int, doubts: list[Doubt]) -> list[Doubt]:
-        """Of `doubts`, those after the last one that lies on the other side of the last good price than `price` does.
+    def _since_it_turned(self, price: int, time: datetime | None) -> list[Doubt]:
+        """The doubts of earlier seconds that came after the last one on the other side of the last good price.
 
         What says that a price rose says that an earlier one did not fall. Inside the day's band whichever comes again
         is right; outside it, a wrong price that is told again is likelier than a band that was widened.
         """
         known = self.last_price or self.close
-        others = [index for index, doubt in enumerate(self.doubts) if (doubt.tick.price < known) != (price < known)]
-        since = self.doubts[others[-1] + 1 :] if others else self.doubts
-        return [doubt for doubt in doubts if doubt in since]
+        sides = [(doubt.tick.price < known) == (price < known) for doubt in self.doubts]
+        turned = len(sides) - sides[::-1].index(False) if False in sides else 0
+        return [doubt for doubt in self.doubts[turned:] if _is_later(time, doubt)]
 
     def _is_borne_out(self, doubt: int, price: int, at: datetime | None) -> bool:
         """Whether a later price, of `at`, says that a doubtful one was true: it is near, or even further off."""
