@@ -157,6 +157,8 @@ class SimulatedBroker:
     at_lower_circuit: bool = False
     #: When an exit of ours was last asked for, whatever became of it.
     exit_asked_at: datetime | None = None
+    #: How many quotes were asked for and not told.
+    quotes_refused: int = 0
     #: When positions were last told as they are, and not asked for since.
     told_at: datetime | None = None
     #: When the book and the positions were last told as they are.
@@ -410,7 +412,9 @@ class SimulatedBroker:
     def quote(self, symbols: Sequence[str]) -> Sequence[Quote]:
         self.boundary("broker.quote")
         self._ask("quote")
+        self.quotes_refused += 1
         self._read(None)
+        self.quotes_refused -= 1
         last = self.lower_band if self.at_lower_circuit and self.lower_band else Decimal(100)
         return [Quote(each, last, self.lower_band, Decimal(120), self.now()) for each in symbols]
 

@@ -250,11 +250,11 @@ class Conduct:
             return True
         if leg is Leg.EXIT:
             # Nothing says how low a limit may be, or its broker changes none: only a new order is priced by the broker.
-            is_in_vain = self._changes[account, placed.broker_order_id] >= REPRICES
-            is_in_vain = is_in_vain and placed.request.limit_price != self._brokers[account].lower_band
-            # Nor is a quote to be had whose reading is refused, as often as it is asked for.
-            is_unpriced = not self._brokers[account].lower_band or Kind.TOKEN in self._seed.hard
-            return left != bought - sold or is_unpriced or is_in_vain
+            broker = self._brokers[account]
+            # A quote that is refused is a change in vain, too.
+            tried = self._changes[account, placed.broker_order_id] + broker.quotes_refused
+            is_in_vain = tried >= REPRICES and placed.request.limit_price != broker.lower_band
+            return left != bought - sold or not broker.lower_band or is_in_vain
         rests_for = self._now() - (placed.placed_at or placed.visible_at)
         # Its exit may have been lost on its way.
         is_exiting = self._now() >= run.sell_at or any(each.request.side is Side.SELL for each in own)
